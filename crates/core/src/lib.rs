@@ -1,0 +1,9 @@
+//! Evenkeel's logic, without IO, clock or threads: what is wanted (the model),
+//! what may be asked (edits), and what that means for the dataplane's memory
+//! (the planner). `no_std` so that the compiler holds it to that.
+#![no_std]
+
+extern crate alloc;
+
+pub mod director;
+pub mod model;
