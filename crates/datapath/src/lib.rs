@@ -10,7 +10,9 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod hash;
 pub mod layout;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
+pub mod state;
 pub mod word;

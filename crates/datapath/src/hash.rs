@@ -1,0 +1,73 @@
+//! The two hashes of the packet path. Both are keyed with a random seed, so that
+//! nobody outside can choose addresses and ports that share a bucket.
+
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+#[inline(always)]
+const fn mix(key: u64, seed: u64) -> u64 {
+    let h = (key ^ seed).wrapping_mul(MULTIPLIER);
+    let h = (h ^ (h >> 32)).wrapping_mul(seed | 1);
+    h ^ (h >> 29)
+}
+
+/// Hash of an endpoint's key ([`crate::layout::endpoint_key`]); its low bits name
+/// the home bucket.
+#[inline(always)]
+#[must_use]
+pub const fn endpoint(key: u64, seed: u64) -> u32 {
+    (mix(key, seed) >> 16) as u32
+}
+
+/// Where a connection lives: its bucket (not yet masked) and its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Low bits name the bucket.
+    pub bucket: u32,
+    /// 31 bits, never 0.
+    pub signature: u32,
+}
+
+impl Place {
+    /// The bucket that takes the connection when the first is full (not masked).
+    #[inline(always)]
+    #[must_use]
+    pub const fn sibling(self) -> u32 {
+        self.bucket ^ ((self.signature >> 7) | 1)
+    }
+}
+
+/// Place of the connection of a client. `port_and_protocol` is
+/// [`crate::layout::Entry::client_port`].
+#[inline(always)]
+#[must_use]
+pub const fn connection(address: u32, port_and_protocol: u32, seed: u64) -> Place {
+    let h = mix(((address as u64) << 32) | port_and_protocol as u64, seed);
+    Place {
+        bucket: h as u32,
+        signature: ((h >> 32) as u32 & 0x7fff_ffff) | 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_one_client_spread_over_the_buckets() {
+        let mut counts = std::vec![0u32; 1024];
+        for port in 0..16_384u32 {
+            let place = connection(0x0100_000a, port | 6 << 16, 0x1234_5678_9abc_def1);
+            counts[place.bucket as usize % 1024] += 1;
+        }
+        // 16 on average; a Poisson tail beyond 40 would be a defect of the hash.
+        assert!(counts.iter().all(|&c| c < 40), "{:?}", counts.iter().max());
+    }
+
+    #[test]
+    fn sibling_is_another_bucket() {
+        for port in 0..1000 {
+            let place = connection(7, port, 99);
+            assert_ne!(place.bucket & 1, place.sibling() & 1);
+        }
+    }
+}

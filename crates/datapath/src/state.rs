@@ -1,0 +1,167 @@
+//! Connection states, their numbers in memory, and how packets change them:
+//! IPVS's TCP table, for a director that sees both directions.
+
+use crate::layout::state_word;
+
+/// Not live.
+pub const FREE: u32 = 0;
+/// Nothing seen yet.
+pub const NONE: u32 = 1;
+/// Both sides have answered.
+pub const ESTABLISHED: u32 = 2;
+/// The server opened.
+pub const SYN_SENT: u32 = 3;
+/// The client opened.
+pub const SYN_RECV: u32 = 4;
+/// The server has closed its side.
+pub const FIN_WAIT: u32 = 5;
+/// Both sides have closed.
+pub const TIME_WAIT: u32 = 6;
+/// Reset.
+pub const CLOSE: u32 = 7;
+/// The client has closed its side.
+pub const CLOSE_WAIT: u32 = 8;
+/// Waiting for the last acknowledgement.
+pub const LAST_ACK: u32 = 9;
+/// IPVS knows it; no transition leads here for NAT.
+pub const LISTEN: u32 = 10;
+/// A SYN was answered before the client's arrived.
+pub const SYNACK: u32 = 11;
+/// A UDP flow.
+pub const UDP: u32 = 12;
+
+/// True for states that `ActiveConn` counts (IPVS: `tcp_state_active_table`).
+#[inline(always)]
+#[must_use]
+pub const fn is_active(state: u32) -> bool {
+    const ACTIVE: u32 = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    (ACTIVE >> (state & state_word::STATE)) & 1 == 1
+}
+
+/// TCP flags as they stand in byte 13 of the header.
+pub mod tcp_flags {
+    /// No more data.
+    pub const FIN: u8 = 1;
+    /// Open.
+    pub const SYN: u8 = 2;
+    /// Abort.
+    pub const RST: u8 = 4;
+    /// Acknowledgement.
+    pub const ACK: u8 = 16;
+}
+
+/// Next states by present state, a nibble each, FREE first. Columns as IPVS writes
+/// them: NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT
+/// LAST_ACK LISTEN SYNACK.
+const fn row(next: [u32; 11]) -> u64 {
+    let mut packed = 0;
+    let mut i = 0;
+    while i < 11 {
+        packed |= (next[i] as u64) << (4 * (i + 1));
+        i += 1;
+    }
+    packed
+}
+
+const NO: u32 = NONE;
+const ES: u32 = ESTABLISHED;
+const SS: u32 = SYN_SENT;
+const SR: u32 = SYN_RECV;
+const FW: u32 = FIN_WAIT;
+const TW: u32 = TIME_WAIT;
+const CL: u32 = CLOSE;
+const CW: u32 = CLOSE_WAIT;
+const LA: u32 = LAST_ACK;
+const LI: u32 = LISTEN;
+const SA: u32 = SYNACK;
+const _: u32 = NO + SA;
+
+const INPUT_SYN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
+const INPUT_FIN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW]);
+const INPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+const INPUT_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR]);
+const OUTPUT_SYN: u64 = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR]);
+const OUTPUT_FIN: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
+const OUTPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
+const OUTPUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Input,
+    /// From the server to the client.
+    Output,
+}
+
+/// The state after a TCP packet with these flags. RST counts before SYN, FIN and
+/// ACK, in this order; a packet with none of them changes nothing.
+#[inline(always)]
+#[must_use]
+pub fn next_tcp(state: u32, flags: u8, direction: Direction) -> u32 {
+    // By far the most packets, and nothing to look up for them.
+    let relevant = flags & (tcp_flags::RST | tcp_flags::SYN | tcp_flags::FIN | tcp_flags::ACK);
+    if relevant == tcp_flags::ACK && state == ESTABLISHED {
+        return ESTABLISHED;
+    }
+    let input = matches!(direction, Direction::Input);
+    let row = if flags & tcp_flags::RST != 0 {
+        if input { INPUT_RST } else { OUTPUT_RST }
+    } else if flags & tcp_flags::SYN != 0 {
+        if input { INPUT_SYN } else { OUTPUT_SYN }
+    } else if flags & tcp_flags::FIN != 0 {
+        if input { INPUT_FIN } else { OUTPUT_FIN }
+    } else if flags & tcp_flags::ACK != 0 {
+        if input { INPUT_ACK } else { OUTPUT_ACK }
+    } else {
+        return state;
+    };
+    ((row >> (4 * (state & state_word::STATE))) & 0xf) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{Input, Output};
+    use tcp_flags::{ACK, FIN, RST, SYN};
+
+    #[test]
+    fn an_ordinary_connection_goes_through_ipvs_states() {
+        let mut state = NONE;
+        for (flags, direction, expected) in [
+            (SYN, Input, SYN_RECV),
+            (SYN | ACK, Output, SYN_RECV),
+            (ACK, Input, ESTABLISHED),
+            (ACK, Output, ESTABLISHED),
+            (FIN | ACK, Output, FIN_WAIT),
+            (ACK, Input, FIN_WAIT),
+            (FIN | ACK, Input, TIME_WAIT),
+            (ACK, Output, TIME_WAIT),
+            (SYN, Input, SYN_RECV),
+        ] {
+            state = next_tcp(state, flags, direction);
+            assert_eq!(state, expected, "{flags:#x} {direction:?}");
+        }
+    }
+
+    #[test]
+    fn reset_counts_before_everything() {
+        assert_eq!(next_tcp(ESTABLISHED, RST | SYN | FIN | ACK, Input), CLOSE);
+        assert_eq!(next_tcp(SYN_RECV, RST, Input), SYN_RECV);
+        assert_eq!(next_tcp(SYN_RECV, RST | ACK, Output), CLOSE);
+    }
+
+    #[test]
+    fn no_flag_changes_nothing() {
+        for state in NONE..=SYNACK {
+            assert_eq!(next_tcp(state, 0, Input), state);
+            assert_eq!(next_tcp(state, 0x20, Output), state);
+        }
+    }
+
+    #[test]
+    fn four_states_are_active() {
+        let active: std::vec::Vec<u32> = (0..16).filter(|&s| is_active(s)).collect();
+        assert_eq!(active, [ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK]);
+    }
+}
