@@ -1,1 +1,126 @@
-//! The director's table.
+//! The director's table: services and their real servers, the edits that
+//! `ipvsadm` and the API make with IPVS's semantics, and what they mean for the
+//! memory that the packet path reads.
+//!
+//! A [`Director`] never touches the memory for an edit. It queues [`Write`]s, in an
+//! order in which a packet sees the table before or after, and which leaves a
+//! repairable table when the daemon dies in between: a server's record before the
+//! ring that names it, the ring before the word that publishes it, a service's
+//! endpoint last; at a deletion the other way round. What packets may still be
+//! reading is used again only after [`GRACE_MS`].
+//!
+//! Services and servers have the same index here and in the memory, from 0 on.
+
+mod adopt;
+mod edits;
+mod endpoints;
+mod hops;
+mod listing;
+mod plan;
+mod rings;
+mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
+mod trash;
+pub mod write;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use evenkeel_datapath::memory::Memory;
+use hashbrown::HashMap;
+
+pub use hops::Hop;
+pub use schedule::RING_SLOTS_MAX;
+pub use write::Write;
+
+use crate::model::{Edit, EditError, Stats, Timeouts};
+use state::State;
+
+/// How long something that was unpublished stays untouched, in milliseconds. A
+/// packet takes microseconds; this is for the CPU that was held up in one.
+pub const GRACE_MS: u64 = 1000;
+
+/// How long a deleted server keeps its counters when it has no connections, in
+/// milliseconds: IPVS's `IP_VS_DEST_TRASH_PERIOD`.
+pub const TRASH_MS: u64 = 120_000;
+
+/// The director's table. See the module.
+#[derive(Debug)]
+pub struct Director {
+    state: State,
+    writes: VecDeque<Write>,
+    /// How to reach servers, by address. Nothing: not reachable now.
+    hops: HashMap<Ipv4Addr, Hop>,
+    /// Deleted servers and services, to be looked at now and then; some may have
+    /// come back.
+    deleted_servers: Vec<u32>,
+    deleted_services: Vec<u32>,
+    written_timeouts: Timeouts,
+    written_order: u32,
+    repairs: u32,
+}
+
+impl Director {
+    /// Applies edits in order and gives the refusals by index. As a transaction the
+    /// first refusal ends it and nothing is changed; otherwise each edit is for
+    /// itself, as with `ipvsadm -R`. Writes still queued are made first, since
+    /// schedulers' positions are read from the memory.
+    pub fn apply(
+        &mut self,
+        edits: &[Edit],
+        transaction: bool,
+        memory: &Memory<'_>,
+        now_ms: u64,
+    ) -> Vec<(usize, EditError)> {
+        self.write_all(memory);
+        self.state.release(now_ms);
+        self.make_room(edits.len(), memory, now_ms);
+        let start = self.state.savepoint();
+        let mut refused = Vec::new();
+        for (index, edit) in edits.iter().enumerate() {
+            let savepoint = self.state.savepoint();
+            match self.edit(edit, memory, now_ms) {
+                Ok(()) if transaction => {}
+                Ok(()) => self.state.forget_journal(),
+                Err(error) => {
+                    self.state.roll_back(if transaction { start } else { savepoint });
+                    refused.push((index, error));
+                    if transaction {
+                        break;
+                    }
+                }
+            }
+        }
+        self.commit(now_ms);
+        refused
+    }
+
+    /// The next change of the memory, to be made by [`write::apply`].
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.writes.pop_front()
+    }
+
+    /// Makes all queued changes.
+    pub fn write_all(&mut self, memory: &Memory<'_>) {
+        while let Some(write) = self.poll_write() {
+            write::apply(memory, &write);
+        }
+    }
+
+    /// When something that is not usable now becomes usable, if there is such: an
+    /// edit refused with [`EditError::Full`] may be worth another try then.
+    #[must_use]
+    pub fn room_at_ms(&self) -> Option<u64> {
+        let rests = [self.state.rings.oldest_rest(), self.state.endpoints.oldest_rest()];
+        rests.into_iter().flatten().min().map(|since| since + GRACE_MS)
+    }
+
+    /// How many half-made or impossible entries [`Director::adopt`] has put right.
+    #[must_use]
+    pub fn repairs(&self) -> u32 {
+        self.repairs
+    }
+}

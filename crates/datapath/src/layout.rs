@@ -143,12 +143,21 @@ pub struct Service {
     pub scheduler: Word,
     /// For the daemon: the scheduler by name, see `evenkeel-core`.
     pub scheduler_name: Word,
-    /// For the daemon: weighted round robin's present weight.
+    /// For the daemon: where the scheduler stood at the ring's beginning. Weighted
+    /// round robin: its present weight; round robin: the server used last, + 1.
     pub current_weight: Word,
-    /// For the daemon: bit 0 the slot is in use.
+    /// For the daemon: [`service_flags`].
     pub flags: Word,
     /// Not used.
     pub reserved: [Word; 8],
+}
+
+/// Flags of [`Service::flags`].
+pub mod service_flags {
+    /// The slot is in use.
+    pub const USED: u32 = 1;
+    /// Deleted, and kept for the connections of its servers.
+    pub const DELETED: u32 = 1 << 1;
 }
 
 /// Words before the servers in a ring: the cursor, 64 bits, low word first.
@@ -164,6 +173,8 @@ pub mod server_flags {
     pub const ALIVE: u32 = 1 << 2;
     /// For the daemon: the slot is in use.
     pub const USED: u32 = 1 << 3;
+    /// For the daemon: the port was given as 0 and stands here as the virtual port.
+    pub const PORT_GIVEN_AS_ZERO: u32 = 1 << 4;
     /// Bits 8 to 15: protocol.
     pub const PROTOCOL_SHIFT: u32 = 8;
     /// Bits 16 to 18: forwarding method, numbered as IPVS does (0: masq).

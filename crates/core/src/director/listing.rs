@@ -1,0 +1,127 @@
+//! The table as it is listed, with the counters that the packet path keeps.
+
+use alloc::vec::Vec;
+
+use evenkeel_datapath::layout::server_flags::HOP_READY;
+use evenkeel_datapath::memory::Memory;
+
+use super::Director;
+use super::state::Service;
+use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Timeouts};
+
+impl Stats {
+    fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            connections: f(self.connections, other.connections),
+            in_packets: f(self.in_packets, other.in_packets),
+            out_packets: f(self.out_packets, other.out_packets),
+            in_bytes: f(self.in_bytes, other.in_bytes),
+            out_bytes: f(self.out_bytes, other.out_bytes),
+        }
+    }
+
+    /// The sum. It wraps, so that an offset below 0 can be kept as a number.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        self.with(other, u64::wrapping_add)
+    }
+
+    /// The difference, wrapping.
+    pub(super) fn less(&self, other: &Self) -> Self {
+        self.with(other, u64::wrapping_sub)
+    }
+}
+
+/// All that the packet path has counted for a server's slot.
+pub(super) fn counted(memory: &Memory<'_>, server: u32) -> Stats {
+    let mut sum = Stats::default();
+    for row in memory.counters.chunks_exact(memory.servers.len().max(1)) {
+        if let Some(counters) = row.get(server as usize) {
+            sum = sum.plus(&Stats {
+                connections: counters.connections.get(),
+                in_packets: counters.in_packets.get(),
+                out_packets: counters.out_packets.get(),
+                in_bytes: counters.in_bytes.get(),
+                out_bytes: counters.out_bytes.get(),
+            });
+        }
+    }
+    sum
+}
+
+/// A server's active and inactive connections.
+pub(super) fn load(memory: &Memory<'_>, server: u32) -> (u32, u32) {
+    let Some(load) = memory.loads.get(server as usize) else { return (0, 0) };
+    // The packet path may take from one counter before it gives to the other, and
+    // between two reads; what would be below 0 is none.
+    let shown = |count: u32| if count > i32::MAX as u32 { 0 } else { count };
+    (shown(load.active.get()), shown(load.inactive.get()))
+}
+
+impl Director {
+    /// All services, or one; nothing if that one is not there.
+    #[must_use]
+    pub fn list(&self, only: Option<&ServiceKey>, memory: &Memory<'_>) -> Option<Vec<ServiceView>> {
+        if let Some(key) = only {
+            let index = self.live_service(key)?;
+            let service = self.state.services().get(index)?;
+            return Some([self.view(index, service, memory)].into());
+        }
+        let live = self.state.services().iter().filter(|(_, s)| s.live);
+        Some(live.map(|(index, service)| self.view(index, service, memory)).collect())
+    }
+
+    fn view(&self, index: u32, service: &Service, memory: &Memory<'_>) -> ServiceView {
+        let servers = self.state.list(service.head).map(|(index, server)| {
+            let (active, inactive) = load(memory, index);
+            let zero = self.state.zeros.get(&index).copied().unwrap_or_default();
+            ServerView {
+                key: server.key(),
+                method: server.method,
+                weight: server.weight,
+                active,
+                inactive,
+                stats: counted(memory, index).less(&zero),
+            }
+        });
+        ServiceView {
+            key: service.key(),
+            scheduler: service.scheduler,
+            stats: self.sum_of_servers(index, memory).plus(&service.carry),
+            servers: servers.collect(),
+        }
+    }
+
+    /// What was counted for the servers of a service, the deleted ones too.
+    pub(super) fn sum_of_servers(&self, service: u32, memory: &Memory<'_>) -> Stats {
+        let Some(service) = self.state.services().get(service) else {
+            return Stats::default();
+        };
+        let servers = self.state.list(service.head).chain(self.state.list(service.trash));
+        servers.fold(Stats::default(), |sum, (index, _)| sum.plus(&counted(memory, index)))
+    }
+
+    /// The timeouts of connections.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.state.timeouts
+    }
+
+    /// Number of services.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.state.services().iter().filter(|(_, s)| s.live).count()
+    }
+
+    /// Number of servers.
+    #[must_use]
+    pub fn server_count(&self) -> usize {
+        self.state.servers().iter().filter(|(_, s)| s.live).count()
+    }
+
+    /// Number of servers whose next hop is not known.
+    #[must_use]
+    pub fn servers_without_hop(&self) -> usize {
+        let servers = self.state.servers().iter();
+        servers.filter(|(_, s)| s.live && s.hop_flags & HOP_READY == 0).count()
+    }
+}

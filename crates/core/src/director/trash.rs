@@ -1,0 +1,82 @@
+//! The ends of deleted servers and services. As in IPVS a deleted server is kept
+//! as long as it has connections: they are dropped, but go on if it is added again.
+
+use alloc::vec::Vec;
+
+use evenkeel_datapath::memory::Memory;
+
+use super::write::{ServerRecord, ServiceRecord, Write};
+use super::{Director, GRACE_MS, TRASH_MS, listing};
+use super::state::NONE;
+
+impl Director {
+    /// Frees what nothing refers to any more. To be called about once a second.
+    pub fn collect(&mut self, memory: &Memory<'_>, now_ms: u64) {
+        self.state.release(now_ms);
+        self.empty_trash(memory, now_ms, TRASH_MS);
+        self.forget_hops();
+        self.commit(now_ms);
+    }
+
+    /// Before edits that could take more slots than are free: servers that IPVS
+    /// would keep a while for their counters alone give way.
+    pub(super) fn make_room(&mut self, edits: usize, memory: &Memory<'_>, now_ms: u64) {
+        let state = &self.state;
+        if state.servers().available() < edits || state.services().available() < edits {
+            self.empty_trash(memory, now_ms, GRACE_MS);
+        }
+    }
+
+    fn empty_trash(&mut self, memory: &Memory<'_>, now_ms: u64, keep_ms: u64) {
+        let candidates = core::mem::take(&mut self.deleted_servers);
+        self.deleted_servers = self.filter_servers(candidates, memory, now_ms, keep_ms);
+        let candidates = core::mem::take(&mut self.deleted_services);
+        self.deleted_services = self.filter_services(candidates, now_ms);
+    }
+
+    /// Frees those that can be freed and gives back the others.
+    fn filter_servers(
+        &mut self,
+        mut candidates: Vec<u32>,
+        memory: &Memory<'_>,
+        now_ms: u64,
+        keep_ms: u64,
+    ) -> Vec<u32> {
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.retain(|&index| {
+            let Some(&server) = self.state.servers().get(index).filter(|s| !s.live) else {
+                return false;
+            };
+            let (active, inactive) = listing::load(memory, index);
+            let unused = active == 0 && inactive == 0;
+            if !unused || now_ms.saturating_sub(server.deleted_ms) < keep_ms {
+                return true;
+            }
+            let counted = listing::counted(memory, index);
+            self.state.change_service(server.service, |s| s.carry = s.carry.plus(&counted));
+            self.state.free_server(index, now_ms);
+            self.writes.push_back(Write::ClearCounters { server: index });
+            self.writes.push_back(Write::Server { index, record: ServerRecord::default() });
+            false
+        });
+        candidates
+    }
+
+    fn filter_services(&mut self, mut candidates: Vec<u32>, now_ms: u64) -> Vec<u32> {
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.retain(|&index| {
+            let Some(service) = self.state.services().get(index).filter(|s| !s.live) else {
+                return false;
+            };
+            if service.trash != NONE || now_ms.saturating_sub(service.deleted_ms) < GRACE_MS {
+                return true;
+            }
+            self.state.free_service(index);
+            self.writes.push_back(Write::Service { index, record: ServiceRecord::default() });
+            false
+        });
+        candidates
+    }
+}
