@@ -10,9 +10,33 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod checksum;
+mod endpoint;
+pub mod forward;
+pub mod frame;
 pub mod hash;
+mod hop;
+pub mod host;
+mod icmp;
 pub mod layout;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
+mod reason;
+#[cfg(not(target_arch = "bpf"))]
+pub mod simulated;
 pub mod state;
+pub mod table;
 pub mod word;
+
+pub use forward::{Verdict, process};
+pub use reason::Reason;
+
+/// Counts `reason` on this CPU.
+#[inline(always)]
+pub fn count_reason<H: host::Host>(host: &H, reason: Reason) {
+    if let Some(reasons) = host.reasons()
+        && let Some(counter) = reasons.counts.get(reason as usize)
+    {
+        host::count(counter, 1);
+    }
+}

@@ -1,0 +1,175 @@
+//! The shared arrays, the constants set at loading, and atomics.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use evenkeel_datapath::layout::{
+    self,
+    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface,
+    Load, Reasons, Server, Service, TICK_SHIFT,
+};
+use evenkeel_datapath::word::Word;
+
+/// An array map's value: the size of `T`, and shareable as statics must be.
+#[repr(C, align(8))]
+pub struct Value<T>(core::mem::MaybeUninit<T>);
+
+// SAFETY: the value is never touched through the static, only through pointers that
+// the kernel gives out, and all its fields are words that any CPU may change.
+unsafe impl<T> Sync for Value<T> {}
+
+macro_rules! arrays {
+    ($($name:ident: $value:ty, $entries:expr;)+) => {
+        $(#[map]
+        static $name: Array<Value<$value>> =
+            Array::with_max_entries($entries, BPF_F_MMAPABLE);)+
+    };
+}
+
+// An array's values stand 8 bytes apart at least, so a value holds two words of the
+// rings; otherwise the daemon would not see them as one run of words.
+const RING_STEP: usize = 2;
+
+// Sizes of 1 are set at loading.
+arrays! {
+    CONNECTIONS: Bucket, 1;
+    ENDPOINTS: EndpointBucket, 1;
+    SERVICES: Service, 1;
+    SERVERS: Server, 1;
+    RINGS: [Word; RING_STEP], 1;
+    CLIENT_HOPS: ClientHop, layout::CLIENT_HOPS;
+    LOADS: Load, 1;
+    COUNTERS: Counters, 1;
+    REASONS: Reasons, 1;
+    INTERFACES: Interface, layout::INTERFACES;
+    CONTROL: Control, 1;
+}
+
+#[unsafe(no_mangle)]
+static BUCKET_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static ENDPOINT_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static SERVERS_CAPACITY: u32 = 0;
+#[unsafe(no_mangle)]
+static SEED: u64 = 0;
+
+macro_rules! constants {
+    ($($function:ident, $name:ident: $kind:ty;)+) => {
+        $(#[inline(always)]
+        pub fn $function() -> $kind {
+            // SAFETY: reads a static. Volatile, because the loader puts the real
+            // value there after compilation; the verifier then takes it for constant.
+            unsafe { core::ptr::read_volatile(&raw const $name) }
+        })+
+    };
+}
+
+constants! {
+    bucket_mask, BUCKET_MASK: u32;
+    endpoint_mask, ENDPOINT_MASK: u32;
+    servers_capacity, SERVERS_CAPACITY: u32;
+    seed, SEED: u64;
+}
+
+macro_rules! lookups {
+    ($($function:ident, $name:ident: $value:ty;)+) => {
+        $(#[inline(always)]
+        pub fn $function(index: u32) -> Option<&'static $value> {
+            let value = $name.get_ptr(index)?;
+            // SAFETY: the kernel gave out a pointer to a value of the array, which
+            // has the size of the type and lives as long as the program.
+            Some(unsafe { &*value.cast() })
+        })+
+    };
+}
+
+lookups! {
+    bucket, CONNECTIONS: Bucket;
+    endpoints, ENDPOINTS: EndpointBucket;
+    service, SERVICES: Service;
+    server, SERVERS: Server;
+    ring_step, RINGS: [Word; RING_STEP];
+    client_hop, CLIENT_HOPS: ClientHop;
+    load, LOADS: Load;
+    interface_at, INTERFACES: Interface;
+}
+
+/// A word of the rings.
+#[inline(always)]
+pub fn ring(index: u32) -> Option<&'static Word> {
+    let step = RING_STEP as u32;
+    ring_step(index / step)?.get((index % step) as usize)
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_smp_processor_id() as u32 }
+}
+
+/// The interface's record, if it has one.
+#[inline(always)]
+pub fn interface(index: u32) -> Option<&'static Interface> {
+    let record = interface_at(index & (layout::INTERFACES - 1))?;
+    (record.index.get() == index).then_some(record)
+}
+
+/// The control record.
+#[inline(always)]
+pub fn control() -> Option<&'static Control> {
+    let value = CONTROL.get_ptr(0)?;
+    // SAFETY: as in `lookups`.
+    Some(unsafe { &*value.cast() })
+}
+
+/// This CPU's counters of a server.
+#[inline(always)]
+pub fn counters(server: u32) -> Option<&'static Counters> {
+    let value = COUNTERS.get_ptr(cpu() * servers_capacity() + server)?;
+    // SAFETY: as in `lookups`.
+    Some(unsafe { &*value.cast() })
+}
+
+/// This CPU's reasons.
+#[inline(always)]
+pub fn reasons() -> Option<&'static Reasons> {
+    let value = REASONS.get_ptr(cpu())?;
+    // SAFETY: as in `lookups`.
+    Some(unsafe { &*value.cast() })
+}
+
+/// The present tick.
+#[inline(always)]
+pub fn tick() -> u32 {
+    // SAFETY: a helper without arguments; the verifier replaces it by a load.
+    (unsafe { bpf_jiffies64() } >> TICK_SHIFT) as u32
+}
+
+#[inline(always)]
+fn pointer(word: &Word) -> *mut u32 {
+    core::ptr::from_ref(word).cast_mut().cast()
+}
+
+/// Stores `new` if the word is `old`; true when it was.
+#[inline(always)]
+pub fn compare_and_swap(word: &Word, old: u32, new: u32) -> bool {
+    // SAFETY: the word is aligned memory of a map, open to every CPU.
+    unsafe {
+        atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+            pointer(word),
+            old,
+            new,
+        )
+        .1
+    }
+}
+
+/// Adds, wrapping; the value before.
+#[inline(always)]
+pub fn add(word: &Word, amount: u32) -> u32 {
+    // SAFETY: as in `compare_and_swap`.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(pointer(word), amount) }
+}

@@ -1,0 +1,75 @@
+//! Where addresses are, by the kernel's own routing and neighbour tables.
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use evenkeel_datapath::host::{Hop, Route};
+
+const AF_INET: u8 = 2;
+/// Return values of the helper, `linux/bpf.h`: `BPF_FIB_LKUP_RET_*`.
+mod answer {
+    pub(super) const SUCCESS: i64 = 0;
+    pub(super) const FORWARDING_DISABLED: i64 = 5;
+    pub(super) const NO_NEIGHBOUR: i64 = 7;
+}
+
+/// `struct bpf_fib_lookup` as it is used for IPv4.
+#[repr(C)]
+struct Query {
+    family: u8,
+    protocol: u8,
+    ports: [u16; 2],
+    /// In: the packet's length. Out: the way's MTU.
+    length_or_mtu: u16,
+    /// In: the interface it came by. Out: the one it leaves by.
+    interface: u32,
+    tos: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
+    vlan: [u16; 2],
+    source_mac: [u16; 3],
+    destination_mac: [u16; 3],
+}
+
+const _: () = assert!(size_of::<Query>() == 64);
+
+/// Asks the kernel as if the packet were to be forwarded.
+#[inline(always)]
+pub fn lookup(
+    context: *mut c_void,
+    interface: u32,
+    source: u32,
+    destination: u32,
+    protocol: u8,
+) -> Route {
+    let mut query = Query {
+        family: AF_INET,
+        protocol,
+        ports: [0; 2],
+        // Not 0: the kernel then tells the MTU and leaves its check to us.
+        length_or_mtu: 1,
+        interface,
+        tos: 0,
+        source: [source, 0, 0, 0],
+        destination: [destination, 0, 0, 0],
+        vlan: [0; 2],
+        source_mac: [0; 3],
+        destination_mac: [0; 3],
+    };
+    let size = size_of::<Query>() as i32;
+    // SAFETY: context and structure are what the helper takes; the size is right.
+    let result = unsafe { bpf_fib_lookup(context, (&raw mut query).cast(), size, 0) };
+    match result {
+        answer::SUCCESS => {
+            let (to, from) = (query.destination_mac, query.source_mac);
+            let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+            Route::Ready(Hop {
+                interface: query.interface,
+                macs: [pair(to[0], to[1]), pair(to[2], from[0]), pair(from[1], from[2])],
+                mtu: u32::from(query.length_or_mtu),
+            })
+        }
+        answer::NO_NEIGHBOUR => Route::Unresolved { interface: query.interface },
+        answer::FORWARDING_DISABLED => Route::ForwardingOff,
+        _ => Route::None,
+    }
+}

@@ -1,0 +1,135 @@
+//! The kernel at tc: frames that the stack has already wrapped, with checksums that
+//! may be left to hardware and payloads that are cut later. Only the kernel knows
+//! which, so transport checksums change through its helper.
+
+use crate::packet::{Bytes, opaque, window};
+use crate::{routing, shared_memory};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, __sk_buff};
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+};
+use aya_ebpf::programs::TcContext;
+use evenkeel_datapath::host::{ChecksumChange, Host, Route};
+use evenkeel_datapath::layout::{
+    Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+};
+use evenkeel_datapath::word::Word;
+use evenkeel_datapath::{Verdict, process};
+
+/// To the next program, or the stack.
+const NEXT: i32 = -1;
+const SHOT: i32 = 2;
+/// The most that is read of a frame: Ethernet, IPv4 with options, ICMP, a quoted
+/// IPv4 header with options, and eight bytes of what it carried.
+const HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
+const PACKET_HOST: u32 = 0;
+
+struct Kernel(*mut __sk_buff);
+
+/// Runs the packet path.
+#[inline(always)]
+pub fn run(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    let wanted = kernel.length().min(HEADERS);
+    if ((kernel.end() - kernel.data()) as u32) < wanted {
+        // SAFETY: the program's own context. A failure shows as windows that are
+        // not there.
+        unsafe { bpf_skb_pull_data(kernel.0, wanted) };
+    }
+    match process(&kernel) {
+        Verdict::Pass => NEXT,
+        Verdict::Drop => SHOT,
+        // SAFETY: plain numbers.
+        Verdict::Transmit { interface } => unsafe { bpf_redirect(interface, 0) as i32 },
+        Verdict::Resolve { interface } => {
+            // SAFETY: no parameters: the kernel looks the destination up itself.
+            unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
+        }
+    }
+}
+
+macro_rules! field {
+    ($self:ident.$name:ident) => {
+        // SAFETY: the verifier lets programs read this field of their context.
+        unsafe { (*$self.0).$name }
+    };
+}
+
+impl Kernel {
+    #[inline(always)]
+    fn data(&self) -> usize {
+        field!(self.data) as usize
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        field!(self.data_end) as usize
+    }
+
+    #[inline(always)]
+    fn replace(&self, offset: usize, before: u64, after: u64, flags: u32) -> bool {
+        // SAFETY: the program's own context; the helper checks the offset.
+        unsafe {
+            bpf_l4_csum_replace(self.0, offset as u32, before, after, u64::from(flags)) == 0
+        }
+    }
+}
+
+impl Host for Kernel {
+    type Window = Bytes;
+    const FINISHES: bool = true;
+
+    shared_memory!();
+
+    #[inline(always)]
+    fn window(&self, offset: usize, length: usize) -> Option<Bytes> {
+        window(self.data(), self.end(), offset, length)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        field!(self.len)
+    }
+
+    #[inline(always)]
+    fn is_cut_later(&self) -> bool {
+        field!(self.gso_size) != 0
+    }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        field!(self.vlan_present) != 0
+    }
+
+    #[inline(always)]
+    fn is_for_us(&self, _frame: Bytes) -> bool {
+        field!(self.pkt_type) == PACKET_HOST
+    }
+
+    #[inline(always)]
+    fn can_change_checksum(&self, _present: u16, _pseudo_header: u64) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn change_transport_checksum(&self, change: ChecksumChange) -> bool {
+        let keep_zero = if change.zero_is_none { BPF_F_MARK_MANGLED_0 } else { 0 };
+        // Size 0: the third argument is a difference of sums.
+        let address = u64::from(change.address);
+        if !self.replace(change.offset, 0, address, BPF_F_PSEUDO_HDR | keep_zero) {
+            return false;
+        }
+        let (before, after) = (u64::from(change.port_before), u64::from(change.port_after));
+        before == after || self.replace(change.offset, before, after, 2 | keep_zero)
+    }
+
+    #[inline(always)]
+    fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {
+        routing::lookup(self.0.cast(), field!(self.ifindex), source, destination, protocol)
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u32) -> u32 {
+        opaque(value, field!(self.len))
+    }
+}

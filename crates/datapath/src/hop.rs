@@ -1,0 +1,122 @@
+//! Next hops. A server's stands in its record, kept fresh by the daemon. A
+//! client's is asked of the kernel once a connection, and remembered.
+
+use crate::host::{Hop, Host, Route};
+use crate::layout::{CLIENT_HOPS, ClientHop, Entry, HopWords, Server, server_flags};
+use crate::reason::Reason;
+
+/// How a packet leaves.
+pub enum Way {
+    /// With these MAC addresses.
+    Hop(Hop),
+    /// By the kernel's neighbour resolution.
+    Resolve {
+        /// Interface to send on.
+        interface: u32,
+    },
+    /// Not at all.
+    Closed(Reason),
+}
+
+#[inline(always)]
+fn read(words: &HopWords, mtu: u32) -> Hop {
+    Hop {
+        interface: words.interface.get(),
+        macs: [words.destination_low.get(), words.middle.get(), words.source_high.get()],
+        mtu,
+    }
+}
+
+#[inline(always)]
+fn from_route<H: Host>(host: &H, route: Route) -> Way {
+    crate::count_reason(host, Reason::RouteLookup);
+    match route {
+        Route::Ready(hop) => Way::Hop(hop),
+        Route::Unresolved { interface } => Way::Resolve { interface },
+        Route::ForwardingOff => Way::Closed(Reason::ForwardingOff),
+        Route::None => Way::Closed(Reason::NoRoute),
+    }
+}
+
+/// The way to a server. Where the daemon has not resolved it, the kernel is asked.
+#[inline(always)]
+pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) -> Way {
+    let flags = server.flags.get();
+    if flags & server_flags::HOP_READY != 0 {
+        let which = (flags & server_flags::HOP) as usize;
+        let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
+        return Way::Hop(read(&server.hops[which], mtu));
+    }
+    from_route(host, host.route(source, server.address.get(), protocol))
+}
+
+/// The way to a client.
+#[inline(always)]
+pub fn to_client<H: Host>(
+    host: &H,
+    entry: &Entry,
+    source: u32,
+    client: u32,
+    protocol: u8,
+) -> Way {
+    let Some(control) = host.control() else {
+        return Way::Closed(Reason::NoRoute);
+    };
+    let generation = control.route_generation.get() & 0xffff;
+    let known = entry.hop.get();
+    if known & 0xffff != 0
+        && known >> 16 == generation
+        && let Some(slot) = host.client_hop(known & 0xffff)
+    {
+        return Way::Hop(read(&slot.hop, slot.mtu.get()));
+    }
+    let way = from_route(host, host.route(source, client, protocol));
+    if let Way::Hop(hop) = &way
+        && let Some(index) = remember(host, hop, generation)
+    {
+        entry.hop.set(generation << 16 | index);
+    }
+    way
+}
+
+const HALF: u32 = CLIENT_HOPS / 2;
+const BEING_WRITTEN: u32 = 1;
+const PROBES: u32 = 4;
+
+/// Index of the slot that holds `hop`, after writing it into a free one if need be.
+/// None: no room; the kernel is then asked for each packet.
+#[inline(always)]
+fn remember<H: Host>(host: &H, hop: &Hop, generation: u32) -> Option<u32> {
+    let hash = (hop.macs[0] ^ hop.macs[1].rotate_left(7) ^ hop.macs[2].rotate_left(13))
+        .wrapping_add(hop.interface)
+        .wrapping_mul(0x9E37_79B1);
+    let tag = hash | 2;
+    let half = (generation & 1) * HALF;
+    for probe in 0..PROBES {
+        let place = (hash >> 16).wrapping_add(probe) & (HALF - 1);
+        if place == 0 {
+            continue; // index 0 means "not known"
+        }
+        let index = half + place;
+        let slot = host.client_hop(index)?;
+        let present = slot.tag.get();
+        if present == tag && read(&slot.hop, slot.mtu.get()) == *hop {
+            return Some(index);
+        }
+        if present == 0 && host.compare_and_swap(&slot.tag, 0, BEING_WRITTEN) {
+            write(slot, hop);
+            host.compare_and_swap(&slot.tag, BEING_WRITTEN, tag);
+            return Some(index);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn write(slot: &ClientHop, hop: &Hop) {
+    slot.mtu.set(hop.mtu);
+    slot.hop.interface.set(hop.interface);
+    slot.hop.destination_low.set(hop.macs[0]);
+    slot.hop.middle.set(hop.macs[1]);
+    slot.hop.source_high.set(hop.macs[2]);
+}

@@ -1,0 +1,141 @@
+//! What the packet path needs from where it runs: the frame's bytes, the shared
+//! memory, a clock, routing. In the kernel that is `bpf/`, in tests
+//! [`crate::simulated`].
+
+use crate::layout::{
+    Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+};
+use crate::word::{Word, Word64};
+
+/// A part of the frame whose bounds were checked once. Offsets are relative to it
+/// and must lie inside it. Integers are read as they stand: two bytes of a port in
+/// network order are a native `u16` in network order.
+pub trait Window: Copy {
+    /// One byte.
+    fn u8(self, offset: usize) -> u8;
+    /// Two bytes.
+    fn u16(self, offset: usize) -> u16;
+    /// Four bytes.
+    fn u32(self, offset: usize) -> u32;
+    /// Writes one byte.
+    fn set_u8(self, offset: usize, value: u8);
+    /// Writes two bytes.
+    fn set_u16(self, offset: usize, value: u16);
+    /// Writes four bytes.
+    fn set_u32(self, offset: usize, value: u32);
+}
+
+/// An interface and a frame's two MAC addresses, as the frame's first three words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Index of the interface.
+    pub interface: u32,
+    /// The first 12 bytes of the frame.
+    pub macs: [u32; 3],
+    /// MTU, 0: not known.
+    pub mtu: u32,
+}
+
+/// The kernel's answer to where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Ready to send.
+    Ready(Hop),
+    /// The neighbour's MAC address is not known; the interface is.
+    Unresolved {
+        /// Its index.
+        interface: u32,
+    },
+    /// Forwarding is off on the interface that the packet came in by.
+    ForwardingOff,
+    /// No route, or one that forbids.
+    None,
+}
+
+/// A change of addresses and ports that the transport checksum has to follow.
+#[derive(Clone, Copy, Debug)]
+pub struct ChecksumChange {
+    /// Where the checksum stands in the frame.
+    pub offset: usize,
+    /// Ones' complement difference of the address.
+    pub address: u32,
+    /// Port before, as it stands in the packet.
+    pub port_before: u16,
+    /// Port after.
+    pub port_after: u16,
+    /// UDP: 0 means "no checksum" and stays.
+    pub zero_is_none: bool,
+}
+
+/// Where the packet path runs.
+pub trait Host {
+    /// Checked part of the frame.
+    type Window: Window;
+
+    /// True: everything must be finished here. False (XDP): what can't be is left
+    /// untouched to the next stage, which sees the same frame.
+    const FINISHES: bool;
+
+    /// `length` bytes at `offset`, if the frame has them. Windows taken before
+    /// [`Host::change_transport_checksum`] are not valid after it.
+    fn window(&self, offset: usize, length: usize) -> Option<Self::Window>;
+    /// Length of the frame with its Ethernet header.
+    fn length(&self) -> u32;
+    /// True: the frame is cut to the MTU later (GSO).
+    fn is_cut_later(&self) -> bool;
+    /// True: it carries a VLAN tag that is not in the bytes.
+    fn is_tagged(&self) -> bool;
+    /// True: the frame is addressed to this host and not overheard or broadcast.
+    fn is_for_us(&self, frame: Self::Window) -> bool;
+    /// False: the transport checksum may be incomplete and can't be changed here.
+    /// `pseudo_header` is the unfolded sum of addresses, protocol and length.
+    fn can_change_checksum(&self, checksum: u16, pseudo_header: u64) -> bool;
+    /// Corrects the transport checksum for the change. False: not possible.
+    fn change_transport_checksum(&self, change: ChecksumChange) -> bool;
+    /// Where packets from `source` to `destination` go.
+    fn route(&self, source: u32, destination: u32, protocol: u8) -> Route;
+    /// The present tick, [`crate::layout::TICK_SHIFT`].
+    fn tick(&self) -> u32;
+
+    /// Buckets of the connection table less one.
+    fn bucket_mask(&self) -> u32;
+    /// Buckets of the endpoint table less one.
+    fn endpoint_mask(&self) -> u32;
+    /// Seed of the hashes.
+    fn seed(&self) -> u64;
+
+    /// The instance's control record.
+    fn control(&self) -> Option<&Control>;
+    /// A bucket of the connection table.
+    fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A bucket of the endpoint table.
+    fn endpoints(&self, index: u32) -> Option<&EndpointBucket>;
+    /// A service.
+    fn service(&self, index: u32) -> Option<&Service>;
+    /// A server.
+    fn server(&self, index: u32) -> Option<&Server>;
+    /// A word of the rings.
+    fn ring(&self, index: u32) -> Option<&Word>;
+    /// A hop to clients.
+    fn client_hop(&self, index: u32) -> Option<&ClientHop>;
+    /// Live connections of a server.
+    fn load(&self, server: u32) -> Option<&Load>;
+    /// This CPU's counters of a server.
+    fn counters(&self, server: u32) -> Option<&Counters>;
+    /// This CPU's reasons.
+    fn reasons(&self) -> Option<&Reasons>;
+
+    /// Stores `new` if the word is `old`; true when it was. A full barrier.
+    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool;
+    /// Adds, wrapping, in one step; the value before.
+    fn add(&self, word: &Word, amount: u32) -> u32;
+    /// Gives back `value`; the verifier forgets what it knew of it, and so need not
+    /// follow the code behind once for every value.
+    fn opaque(&self, value: u32) -> u32;
+}
+
+/// Adds to a counter that only this CPU writes.
+#[inline(always)]
+pub fn count(counter: &Word64, amount: u64) {
+    counter.set(counter.get().wrapping_add(amount));
+}

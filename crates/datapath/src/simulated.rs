@@ -1,0 +1,403 @@
+//! The host as a place for the packet path to run: ordinary memory, a clock and
+//! routes that the caller sets. For tests, fuzzing and as a reference for what the
+//! kernel does.
+
+use core::cell::Cell;
+use std::vec::Vec;
+
+use crate::checksum;
+use crate::host::{ChecksumChange, Host, Route, Window};
+use crate::layout::{
+    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket,
+    EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load, REASONS, Reasons,
+    Server, Service, WAYS, interface_flags,
+};
+use crate::memory::Memory;
+use crate::word::{Word, Word64};
+use crate::{Reason, Verdict, process};
+
+/// Sizes of the arrays.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Buckets of the connection table, a power of two.
+    pub buckets: u32,
+    /// Buckets of the endpoint table, a power of two.
+    pub endpoint_buckets: u32,
+    /// Services.
+    pub services: u32,
+    /// Servers.
+    pub servers: u32,
+    /// Words for rings.
+    pub ring_words: u32,
+    /// CPUs.
+    pub cpus: u32,
+    /// Seed of the hashes.
+    pub seed: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            buckets: 64,
+            endpoint_buckets: 64,
+            services: 16,
+            servers: 64,
+            ring_words: 1024,
+            cpus: 1,
+            seed: 0x0123_4567_89ab_cdef,
+        }
+    }
+}
+
+/// All arrays, in ordinary memory.
+pub struct Tables {
+    control: Control,
+    connections: Vec<Bucket>,
+    endpoints: Vec<EndpointBucket>,
+    services: Vec<Service>,
+    servers: Vec<Server>,
+    rings: Vec<Word>,
+    client_hops: Vec<ClientHop>,
+    loads: Vec<Load>,
+    counters: Vec<Counters>,
+    reasons: Vec<Reasons>,
+    interfaces: Vec<Interface>,
+}
+
+fn many<T>(count: u32, make: impl Fn() -> T) -> Vec<T> {
+    (0..count).map(|_| make()).collect()
+}
+
+fn w() -> Word {
+    Word::default()
+}
+
+fn w64() -> Word64 {
+    Word64::default()
+}
+
+fn entry() -> Entry {
+    Entry {
+        client_address: w(),
+        client_port: w(),
+        service: w(),
+        server: w(),
+        state: w(),
+        seen: w(),
+        hop: w(),
+        packets: w(),
+    }
+}
+
+fn hop_words() -> HopWords {
+    HopWords { interface: w(), destination_low: w(), middle: w(), source_high: w() }
+}
+
+fn control(sizes: &Sizes) -> Control {
+    let control = Control {
+        layout_version: w(),
+        route_generation: w(),
+        buckets: w(),
+        endpoint_buckets: w(),
+        services: w(),
+        servers: w(),
+        ring_words: w(),
+        cpus: w(),
+        seed: w64(),
+        object_hash: w64(),
+        timeout_tcp: w(),
+        timeout_tcp_fin: w(),
+        timeout_udp: w(),
+        next_order: w(),
+        reserved: core::array::from_fn(|_| w()),
+    };
+    control.layout_version.set(LAYOUT_VERSION);
+    control.buckets.set(sizes.buckets);
+    control.endpoint_buckets.set(sizes.endpoint_buckets);
+    control.services.set(sizes.services);
+    control.servers.set(sizes.servers);
+    control.ring_words.set(sizes.ring_words);
+    control.cpus.set(sizes.cpus);
+    control.seed.set(sizes.seed);
+    control.timeout_tcp.set(900);
+    control.timeout_tcp_fin.set(120);
+    control.timeout_udp.set(300);
+    control
+}
+
+impl Tables {
+    /// Empty tables of these sizes.
+    #[must_use]
+    pub fn new(sizes: &Sizes) -> Self {
+        Self {
+            control: control(sizes),
+            connections: many(sizes.buckets, || Bucket {
+                signatures: core::array::from_fn::<_, WAYS, _>(|_| w()),
+                entries: core::array::from_fn(|_| entry()),
+            }),
+            endpoints: many(sizes.endpoint_buckets, || EndpointBucket {
+                slots: core::array::from_fn::<_, ENDPOINT_WAYS, _>(|_| EndpointSlot {
+                    key: w64(),
+                    value: w(),
+                    reserved: w(),
+                }),
+            }),
+            services: many(sizes.services, || Service {
+                ring: w64(),
+                address: w(),
+                port: w(),
+                scheduler: w(),
+                scheduler_name: w(),
+                current_weight: w(),
+                flags: w(),
+                reserved: core::array::from_fn(|_| w()),
+            }),
+            servers: many(sizes.servers, || Server {
+                address: w(),
+                ports: w(),
+                virtual_address: w(),
+                service: w(),
+                flags: w(),
+                weight: w(),
+                order: w(),
+                mtu: w(),
+                hops: [hop_words(), hop_words()],
+            }),
+            rings: many(sizes.ring_words, w),
+            client_hops: many(CLIENT_HOPS, || ClientHop {
+                tag: w(),
+                mtu: w(),
+                hop: hop_words(),
+                reserved: [w(), w()],
+            }),
+            loads: many(sizes.servers, || Load { active: w(), inactive: w() }),
+            counters: many(sizes.servers * sizes.cpus, || Counters {
+                connections: w64(),
+                in_packets: w64(),
+                out_packets: w64(),
+                in_bytes: w64(),
+                out_bytes: w64(),
+                reserved: core::array::from_fn(|_| w64()),
+            }),
+            reasons: many(sizes.cpus, || Reasons {
+                counts: core::array::from_fn::<_, REASONS, _>(|_| w64()),
+            }),
+            interfaces: many(INTERFACES, || Interface {
+                index: w(),
+                mac_low: w(),
+                mac_high: w(),
+                reserved: w(),
+            }),
+        }
+    }
+
+    /// The arrays.
+    #[must_use]
+    pub fn memory(&self) -> Memory<'_> {
+        Memory {
+            control: &self.control,
+            connections: &self.connections,
+            endpoints: &self.endpoints,
+            services: &self.services,
+            servers: &self.servers,
+            rings: &self.rings,
+            client_hops: &self.client_hops,
+            loads: &self.loads,
+            counters: &self.counters,
+            reasons: &self.reasons,
+            interfaces: &self.interfaces,
+        }
+    }
+}
+
+/// Where addresses are, for a run: `(source, destination, protocol)`, addresses as
+/// they stand in the packet.
+pub type Routes<'a> = &'a dyn Fn(u32, u32, u8) -> Route;
+
+/// What the packet path is told about a frame beside its bytes.
+#[derive(Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Interface it came by.
+    pub interface: u32,
+    /// The present tick.
+    pub tick: u32,
+    /// CPU it is processed on.
+    pub cpu: u32,
+    /// Routes.
+    pub routes: Routes<'a>,
+    /// tc: it carries a VLAN tag beside its bytes.
+    pub tagged: bool,
+    /// tc: it is addressed to this host. At XDP the bytes tell.
+    pub for_us: bool,
+}
+
+struct Simulated<'a, const TC: bool> {
+    memory: Memory<'a>,
+    frame: &'a [Cell<u8>],
+    around: Circumstances<'a>,
+}
+
+/// Runs the packet path as at XDP.
+pub fn run_xdp(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
+    let frame = Cell::from_mut(frame).as_slice_of_cells();
+    process(&Simulated::<false> { memory, frame, around })
+}
+
+/// Runs the packet path as at tc, for frames with whole checksums.
+pub fn run_tc(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
+    let frame = Cell::from_mut(frame).as_slice_of_cells();
+    process(&Simulated::<true> { memory, frame, around })
+}
+
+/// How often something was counted, on all CPUs.
+#[must_use]
+pub fn reason_count(memory: &Memory<'_>, reason: Reason) -> u64 {
+    memory.reasons.iter().map(|cpu| cpu.counts[reason as usize].get()).sum()
+}
+
+/// A window over simulated bytes.
+#[derive(Clone, Copy)]
+pub struct Cells<'a>(&'a [Cell<u8>]);
+
+impl Cells<'_> {
+    fn read<const N: usize>(self, offset: usize) -> [u8; N] {
+        core::array::from_fn(|i| self.0[offset + i].get())
+    }
+
+    fn write(self, offset: usize, bytes: &[u8]) {
+        for (cell, &byte) in self.0[offset..].iter().zip(bytes) {
+            cell.set(byte);
+        }
+    }
+}
+
+impl Window for Cells<'_> {
+    fn u8(self, offset: usize) -> u8 {
+        self.0[offset].get()
+    }
+    fn u16(self, offset: usize) -> u16 {
+        u16::from_ne_bytes(self.read(offset))
+    }
+    fn u32(self, offset: usize) -> u32 {
+        u32::from_ne_bytes(self.read(offset))
+    }
+    fn set_u8(self, offset: usize, value: u8) {
+        self.0[offset].set(value);
+    }
+    fn set_u16(self, offset: usize, value: u16) {
+        self.write(offset, &value.to_ne_bytes());
+    }
+    fn set_u32(self, offset: usize, value: u32) {
+        self.write(offset, &value.to_ne_bytes());
+    }
+}
+
+impl<'a, const TC: bool> Simulated<'a, TC> {
+    fn interface_record(&self) -> Option<&'a Interface> {
+        let index = self.around.interface;
+        let record = self.memory.interfaces.get((index & (INTERFACES - 1)) as usize)?;
+        (record.index.get() == index).then_some(record)
+    }
+}
+
+impl<'a, const TC: bool> Host for Simulated<'a, TC> {
+    type Window = Cells<'a>;
+    const FINISHES: bool = TC;
+
+    fn window(&self, offset: usize, length: usize) -> Option<Cells<'a>> {
+        self.frame.get(offset..offset.checked_add(length)?).map(Cells)
+    }
+    fn length(&self) -> u32 {
+        self.frame.len() as u32
+    }
+    fn is_cut_later(&self) -> bool {
+        false
+    }
+    fn is_tagged(&self) -> bool {
+        TC && self.around.tagged
+    }
+    fn is_for_us(&self, frame: Cells<'a>) -> bool {
+        if TC {
+            return self.around.for_us;
+        }
+        self.interface_record().is_none_or(|record| {
+            frame.u32(0) == record.mac_low.get()
+                && frame.u16(4) == record.mac_high.get() as u16
+        })
+    }
+    fn can_change_checksum(&self, present: u16, pseudo_header: u64) -> bool {
+        TC || self.interface_record().is_none_or(|record| {
+            record.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS == 0
+                || present != checksum::fold(pseudo_header)
+        })
+    }
+    fn change_transport_checksum(&self, change: ChecksumChange) -> bool {
+        let Some(bytes) = self.window(change.offset, 2) else {
+            return false;
+        };
+        let present = bytes.u16(0);
+        if change.zero_is_none && present == 0 {
+            return true;
+        }
+        let difference = u64::from(change.address)
+            + u64::from(checksum::difference16(change.port_before, change.port_after));
+        let updated = checksum::update(present, difference);
+        bytes.set_u16(0, if change.zero_is_none && updated == 0 { 0xffff } else { updated });
+        true
+    }
+    fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {
+        (self.around.routes)(source, destination, protocol)
+    }
+    fn tick(&self) -> u32 {
+        self.around.tick
+    }
+    fn bucket_mask(&self) -> u32 {
+        (self.memory.connections.len() - 1) as u32
+    }
+    fn endpoint_mask(&self) -> u32 {
+        (self.memory.endpoints.len() - 1) as u32
+    }
+    fn seed(&self) -> u64 {
+        self.memory.control.seed.get()
+    }
+    fn control(&self) -> Option<&Control> {
+        Some(self.memory.control)
+    }
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.memory.connections.get(index as usize)
+    }
+    fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
+        self.memory.endpoints.get(index as usize)
+    }
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.memory.services.get(index as usize)
+    }
+    fn server(&self, index: u32) -> Option<&Server> {
+        self.memory.servers.get(index as usize)
+    }
+    fn ring(&self, index: u32) -> Option<&Word> {
+        self.memory.rings.get(index as usize)
+    }
+    fn client_hop(&self, index: u32) -> Option<&ClientHop> {
+        self.memory.client_hops.get(index as usize)
+    }
+    fn load(&self, server: u32) -> Option<&Load> {
+        self.memory.loads.get(server as usize)
+    }
+    fn counters(&self, server: u32) -> Option<&Counters> {
+        let index = self.around.cpu as usize * self.memory.servers.len() + server as usize;
+        self.memory.counters.get(index)
+    }
+    fn reasons(&self) -> Option<&Reasons> {
+        self.memory.reasons.get(self.around.cpu as usize)
+    }
+    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
+        word.compare_and_swap(old, new)
+    }
+    fn add(&self, word: &Word, amount: u32) -> u32 {
+        word.add(amount)
+    }
+    fn opaque(&self, value: u32) -> u32 {
+        value
+    }
+}
