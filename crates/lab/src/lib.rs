@@ -1,1 +1,25 @@
-//! To come.
+//! Networks of namespaces with hosts, servers and clients in them: for
+//! `evenkeel lab`, for tests and for benchmarks.
+//!
+//! - [`sandbox`]: a world of one's own (processes, mounts, network) that is gone
+//!   when the lab ends, however it ends;
+//! - [`topology`]: hosts and links as values, and building them;
+//! - [`host`]: running things on a host of it;
+//! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
+//! - [`wait`]: waiting for a condition with a deadline;
+//! - [`case1`]: the first scenario.
+//!
+//! Everything here needs root, and the programs that `scripts/setup lab` installs.
+
+pub mod apache;
+pub mod case1;
+pub mod director;
+pub mod draw;
+pub mod host;
+pub mod http;
+pub mod ifupdown;
+pub mod process;
+pub mod report;
+pub mod sandbox;
+pub mod topology;
+pub mod wait;
