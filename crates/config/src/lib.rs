@@ -1,1 +1,3 @@
-//! To come.
+//! Text to model and back: what administrators write, and what they read.
+
+pub mod ipvsadm;

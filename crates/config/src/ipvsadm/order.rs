@@ -1,0 +1,105 @@
+//! The order of listings.
+//!
+//! `ipvsadm` compares addresses by subtracting them and looking at the sign of
+//! the 32-bit result, so that 192.168.0.0 stands before 10.0.0.0. That is no
+//! order in the mathematical sense, and what comes out depends on the way of
+//! sorting: here as in the C library, by merging halves.
+
+use core::net::IpAddr;
+
+use evenkeel_core::model::{ServerView, ServiceView};
+
+/// Sorts by a comparison that need not be transitive. Negative or 0: `a` first.
+fn merge_sort<T: Copy>(items: &[T], compare: &impl Fn(T, T) -> i32) -> Vec<T> {
+    if items.len() <= 1 {
+        return items.to_vec();
+    }
+    let (left, right) = items.split_at(items.len() / 2);
+    let (left, right) = (merge_sort(left, compare), merge_sort(right, compare));
+    let (mut left, mut right) = (left.as_slice(), right.as_slice());
+    let mut sorted = Vec::with_capacity(items.len());
+    while let ([a, left_rest @ ..], [b, right_rest @ ..]) = (left, right) {
+        if compare(*a, *b) <= 0 {
+            sorted.push(*a);
+            left = left_rest;
+        } else {
+            sorted.push(*b);
+            right = right_rest;
+        }
+    }
+    sorted.extend_from_slice(left);
+    sorted.extend_from_slice(right);
+    sorted
+}
+
+fn first_difference(differences: impl IntoIterator<Item = i32>) -> i32 {
+    differences
+        .into_iter()
+        .find(|&difference| difference != 0)
+        .unwrap_or(0)
+}
+
+fn word_difference(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+fn address_difference(a: IpAddr, b: IpAddr) -> i32 {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => word_difference(a.to_bits(), b.to_bits()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let words = |address: core::net::Ipv6Addr| {
+                let bits = address.to_bits();
+                [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+            };
+            let (a, b) = (words(a), words(b));
+            first_difference((0..4).map(|index| word_difference(a[index], b[index])))
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) => -1,
+        (IpAddr::V6(_), IpAddr::V4(_)) => 1,
+    }
+}
+
+/// IPv4 first, then by protocol, address and port.
+pub(super) fn services<'a>(services: &[&'a ServiceView]) -> Vec<&'a ServiceView> {
+    merge_sort(services, &|a: &ServiceView, b: &ServiceView| {
+        let (a, b) = (&a.key, &b.key);
+        first_difference([
+            i32::from(a.address.is_ipv6()) - i32::from(b.address.is_ipv6()),
+            i32::from(a.protocol.number()) - i32::from(b.protocol.number()),
+            address_difference(a.address, b.address),
+            i32::from(a.port) - i32::from(b.port),
+        ])
+    })
+}
+
+/// By address, then by port.
+pub(super) fn servers<'a>(servers: &[&'a ServerView]) -> Vec<&'a ServerView> {
+    merge_sort(servers, &|a: &ServerView, b: &ServerView| {
+        let (a, b) = (&a.key, &b.key);
+        first_difference([
+            address_difference(a.address, b.address),
+            i32::from(a.port) - i32::from(b.port),
+        ])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_equal_things_in_place() {
+        let items = [(2, 'a'), (1, 'b'), (2, 'c'), (1, 'd'), (3, 'e')];
+        let sorted = merge_sort(&items, &|a: (i32, char), b: (i32, char)| a.0 - b.0);
+        assert_eq!(sorted, [(1, 'b'), (1, 'd'), (2, 'a'), (2, 'c'), (3, 'e')]);
+    }
+
+    #[test]
+    fn addresses_are_compared_by_the_sign_of_their_difference() {
+        let difference =
+            |a: &str, b: &str| address_difference(a.parse().unwrap(), b.parse().unwrap());
+        assert!(difference("192.168.1.1", "10.0.0.1") < 0);
+        assert!(difference("10.0.0.1", "10.0.0.2") < 0);
+        assert!(difference("2001:db8::2", "2001:db8::1") > 0);
+    }
+}
