@@ -507,12 +507,12 @@ impl<'n> Draft<'n> {
         {
             server.port = key.port;
         }
-        let tunnel = self.checked_tunnel()?;
         if server.address.is_ipv6() != self.ipv6 && self.method != ForwardMethod::Tunnel {
             return Err(Usage::new(
                 "Different address family is allowed only for tunneling servers",
             ));
         }
+        let tunnel = self.checked_tunnel()?;
         Ok(Server {
             service,
             server,
@@ -600,12 +600,13 @@ impl<'n> Draft<'n> {
     }
 }
 
+/// A multicast address; a colon makes it an IPv6 one.
 fn group(word: &str) -> Result<IpAddr, Usage> {
-    let address = word.parse::<IpAddr>();
-    let family = match address {
-        Ok(address) if address.is_multicast() => return Ok(address),
-        Ok(IpAddr::V6(_)) => "IPv6",
-        Ok(IpAddr::V4(_)) | Err(_) => "IPv4",
-    };
-    Err(Usage::new(format!("invalid {family} mcast-group `{word}'")))
+    match word.parse::<IpAddr>() {
+        Ok(address) if address.is_multicast() => Ok(address),
+        _ => {
+            let family = if word.contains(':') { "IPv6" } else { "IPv4" };
+            Err(Usage::new(format!("invalid {family} mcast-group `{word}'")))
+        }
+    }
 }

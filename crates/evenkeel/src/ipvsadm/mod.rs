@@ -1,0 +1,264 @@
+//! The command `ipvsadm`, and its companions `ipvsadm-save` and
+//! `ipvsadm-restore`: clients of the daemon that behave as IPVS's own.
+//!
+//! What words mean and what is printed is decided in [`evenkeel_config::ipvsadm`];
+//! here are the ends: standard input and output, the resolver, the socket.
+
+mod names;
+mod restore;
+
+use std::ffi::OsString;
+use std::io::{self, BufReader, Read, Write};
+use std::process::ExitCode;
+
+use evenkeel_api::client::{Client, ClientError};
+use evenkeel_api::{EditRequest, paths};
+use evenkeel_config::ipvsadm::{
+    HELP, Layout, Names, Request, SAVE_USAGE, VERSION, listing, parse, refused, request, save,
+    timeouts,
+};
+use evenkeel_core::model::{Edit, ServiceKey};
+
+pub use names::SystemNames;
+
+/// Exit code where `ipvsadm` finds no IPVS.
+const NO_DIRECTOR: u8 = 2;
+/// Bytes of rules that are read at a time.
+const INPUT_BYTES: usize = 1 << 20;
+
+/// The name it was called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `ipvsadm`
+    Ipvsadm,
+    /// `ipvsadm-save`
+    Save,
+    /// `ipvsadm-restore`
+    Restore,
+}
+
+impl Program {
+    /// The program of this name, which may be a path.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.rsplit('/').next()? {
+            "ipvsadm" => Some(Self::Ipvsadm),
+            "ipvsadm-save" => Some(Self::Save),
+            "ipvsadm-restore" => Some(Self::Restore),
+            _ => None,
+        }
+    }
+}
+
+/// The three streams.
+pub struct Console<'a> {
+    /// Rules to restore.
+    pub input: BufReader<Box<dyn Read + 'a>>,
+    /// Listings.
+    pub output: Box<dyn Write + 'a>,
+    /// Complaints.
+    pub errors: Box<dyn Write + 'a>,
+}
+
+impl Console<'static> {
+    /// Those of the process.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            input: BufReader::with_capacity(INPUT_BYTES, Box::new(io::stdin())),
+            output: Box::new(io::stdout()),
+            errors: Box::new(io::stderr()),
+        }
+    }
+}
+
+/// Runs the program whose name is the first argument, as the process's whole
+/// work. The instance comes from the environment alone, because every option
+/// letter is `ipvsadm`'s.
+#[must_use]
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<String> = arguments
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (name, words) = words.split_first().unwrap_or((&"ipvsadm", &[]));
+    let program = Program::from_name(name).unwrap_or(Program::Ipvsadm);
+    let mut console = Console::standard();
+    let instance =
+        std::env::var(paths::INSTANCE_VARIABLE).unwrap_or_else(|_| paths::DEFAULT_INSTANCE.into());
+    if !paths::is_valid_instance(&instance) {
+        let _ = writeln!(
+            console.errors,
+            "{} is `{instance}`, which is no instance name: use 1 to 64 letters, digits, `-`, `_` or `.`",
+            paths::INSTANCE_VARIABLE
+        );
+        return NO_DIRECTOR.into();
+    }
+    run(
+        program,
+        words,
+        &mut console,
+        &SystemNames::default(),
+        &Client::new(&instance),
+    )
+    .into()
+}
+
+/// Runs one command line and gives its exit code.
+pub fn run(
+    program: Program,
+    words: &[&str],
+    console: &mut Console<'_>,
+    names: &dyn Names,
+    client: &Client,
+) -> u8 {
+    let mut session = Session {
+        console,
+        names,
+        client,
+    };
+    let ended = match program {
+        Program::Ipvsadm => session.command(words),
+        Program::Save => session.save_script(words),
+        Program::Restore => session.restore_script(),
+    };
+    ended.unwrap_or_else(|failure| session.fail(&failure))
+}
+
+/// What keeps a command from being carried out at all.
+enum Failure {
+    Client(ClientError),
+    Input(io::Error),
+    Output(io::Error),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// One run of the program.
+struct Session<'s, 'a> {
+    console: &'s mut Console<'a>,
+    names: &'s dyn Names,
+    client: &'s Client,
+}
+
+impl Session<'_, '_> {
+    fn command(&mut self, words: &[&str]) -> Result<u8, Failure> {
+        match parse(words, self.names) {
+            Ok(command) => match request(command) {
+                Ok(Request::Restore) => self.restore(Vec::new()),
+                Ok(request) => self.carry_out(request),
+                Err(unsupported) => Ok(self.complain(&unsupported.to_string(), 1)),
+            },
+            Err(usage) => Ok(self.complain(&usage.message, usage.exit_code)),
+        }
+    }
+
+    /// `ipvsadm-save`: only `-n` and words without a hyphen are let through.
+    fn save_script(&mut self, words: &[&str]) -> Result<u8, Failure> {
+        if words
+            .iter()
+            .any(|word| word.starts_with('-') && *word != "-n")
+        {
+            let _ = self.console.errors.write_all(SAVE_USAGE.as_bytes());
+            return Ok(1);
+        }
+        self.carry_out(Request::Save {
+            numeric: words.contains(&"-n"),
+        })
+    }
+
+    /// Everything but a restore.
+    fn carry_out(&mut self, request: Request) -> Result<u8, Failure> {
+        match request {
+            Request::Edit(edit) => self.edit(vec![edit]),
+            Request::List { service, layout } => self.list(service, layout),
+            Request::ListTimeouts => {
+                let text = timeouts(&self.client.timeouts()?);
+                self.print(&text)
+            }
+            Request::Save { numeric } => {
+                let services = self.client.services(None)?.services;
+                self.print(&save(&services, numeric, self.names))
+            }
+            Request::Help => self.print(HELP),
+            Request::Version => self.print(VERSION),
+            // A restore inside a restore is refused before it comes here.
+            Request::Restore => Ok(0),
+        }
+    }
+
+    /// Sends the edits, each for itself, and gives the exit code of the last.
+    fn edit(&mut self, edits: Vec<Edit>) -> Result<u8, Failure> {
+        let count = edits.len();
+        let mut refusals = self
+            .client
+            .edit(&EditRequest {
+                transaction: false,
+                edits,
+            })?
+            .refused;
+        refusals.sort_by_key(|refusal| refusal.index);
+        let mut last = 0;
+        for refusal in refusals {
+            let refused = refused(&refusal.error);
+            let code = self.complain(&refused.message, refused.exit_code);
+            if refusal.index + 1 == count {
+                last = code;
+            }
+        }
+        Ok(last)
+    }
+
+    fn list(&mut self, only: Option<ServiceKey>, layout: Layout) -> Result<u8, Failure> {
+        let table = self.client.services(only)?;
+        if only.is_some() && table.services.is_empty() {
+            return Ok(self.complain("No such service", 1));
+        }
+        let size = only.is_none().then_some(table.table_size);
+        self.print(&listing(size, &table.services, layout, self.names))
+    }
+
+    fn print(&mut self, text: &str) -> Result<u8, Failure> {
+        let written = self
+            .console
+            .output
+            .write_all(text.as_bytes())
+            .and_then(|()| self.console.output.flush());
+        match written {
+            Ok(()) => Ok(0),
+            Err(error) => Err(Failure::Output(error)),
+        }
+    }
+
+    /// A complaint that cannot be written has nowhere else to go.
+    fn complain(&mut self, message: &str, exit_code: u8) -> u8 {
+        let _ = writeln!(self.console.errors, "{message}");
+        exit_code
+    }
+
+    fn fail(&mut self, failure: &Failure) -> u8 {
+        match failure {
+            Failure::Client(ClientError::Permission { .. }) => self.complain(
+                "Can't initialize ipvs: Permission denied (you must be root)\n\
+                 Are you sure that IP Virtual Server is built in the kernel or as module?",
+                NO_DIRECTOR,
+            ),
+            Failure::Client(error) => self.complain(&error.to_string(), NO_DIRECTOR),
+            Failure::Input(error) => self.complain(
+                &format!("cannot read rules from standard input: {error}"),
+                NO_DIRECTOR,
+            ),
+            // The reader has seen enough.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Failure::Output(error) => self.complain(
+                &format!("cannot write to standard output: {error}"),
+                NO_DIRECTOR,
+            ),
+        }
+    }
+}
