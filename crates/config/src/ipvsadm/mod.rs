@@ -8,6 +8,7 @@
 
 mod address;
 mod command;
+mod draft;
 mod flags;
 mod grammar;
 mod listing;
@@ -16,7 +17,9 @@ mod options;
 mod order;
 mod request;
 mod restore;
+mod rules;
 mod save;
+mod whole;
 mod words;
 
 pub use address::{Names, NoNames};
