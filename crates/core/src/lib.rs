@@ -3,6 +3,10 @@
 //! (the planner). `no_std` so that the compiler holds it to that.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+
 extern crate alloc;
 
 pub mod director;

@@ -1,0 +1,135 @@
+//! The director as its users see it, with a packet path that only schedules.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+
+use evenkeel_datapath::layout::{RING_HEADER, server_flags};
+use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::simulated::{Sizes, Tables};
+
+use super::state::network;
+use super::{Director, GRACE_MS, Hop, TRASH_MS};
+use crate::model::{
+    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerView, ServiceKey, Timeouts,
+};
+
+/// A director with its memory and a clock.
+struct Rig {
+    tables: Tables,
+    director: Director,
+    now_ms: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::sized(Sizes::default())
+    }
+
+    fn sized(sizes: Sizes) -> Self {
+        let tables = Tables::new(&sizes);
+        let mut director = Director::adopt(&tables.memory(), 0);
+        director.write_all(&tables.memory());
+        Self { tables, director, now_ms: 0 }
+    }
+
+    fn memory(&self) -> Memory<'_> {
+        self.tables.memory()
+    }
+
+    fn try_all(&mut self, edits: &[Edit], transaction: bool) -> Vec<(usize, EditError)> {
+        let memory = self.tables.memory();
+        let refused = self.director.apply(edits, transaction, &memory, self.now_ms);
+        self.director.write_all(&memory);
+        refused
+    }
+
+    fn attempt(&mut self, edit: Edit) -> Result<(), EditError> {
+        match self.try_all(&[edit], false).pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, edit: Edit) {
+        assert_eq!(self.attempt(edit.clone()), Ok(()), "{edit:?}");
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        let memory = self.tables.memory();
+        self.director.collect(&memory, self.now_ms);
+        self.director.write_all(&memory);
+    }
+
+    /// The server that the packet path would give the next connection to, by index.
+    fn next(&self, key: &ServiceKey) -> Option<u32> {
+        let memory = self.memory();
+        let service = memory.services.iter().find(|s| {
+            s.address.get() == network(v4(key.address))
+                && s.port.get() == wire_port(key)
+                && s.flags.get() == 1
+        })?;
+        let ring = service.ring.get();
+        let (base, length) = ((ring >> 32) as u32, ring as u32);
+        let step = memory.rings[base as usize].add(1).checked_rem(length)?;
+        Some(memory.rings[(base + RING_HEADER + step) as usize].get())
+    }
+
+    /// The same, by port.
+    fn next_port(&self, key: &ServiceKey) -> Option<u16> {
+        let server = &self.memory().servers[self.next(key)? as usize];
+        assert_ne!(server.flags.get() & server_flags::ALIVE, 0);
+        Some(u16::from_be(server.ports.get() as u16))
+    }
+
+    fn ports(&self, key: &ServiceKey, count: usize) -> Vec<u16> {
+        (0..count).filter_map(|_| self.next_port(key)).collect()
+    }
+
+    fn servers(&self, key: &ServiceKey) -> Vec<ServerView> {
+        self.director.list(Some(key), &self.memory()).unwrap().remove(0).servers
+    }
+
+    /// A daemon that dies and one that takes over.
+    fn restart(&mut self) {
+        self.director = Director::adopt(&self.tables.memory(), self.now_ms);
+        self.director.write_all(&self.tables.memory());
+    }
+}
+
+fn v4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => panic!("not IPv4"),
+    }
+}
+
+fn wire_port(key: &ServiceKey) -> u32 {
+    u32::from(key.port.to_be()) | u32::from(key.protocol.number()) << 16
+}
+
+fn service(port: u16) -> ServiceKey {
+    ServiceKey { protocol: Protocol::Tcp, address: [10, 0, 0, 10].into(), port }
+}
+
+fn server(port: u16) -> ServerKey {
+    ServerKey { address: [192, 168, 1, 1].into(), port }
+}
+
+fn add(service: ServiceKey, scheduler: &str) -> Edit {
+    Edit::AddService { service, scheduler: String::from(scheduler) }
+}
+
+fn add_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
+    Edit::AddServer { service, server, method: ForwardMethod::Masq, weight }
+}
+
+fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
+    Edit::EditServer { service, server, method: ForwardMethod::Masq, weight }
+}
+
+mod crash;
+mod edits;
+mod schedulers;

@@ -1,0 +1,247 @@
+//! The semantics of edits.
+
+use super::*;
+
+#[test]
+fn errors_come_in_the_order_of_ipvs() {
+    let mut rig = Rig::new();
+    let (key, other) = (service(80), service(81));
+    let route = |server| Edit::AddServer {
+        service: key,
+        server,
+        method: ForwardMethod::Route,
+        weight: 1,
+    };
+    assert_eq!(rig.attempt(route(server(80))), Err(EditError::ServiceNotDefined));
+    rig.apply(add(key, "rr"));
+    assert_eq!(rig.attempt(add(key, "nosuch")), Err(EditError::ServiceExists));
+    assert_eq!(rig.attempt(add(other, "nosuch")), Err(EditError::SchedulerNotFound));
+    assert_eq!(rig.attempt(add(other, "wlc")), Err(EditError::NotSupported("wlc".into())));
+    for address in [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]] {
+        let edit = route(ServerKey { address: address.into(), port: 80 });
+        assert_eq!(rig.attempt(edit), Err(EditError::Invalid));
+    }
+    let unsupported = rig.attempt(route(server(80)));
+    assert!(matches!(unsupported, Err(EditError::NotSupported(_))), "{unsupported:?}");
+    rig.apply(add_server(key, server(80), 1));
+    assert_eq!(rig.attempt(route(server(80))), Err(EditError::ServerExists));
+    assert_eq!(
+        rig.attempt(add_server(key, server(81), 1 << 31)),
+        Err(EditError::OutOfRange)
+    );
+    assert_eq!(rig.attempt(edit_server(key, server(81), 1)), Err(EditError::NoSuchServer));
+    let delete = |service, server| Edit::DeleteServer { service, server };
+    assert_eq!(rig.attempt(delete(other, server(80))), Err(EditError::ServiceNotDefined));
+    assert_eq!(rig.attempt(delete(key, server(81))), Err(EditError::NoSuchServer));
+    for edit in [
+        Edit::DeleteService { service: other },
+        Edit::EditService { service: other, scheduler: "rr".into() },
+        Edit::Zero { service: Some(other) },
+    ] {
+        assert_eq!(rig.attempt(edit), Err(EditError::NoSuchService));
+    }
+}
+
+#[test]
+fn timeouts_change_where_they_are_given() {
+    let mut rig = Rig::new();
+    let set = |tcp, tcp_fin, udp| Edit::SetTimeouts(Timeouts { tcp, tcp_fin, udp });
+    assert_eq!(rig.director.timeouts(), Timeouts::default());
+    assert_eq!(rig.memory().control.timeout_tcp.get(), 900);
+    rig.apply(set(1800, 0, 100));
+    assert_eq!(rig.attempt(set(2_678_401, 1, 1)), Err(EditError::Invalid));
+    assert_eq!(rig.director.timeouts(), Timeouts { tcp: 1800, tcp_fin: 120, udp: 100 });
+    assert_eq!(rig.memory().control.timeout_udp.get(), 100);
+    rig.restart();
+    assert_eq!(rig.director.timeouts(), Timeouts { tcp: 1800, tcp_fin: 120, udp: 100 });
+}
+
+#[test]
+fn a_refused_transaction_changes_nothing() {
+    let mut rig = Rig::new();
+    let key = service(80);
+    rig.apply(add(key, "wrr"));
+    rig.apply(add_server(key, server(1), 2));
+    rig.apply(add_server(key, server(2), 1));
+    let before = rig.director.list(None, &rig.memory());
+    let edits = [
+        edit_server(key, server(1), 7),
+        Edit::DeleteServer { service: key, server: server(2) },
+        add_server(key, server(3), 5),
+        Edit::Zero { service: None },
+        Edit::Flush,
+        add(service(90), "rr"),
+        add(key, "rr"),
+        add_server(key, server(2), 5),
+        Edit::DeleteService { service: service(91) },
+    ];
+    let refused = rig.director.apply(&edits, true, &rig.tables.memory(), 0);
+    assert_eq!(refused, [(8, EditError::NoSuchService)]);
+    assert_eq!(rig.director.poll_write(), None);
+    assert_eq!(rig.director.list(None, &rig.memory()), before);
+    // Without a transaction the others stand.
+    assert_eq!(rig.try_all(&edits, false), [(8, EditError::NoSuchService)]);
+    let listed = rig.director.list(None, &rig.memory()).unwrap();
+    assert_eq!(listed.len(), 2);
+    let servers = rig.servers(&key);
+    assert_eq!(servers.iter().map(|s| (s.key.port, s.weight)).collect::<Vec<_>>(), [(2, 5)]);
+    rig.restart();
+    assert_eq!(rig.director.list(None, &rig.memory()).unwrap(), listed);
+    assert_eq!(rig.director.repairs(), 0);
+}
+
+#[test]
+fn full_is_said_and_room_comes_back() {
+    let mut rig = Rig::sized(Sizes { servers: 3, services: 2, ..Sizes::default() });
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    for port in 1..=3 {
+        rig.apply(add_server(key, server(port), 1));
+    }
+    let full = Err(EditError::Full("servers".into()));
+    assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
+    assert_eq!(rig.servers(&key).len(), 3);
+    rig.apply(Edit::DeleteServer { service: key, server: server(2) });
+    assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
+    // It would be kept for its counters, but room is needed.
+    rig.now_ms += GRACE_MS;
+    rig.apply(add_server(key, server(4), 1));
+    rig.apply(add(service(81), "rr"));
+    assert_eq!(rig.attempt(add(service(82), "rr")), Err(EditError::Full("services".into())));
+    rig.apply(Edit::DeleteService { service: service(81) });
+    rig.now_ms += GRACE_MS;
+    rig.apply(add(service(82), "rr"));
+}
+
+#[test]
+fn rings_rest_before_they_are_used_again() {
+    // Room for two rings of up to two servers.
+    let mut rig = Rig::sized(Sizes { ring_words: 8, ..Sizes::default() });
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    rig.apply(add_server(key, server(1), 1));
+    rig.apply(edit_server(key, server(1), 2));
+    let full = rig.attempt(edit_server(key, server(1), 3));
+    assert_eq!(full, Err(EditError::Full("ring words".into())));
+    assert_eq!(rig.director.room_at_ms(), Some(GRACE_MS));
+    assert_eq!(rig.servers(&key)[0].weight, 2);
+    rig.now_ms = GRACE_MS;
+    rig.apply(edit_server(key, server(1), 3));
+}
+
+#[test]
+fn a_deleted_server_comes_back_with_its_connections_and_counters() {
+    let mut rig = Rig::new();
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    rig.apply(add_server(key, server(1), 1));
+    rig.apply(add_server(key, server(2), 1));
+    let index = rig.next(&key).unwrap() as usize;
+    let port = rig.servers(&key)[0].key.port;
+    rig.memory().loads[index].active.add(2);
+    rig.memory().counters[index].connections.add(5);
+    rig.apply(Edit::DeleteServer { service: key, server: server(port) });
+    let flags = rig.memory().servers[index].flags.get();
+    assert_eq!(flags & (server_flags::ALIVE | server_flags::USED), server_flags::USED);
+    let sum = |rig: &Rig| rig.director.list(None, &rig.memory()).unwrap()[0].stats.connections;
+    assert_eq!(sum(&rig), 5);
+    rig.pass(TRASH_MS * 2);
+    rig.restart();
+    rig.apply(Edit::DeleteService { service: key });
+    rig.apply(add(key, "rr"));
+    assert_eq!(sum(&rig), 0);
+    rig.apply(add_server(key, server(port), 3));
+    let servers = rig.servers(&key);
+    assert_eq!((servers[0].active, servers[0].stats.connections), (2, 5));
+    assert_eq!(rig.next(&key), Some(index as u32));
+    // Once nothing refers to it, the slot is anybody's, and counts from 0.
+    rig.memory().loads[index].active.subtract(2);
+    rig.apply(Edit::DeleteServer { service: key, server: server(port) });
+    rig.pass(TRASH_MS - 1);
+    assert_ne!(rig.memory().servers[index].flags.get(), 0);
+    rig.pass(1);
+    assert_eq!(rig.memory().servers[index].flags.get(), 0);
+    assert_eq!(rig.memory().counters[index].connections.get(), 0);
+}
+
+#[test]
+fn zero_is_a_point_to_count_from() {
+    let mut rig = Rig::sized(Sizes { cpus: 2, ..Sizes::default() });
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    rig.apply(add_server(key, server(1), 1));
+    let count = |rig: &Rig, n| {
+        rig.memory().counters[0].in_bytes.add(n);
+        // Another CPU.
+        let second = rig.memory().servers.len();
+        rig.memory().counters[second].in_bytes.add(n);
+    };
+    let shown = |rig: &Rig| {
+        let view = rig.director.list(None, &rig.memory()).unwrap().remove(0);
+        (view.stats.in_bytes, view.servers.first().map(|s| s.stats.in_bytes))
+    };
+    count(&rig, 50);
+    assert_eq!(shown(&rig), (100, Some(100)));
+    rig.apply(Edit::Zero { service: Some(key) });
+    assert_eq!(shown(&rig), (0, Some(0)));
+    count(&rig, 4);
+    assert_eq!(shown(&rig), (8, Some(8)));
+    rig.apply(Edit::DeleteServer { service: key, server: server(1) });
+    assert_eq!(shown(&rig), (8, None));
+    // The service keeps what its former servers did.
+    rig.pass(TRASH_MS);
+    assert_eq!(shown(&rig), (8, None));
+}
+
+#[test]
+fn a_port_given_as_zero_is_the_virtual_one_and_listed_as_given() {
+    let mut rig = Rig::new();
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    rig.apply(add_server(key, server(0), 1));
+    assert_eq!(rig.next_port(&key), Some(80));
+    rig.restart();
+    assert_eq!(rig.servers(&key)[0].key, server(0));
+    assert_eq!(rig.director.repairs(), 0);
+}
+
+#[test]
+fn hops_reach_all_servers_of_an_address() {
+    let mut rig = Rig::new();
+    let hop = |last| Hop {
+        interface: 7,
+        destination_mac: [2, 0, 0, 0, 0, last],
+        source_mac: [2, 1, 2, 3, 4, 5],
+        mtu: 1500,
+    };
+    let address = Ipv4Addr::new(192, 168, 1, 1);
+    for port in [80, 81] {
+        rig.apply(add(service(port), "rr"));
+        rig.apply(add_server(service(port), server(port), 1));
+    }
+    assert_eq!(rig.director.server_addresses().collect::<Vec<_>>(), [address]);
+    assert_eq!(rig.director.servers_without_hop(), 2);
+    rig.director.set_hop(address, Some(hop(1)));
+    rig.director.write_all(&rig.tables.memory());
+    // One added later has it at once.
+    rig.apply(add_server(service(80), server(82), 1));
+    assert_eq!(rig.director.servers_without_hop(), 0);
+    rig.director.set_hop(address, Some(hop(9)));
+    rig.director.write_all(&rig.tables.memory());
+    for index in 0..3 {
+        let server = &rig.memory().servers[index];
+        let flags = server.flags.get();
+        assert_ne!(flags & server_flags::HOP_READY, 0);
+        let which = (flags & server_flags::HOP) as usize;
+        let present = &server.hops[which];
+        assert_eq!(present.interface.get(), 7);
+        assert_eq!(present.middle.get().to_ne_bytes(), [0, 9, 2, 1]);
+        assert_eq!(server.mtu.get() >> (16 * which) & 0xffff, 1500);
+    }
+    rig.restart();
+    assert_eq!(rig.director.servers_without_hop(), 0);
+    rig.director.set_hop(address, None);
+    rig.director.write_all(&rig.tables.memory());
+    assert_eq!(rig.director.servers_without_hop(), 3);
+    assert_eq!(rig.memory().servers[0].flags.get() & server_flags::HOP_READY, 0);
+}
