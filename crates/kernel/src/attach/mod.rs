@@ -1,0 +1,376 @@
+//! Puts the programs on interfaces and takes them off again.
+//!
+//! tc is on every interface: it can finish every packet. XDP stands in front where
+//! the driver runs it and passes on what it can't finish. XDP and TCX are kept by
+//! links, pinned under the instance, so that they outlive the daemon and can be
+//! given other programs without a gap.
+
+mod clsact;
+mod decide;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use evenkeel_datapath::layout::{INTERFACES, Interface, interface_flags};
+use nix::libc;
+
+pub use decide::{Attachment, Hook};
+
+use crate::bpf::{self, LinkKind};
+use crate::dataplane::Dataplane;
+use crate::error::{Attempt, Error, Result};
+use crate::netlink::Socket;
+use crate::network::Link;
+use crate::pins::{self, Pins};
+use crate::program::Program;
+use decide::{Decision, Tc, decide, describe};
+
+/// What a symbolic link in place of a pin says about an interface's clsact.
+const OWN_QDISC: &str = "qdisc-made";
+const FOUND_QDISC: &str = "qdisc-found";
+
+/// Which of tc's two ways to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcWay {
+    /// TCX where the kernel has it.
+    #[default]
+    Newest,
+    /// clsact, as on kernels before 6.6.
+    Clsact,
+}
+
+/// What keeps a program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    Xdp,
+    Tcx,
+    Clsact,
+}
+
+impl Keeper {
+    const ALL: [Self; 3] = [Self::Xdp, Self::Tcx, Self::Clsact];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+
+    fn path(self, pins: &Pins, interface: u32) -> PathBuf {
+        pins.links().join(format!("{interface}-{}", self.suffix()))
+    }
+
+    /// The reverse of [`Keeper::path`].
+    fn parse(name: &str) -> Option<(u32, Self)> {
+        let (interface, suffix) = name.split_once('-')?;
+        let keeper = Self::ALL
+            .into_iter()
+            .find(|keeper| keeper.suffix() == suffix)?;
+        Some((interface.parse().ok()?, keeper))
+    }
+}
+
+impl Dataplane {
+    /// Attaches to `link` what `hook` asks for, and detaches what it does not.
+    /// `master` is the interface that it is a member of, if any. What is attached
+    /// already stays and gets this instance's programs, without a gap; so this can
+    /// be called again whenever the link has changed.
+    pub fn attach(&self, link: &Link, master: Option<&Link>, hook: Hook) -> Result<Attachment> {
+        self.attach_by(link, master, hook, TcWay::Newest)
+    }
+
+    /// [`Dataplane::attach`], with a choice of tc's way.
+    pub fn attach_by(
+        &self,
+        link: &Link,
+        master: Option<&Link>,
+        hook: Hook,
+        way: TcWay,
+    ) -> Result<Attachment> {
+        let (try_xdp, why) = match decide(link, master, hook) {
+            Decision::Skip { why } => {
+                self.detach(link.index)?;
+                return Ok(Attachment {
+                    hook: "none".into(),
+                    why,
+                });
+            }
+            Decision::Attach { xdp, why } => (xdp, why),
+        };
+        self.note_interface(link)?;
+        let failed = |error| Error::System {
+            action: format!("attach to the interface {}", link.name),
+            error,
+        };
+        let tc = self.attach_tc(link.index, way).map_err(failed)?;
+        let xdp = if try_xdp {
+            Some(
+                self.attach_xdp(link.index)
+                    .map_err(|error| error.raw_os_error().unwrap_or(0)),
+            )
+        } else {
+            remove_keeper(&self.pins, link.index, Keeper::Xdp).map_err(failed)?;
+            None
+        };
+        Ok(describe(why, tc, xdp))
+    }
+
+    /// Takes everything off the interface; it may be gone.
+    pub fn detach(&self, interface: u32) -> Result<()> {
+        // Before tc, behind which there is nothing to finish what XDP passes.
+        for keeper in Keeper::ALL {
+            remove_keeper(&self.pins, interface, keeper)
+                .attempt(|| format!("detach from interface {interface}"))?;
+        }
+        let slot = self.slot(interface);
+        if slot.index.get() == interface {
+            slot.index.set(0);
+        }
+        Ok(())
+    }
+
+    /// Indices of the interfaces on which something of this instance is, or was
+    /// before they went.
+    pub fn attached(&self) -> Result<Vec<u32>> {
+        let mut interfaces: Vec<u32> = keepers(&self.pins)?
+            .into_iter()
+            .map(|(interface, _)| interface)
+            .collect();
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        Ok(interfaces)
+    }
+
+    /// Lets the packet path know the interface.
+    fn note_interface(&self, link: &Link) -> Result<()> {
+        let slot = self.slot(link.index);
+        let other = slot.index.get();
+        if other != 0 && other != link.index {
+            let index = link.index;
+            return Err(Error::InterfaceSlot {
+                name: link.name.clone(),
+                index,
+                other,
+            });
+        }
+        let [low, high] = mac_words(link);
+        slot.mac_low.set(low);
+        slot.mac_high.set(high);
+        slot.index.set(link.index);
+        Ok(())
+    }
+
+    fn slot(&self, interface: u32) -> &Interface {
+        // `open` has mapped this many.
+        &self.memory().interfaces[(interface % INTERFACES) as usize]
+    }
+
+    fn attach_xdp(&self, interface: u32) -> io::Result<()> {
+        self.attach_link(interface, Keeper::Xdp, LinkKind::Xdp, Program::Xdp)
+    }
+
+    fn attach_tc(&self, interface: u32, way: TcWay) -> io::Result<Tc> {
+        if way == TcWay::Newest {
+            match self.attach_link(interface, Keeper::Tcx, LinkKind::Tcx, Program::Tc) {
+                Ok(()) => {
+                    // Both would see every packet.
+                    remove_keeper(&self.pins, interface, Keeper::Clsact)?;
+                    return Ok(Tc::Tcx);
+                }
+                // The kernel does not know this type of link.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.attach_clsact(interface)?;
+        remove_keeper(&self.pins, interface, Keeper::Tcx)?;
+        Ok(Tc::Clsact)
+    }
+
+    fn attach_clsact(&self, interface: u32) -> io::Result<()> {
+        let mut socket = Socket::new()?;
+        let path = Keeper::Clsact.path(&self.pins, interface);
+        if clsact::add_qdisc(&mut socket, interface)? {
+            let _ = fs::remove_file(&path);
+            symlink(OWN_QDISC, &path)?;
+        } else if fs::symlink_metadata(&path).is_err() {
+            symlink(FOUND_QDISC, &path)?;
+        }
+        let program = self.programs.get(Program::Tc);
+        let id = bpf::program_info(program)?.id;
+        clsact::set_filter(
+            &mut socket,
+            interface,
+            &filter_name(self.pins.path()),
+            program,
+            id,
+        )
+    }
+
+    /// Makes sure that a pinned link keeps this instance's program on the interface.
+    fn attach_link(
+        &self,
+        interface: u32,
+        keeper: Keeper,
+        kind: LinkKind,
+        program: Program,
+    ) -> io::Result<()> {
+        let path = keeper.path(&self.pins, interface);
+        let program = self.programs.get(program);
+        if let Some((link, present)) = open_link(&path, kind, interface)? {
+            if present != bpf::program_info(program)?.id {
+                bpf::update_link(link.as_fd(), program)?;
+            }
+            return Ok(());
+        }
+        let link = bpf::create_link(program, interface, kind)?;
+        bpf::pin(link.as_fd(), &path)
+    }
+}
+
+/// The pinned link and its program's number, if it is still on this interface. The
+/// pin of another is removed: an index is given again when its interface is gone.
+fn open_link(path: &Path, kind: LinkKind, interface: u32) -> io::Result<Option<(OwnedFd, u32)>> {
+    let link = match bpf::open_pin(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let info = bpf::link_info(&link)?;
+    let expected = match kind {
+        LinkKind::Xdp => bpf::LINK_TYPE_XDP,
+        LinkKind::Tcx => bpf::LINK_TYPE_TCX,
+    };
+    if (info.kind, info.interface) == (expected, interface) {
+        return Ok(Some((link, info.program)));
+    }
+    fs::remove_file(path)?;
+    Ok(None)
+}
+
+fn remove_keeper(pins: &Pins, interface: u32, keeper: Keeper) -> io::Result<()> {
+    let path = keeper.path(pins, interface);
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(());
+    }
+    match keeper {
+        Keeper::Xdp | Keeper::Tcx => {
+            let link = bpf::open_pin(&path)?;
+            match bpf::detach_link(link.as_fd()) {
+                // The interface is gone.
+                Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+                other => other?,
+            }
+        }
+        Keeper::Clsact => {
+            let is_own = fs::read_link(&path).is_ok_and(|target| target == Path::new(OWN_QDISC));
+            let mut socket = Socket::new()?;
+            clsact::remove_filter(&mut socket, interface, &filter_name(pins.path()))?;
+            if is_own {
+                clsact::remove_qdisc(&mut socket, interface)?;
+            }
+        }
+    }
+    fs::remove_file(&path)
+}
+
+fn keepers(pins: &Pins) -> Result<Vec<(u32, Keeper)>> {
+    let directory = pins.links();
+    let action = || format!("read {}", directory.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&directory).attempt(action)? {
+        let name = entry.attempt(action)?.file_name();
+        found.extend(name.to_str().and_then(Keeper::parse));
+    }
+    Ok(found)
+}
+
+/// Under which name `tc filter show` lists the instance.
+fn filter_name(pins: &Path) -> String {
+    let instance = pins.file_name().unwrap_or_default().to_string_lossy();
+    format!("evenkeel/{instance}")
+}
+
+fn mac_words(link: &Link) -> [u32; 2] {
+    let [m0, m1, m2, m3, m4, m5] = link.mac.unwrap_or_default();
+    let flags = if link.is_physical {
+        0
+    } else {
+        interface_flags::PARTIAL_CHECKSUMS
+    };
+    let [.., f0, f1] = flags.to_ne_bytes();
+    [
+        u32::from_ne_bytes([m0, m1, m2, m3]),
+        u32::from_ne_bytes([m4, m5, f0, f1]),
+    ]
+}
+
+/// Removes an instance for good: from the interfaces, its tables, its programs.
+/// True: there was something. Works without a daemon, and not beside one.
+pub fn purge(path: &Path) -> Result<bool> {
+    pins::remove_unfinished(path)?;
+    let Some(pins) = Pins::open(path)? else {
+        // An empty directory that `mkdir` left, or none.
+        let _ = fs::remove_dir(path);
+        return Ok(false);
+    };
+    if pins.links().exists() {
+        let keepers = keepers(&pins)?;
+        if keepers.iter().any(|(_, keeper)| *keeper == Keeper::Clsact) {
+            // Filters can be reached in their own network namespace only.
+            pins.check_namespace()?;
+        }
+        for (interface, keeper) in keepers {
+            remove_keeper(&pins, interface, keeper)
+                .attempt(|| format!("detach from interface {interface}"))?;
+        }
+    }
+    pins.remove()?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_of_links_are_found_by_name() {
+        assert_eq!(Keeper::parse("12-xdp"), Some((12, Keeper::Xdp)));
+        assert_eq!(Keeper::parse("3-clsact"), Some((3, Keeper::Clsact)));
+        assert_eq!(Keeper::parse("eth0-xdp"), None);
+        assert_eq!(Keeper::parse("3-other"), None);
+    }
+
+    #[test]
+    fn macs_stand_as_the_packet_has_them() {
+        let mut link = Link {
+            mac: Some([1, 2, 3, 4, 5, 6]),
+            ..Link::default()
+        };
+        link.is_physical = true;
+        let [low, high] = mac_words(&link);
+        assert_eq!(low.to_ne_bytes(), [1, 2, 3, 4]);
+        assert_eq!(high.to_ne_bytes()[..2], [5, 6]);
+        assert_eq!(high & interface_flags::PARTIAL_CHECKSUMS, 0);
+        link.is_physical = false;
+        let [_, high] = mac_words(&link);
+        assert_eq!(
+            high & interface_flags::PARTIAL_CHECKSUMS,
+            interface_flags::PARTIAL_CHECKSUMS
+        );
+        assert_eq!(high.to_ne_bytes()[..2], [5, 6]);
+    }
+
+    #[test]
+    fn filters_carry_the_instances_name() {
+        assert_eq!(
+            filter_name(Path::new("/sys/fs/bpf/evenkeel/lan")),
+            "evenkeel/lan"
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! The BPF object: its programs, and how it is loaded.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::maps::MapError;
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use nix::libc;
+
+use crate::bpf;
+use crate::error::{Attempt, Error, Result};
+use crate::pins::Pins;
+use crate::sizes::Sizes;
+
+/// The object that this crate was built with.
+pub(crate) const OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evenkeel.bpf.o"));
+
+/// The object's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The accelerator in the driver.
+    Xdp,
+    /// The whole packet path.
+    Tc,
+    /// Tells the present tick.
+    Clock,
+}
+
+impl Program {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Xdp, Self::Tc, Self::Clock];
+
+    /// Its name in the object and among the pins.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "evenkeel_xdp",
+            Self::Tc => "evenkeel_tc",
+            Self::Clock => "evenkeel_clock",
+        }
+    }
+}
+
+/// The loaded programs, in the order of [`Program::ALL`].
+#[derive(Debug)]
+pub(crate) struct Programs([OwnedFd; 3]);
+
+impl Programs {
+    pub(crate) fn get(&self, program: Program) -> BorrowedFd<'_> {
+        self.0[program as usize].as_fd()
+    }
+
+    /// Opens the pinned ones; an error if one is missing.
+    pub(crate) fn open(pins: &Pins) -> io::Result<Self> {
+        let open = |program: Program| bpf::open_pin(&pins.at(program.name()));
+        Ok(Self([
+            open(Program::Xdp)?,
+            open(Program::Tc)?,
+            open(Program::Clock)?,
+        ]))
+    }
+
+    /// Loads them. Arrays that are pinned are used, others are made and pinned.
+    pub(crate) fn load(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<Self> {
+        let mut ebpf = open_object(object, sizes, seed, pins)?;
+        let mut load = |program| load_program(&mut ebpf, program);
+        let programs = Self([
+            load(Program::Xdp)?,
+            load(Program::Tc)?,
+            load(Program::Clock)?,
+        ]);
+        let info = bpf::program_info(programs.get(Program::Tc))
+            .attempt(|| "look at the loaded BPF program".into())?;
+        if info.compiled_length == 0 {
+            return Err(Error::JitOff);
+        }
+        Ok(programs)
+    }
+
+    /// Pins them, in the place of those that are pinned.
+    pub(crate) fn pin(&self, pins: &Pins) -> Result<()> {
+        for program in Program::ALL {
+            let path = pins.at(program.name());
+            // Made beside and renamed, so that the name is never missing.
+            let beside = pins.at(&format!("{}+new", program.name()));
+            let _ = std::fs::remove_file(&beside);
+            bpf::pin(self.get(program), &beside).attempt(|| format!("pin {}", beside.display()))?;
+            std::fs::rename(&beside, &path)
+                .attempt(|| format!("rename {} to {}", beside.display(), path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<Ebpf> {
+    // Its numbers are constants to the verifier, which removes bounds checks by them.
+    let bucket_mask = sizes.buckets - 1;
+    let endpoint_mask = sizes.endpoint_buckets - 1;
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .override_global("BUCKET_MASK", &bucket_mask, true)
+        .override_global("ENDPOINT_MASK", &endpoint_mask, true)
+        .override_global("SERVERS_CAPACITY", &sizes.servers, true)
+        .override_global("SEED", &seed, true);
+    for array in sizes.arrays() {
+        loader.map_max_entries(array.name, array.entries);
+        loader.map_pin_path(array.name, pins.at(array.name));
+    }
+    loader.load(object).map_err(|error| refused(error, sizes))
+}
+
+fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
+    let name = program.name();
+    let missing = || Error::Load {
+        what: name.into(),
+        reason: "it is not in the object".into(),
+    };
+    let loaded = ebpf.program_mut(name).ok_or_else(missing)?;
+    let descriptor = match program {
+        Program::Xdp | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
+            program.load()?;
+            program
+                .fd()?
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(ProgramError::from)
+        }),
+        Program::Tc => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
+            program.load()?;
+            program
+                .fd()?
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(ProgramError::from)
+        }),
+    };
+    descriptor.map_err(|error| match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            tracing::debug!("the verifier on {name}: {log}");
+            Error::Load {
+                what: name.into(),
+                reason: format!("{io_error}; {}", last_words(&log)),
+            }
+        }
+        other => Error::Load {
+            what: name.into(),
+            reason: other.to_string(),
+        },
+    })
+}
+
+/// What the verifier complained about: its log ends with it and some statistics.
+fn last_words(log: &str) -> String {
+    let is_statistics = |line: &&str| {
+        line.is_empty()
+            || [
+                "processed ",
+                "verification time",
+                "stack depth",
+                "mark_precise",
+            ]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let mut lines: Vec<&str> = log
+        .lines()
+        .rev()
+        .map(str::trim)
+        .filter(|line| !is_statistics(line))
+        .take(3)
+        .collect();
+    lines.reverse();
+    lines.join("; ")
+}
+
+fn refused(error: EbpfError, sizes: &Sizes) -> Error {
+    let (map, error) = match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => (name, io_error),
+        other => {
+            return Error::Load {
+                what: "object".into(),
+                reason: chain(&other),
+            };
+        }
+    };
+    match error.raw_os_error() {
+        Some(libc::ENOMEM | libc::E2BIG) => {
+            no_memory(sizes, format!("the kernel has no room for {map}"))
+        }
+        Some(libc::EPERM) => Error::NotPermitted {
+            action: format!("create the BPF map {map}"),
+            needed: "CAP_BPF".into(),
+        },
+        Some(libc::ENOSYS) => Error::NoBpf,
+        _ => Error::System {
+            action: format!("create the BPF map {map}"),
+            error,
+        },
+    }
+}
+
+/// The error for tables that are too large.
+pub(crate) fn no_memory(sizes: &Sizes, reason: String) -> Error {
+    Error::NoMemory {
+        wanted_mb: sizes.bytes().div_ceil(1 << 20),
+        connections: sizes.connections(),
+        servers: sizes.servers,
+        cpus: sizes.cpus,
+        reason,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Tells objects apart (FNV-1a). Not a protection: the pins are root's alone.
+pub(crate) fn object_hash(object: &[u8]) -> u64 {
+    object.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_fnv() {
+        assert_eq!(object_hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(object_hash(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+
+    #[test]
+    fn verifiers_complaint_comes_without_statistics() {
+        let log = "0: (b7) r0 = 0\n1: (71) r1 = *(u8 *)(r2 +0)\nR2 !read_ok\n\
+                   processed 2 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(
+            last_words(log),
+            "0: (b7) r0 = 0; 1: (71) r1 = *(u8 *)(r2 +0); R2 !read_ok"
+        );
+    }
+}

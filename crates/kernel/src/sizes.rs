@@ -1,0 +1,226 @@
+//! How large the arrays are.
+
+use std::ops::RangeInclusive;
+
+use evenkeel_datapath::layout::{
+    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket, INTERFACES,
+    Interface, Load, Reasons, Server, Service, WAYS,
+};
+use evenkeel_datapath::word::Word;
+
+use crate::error::{Error, Result};
+
+/// Capacities to be created with. An instance keeps them until it is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections, 1,024 to 16,777,216; rounded up to a power of two.
+    pub connections: u32,
+    /// Services, 1 to 1,048,576.
+    pub services: u32,
+    /// Real servers of all services together, 1 to 1,048,576.
+    pub servers: u32,
+    /// Words for the schedulers' rings, 64 to 16,777,216, rounded up to an even
+    /// number. A service takes as many as the sum of its weights, divided by what
+    /// they have in common, and two; while it is changed, twice that.
+    pub ring_words: u32,
+}
+
+impl Default for Settings {
+    /// 262,144 connections, 4,096 services, 16,384 servers: about 20 MB, and 1 MB
+    /// more for each CPU.
+    fn default() -> Self {
+        Self {
+            connections: 1 << 18,
+            services: 1 << 12,
+            servers: 1 << 14,
+            ring_words: 1 << 18,
+        }
+    }
+}
+
+/// Words of a ring in one value of its array. Values stand 8 bytes apart at least.
+pub(crate) const WORDS_PER_RING_VALUE: u32 = 2;
+
+/// What an instance has been created with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Buckets of the connection table.
+    pub buckets: u32,
+    /// Buckets of the endpoint table.
+    pub endpoint_buckets: u32,
+    /// Slots for services.
+    pub services: u32,
+    /// Slots for servers.
+    pub servers: u32,
+    /// Words for rings.
+    pub ring_words: u32,
+    /// CPUs that there can be, and counters for each.
+    pub cpus: u32,
+}
+
+/// An array map of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ArrayShape {
+    pub(crate) name: &'static str,
+    pub(crate) value_size: u32,
+    pub(crate) entries: u32,
+}
+
+impl Sizes {
+    /// The sizes for these settings on a machine with at most `cpus` CPUs.
+    pub fn new(settings: &Settings, cpus: u32) -> Result<Self> {
+        let Settings {
+            connections,
+            services,
+            servers,
+            ring_words,
+        } = *settings;
+        check("connections", connections, 1 << 10..=1 << 24)?;
+        check("services", services, 1..=1 << 20)?;
+        check("servers", servers, 1..=1 << 20)?;
+        check("ring_words", ring_words, 64..=1 << 24)?;
+        // Every service has an endpoint, every server at most one: half of the
+        // slots stay free, so that a key is near its home bucket.
+        let endpoints = 2 * (services + servers);
+        Ok(Self {
+            buckets: connections.next_power_of_two() / WAYS as u32,
+            endpoint_buckets: endpoints.div_ceil(ENDPOINT_WAYS as u32).next_power_of_two(),
+            services,
+            servers,
+            ring_words: ring_words.next_multiple_of(WORDS_PER_RING_VALUE),
+            cpus,
+        })
+    }
+
+    /// The sizes that an instance notes about itself.
+    pub(crate) fn of(control: &Control) -> Self {
+        Self {
+            buckets: control.buckets.get(),
+            endpoint_buckets: control.endpoint_buckets.get(),
+            services: control.services.get(),
+            servers: control.servers.get(),
+            ring_words: control.ring_words.get(),
+            cpus: control.cpus.get(),
+        }
+    }
+
+    /// Notes them.
+    pub(crate) fn note(&self, control: &Control) {
+        control.buckets.set(self.buckets);
+        control.endpoint_buckets.set(self.endpoint_buckets);
+        control.services.set(self.services);
+        control.servers.set(self.servers);
+        control.ring_words.set(self.ring_words);
+        control.cpus.set(self.cpus);
+    }
+
+    /// Connections that the table has room for.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        u64::from(self.buckets) * WAYS as u64
+    }
+
+    /// Values in the array of counters.
+    pub(crate) fn counters(&self) -> u32 {
+        self.cpus.saturating_mul(self.servers)
+    }
+
+    /// Memory of all arrays, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.arrays()
+            .iter()
+            .map(|a| u64::from(a.value_size) * u64::from(a.entries))
+            .sum()
+    }
+
+    /// The arrays, by their names in the object.
+    pub(crate) fn arrays(&self) -> [ArrayShape; 11] {
+        [
+            shape::<Bucket>("CONNECTIONS", self.buckets),
+            shape::<EndpointBucket>("ENDPOINTS", self.endpoint_buckets),
+            shape::<Service>("SERVICES", self.services),
+            shape::<Server>("SERVERS", self.servers),
+            shape::<[Word; WORDS_PER_RING_VALUE as usize]>(
+                "RINGS",
+                self.ring_words / WORDS_PER_RING_VALUE,
+            ),
+            shape::<ClientHop>("CLIENT_HOPS", CLIENT_HOPS),
+            shape::<Load>("LOADS", self.servers),
+            shape::<Counters>("COUNTERS", self.counters()),
+            shape::<Reasons>("REASONS", self.cpus),
+            shape::<Interface>("INTERFACES", INTERFACES),
+            shape::<Control>("CONTROL", 1),
+        ]
+    }
+}
+
+const fn shape<T>(name: &'static str, entries: u32) -> ArrayShape {
+    // The kernel puts values at multiples of 8 bytes: other sizes would leave gaps
+    // between them, and a mapped array would be no array of `T`.
+    const { assert!(size_of::<T>().is_multiple_of(8)) };
+    ArrayShape {
+        name,
+        value_size: size_of::<T>() as u32,
+        entries,
+    }
+}
+
+fn check(name: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Capacity {
+        name,
+        value,
+        least: *range.start(),
+        most: *range.end(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_become_a_power_of_two() {
+        let settings = Settings {
+            connections: 100_000,
+            ..Settings::default()
+        };
+        let sizes = Sizes::new(&settings, 2).unwrap();
+        assert_eq!(sizes.connections(), 131_072);
+        assert_eq!(sizes.buckets, 8192);
+    }
+
+    #[test]
+    fn half_of_the_endpoint_slots_stay_free() {
+        let sizes = Sizes::new(&Settings::default(), 2).unwrap();
+        let slots = sizes.endpoint_buckets as usize * ENDPOINT_WAYS;
+        assert!(slots >= 2 * (sizes.services + sizes.servers) as usize);
+        assert!(sizes.endpoint_buckets.is_power_of_two());
+    }
+
+    #[test]
+    fn memory_is_that_of_the_arrays() {
+        let one = Sizes::new(&Settings::default(), 1).unwrap();
+        let two = Sizes::new(&Settings::default(), 2).unwrap();
+        // One CPU more: one more counter a server, one more list of reasons.
+        assert_eq!(two.bytes() - one.bytes(), 64 * u64::from(one.servers) + 256);
+        let table = 576 * u64::from(one.buckets);
+        assert!(one.bytes() > table && one.bytes() < 3 * table);
+    }
+
+    #[test]
+    fn capacities_out_of_range_are_named() {
+        let settings = Settings {
+            connections: 1 << 25,
+            ..Settings::default()
+        };
+        let error = Sizes::new(&settings, 1).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "connections = 33554432 is out of range: allowed are 1024 to 16777216"
+        );
+    }
+}

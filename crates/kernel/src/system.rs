@@ -1,0 +1,182 @@
+//! The machine and this process: kernel version, privileges, ownership of files.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::unistd::{Gid, Group};
+
+use crate::error::{Attempt, Error, Result};
+
+/// Oldest supported kernel.
+pub const OLDEST_KERNEL: (u32, u32) = (5, 15);
+
+/// What the daemon needs once its socket is made: BPF, attaching and netlink, and
+/// mapping and pinning. `CAP_SYS_ADMIN` is not among them.
+const RUNNING: [Capability; 3] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+];
+
+/// Release of the running kernel, as `uname -r`.
+pub fn kernel_release() -> Result<String> {
+    let name = nix::sys::utsname::uname().attempt(|| "read the kernel's version".into())?;
+    Ok(name.release().to_string_lossy().into_owned())
+}
+
+/// Major and minor number of a release such as `6.1.0-18-amd64`.
+pub(crate) fn version_of(release: &str) -> Option<(u32, u32)> {
+    let (major, rest) = release.split_once('.')?;
+    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// True: the process runs as root, be it a container's.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// True: the process may do what a director needs.
+pub(crate) fn is_permitted(capability: Capability) -> bool {
+    // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    has(capability)
+        || (matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
+            && has(Capability::CAP_SYS_ADMIN))
+}
+
+/// Gives up, for the calling thread and those it starts, every capability that a
+/// running daemon does without. Pins and the socket must be made before; purging
+/// a BPF file system's own mount needs more than what is left.
+pub fn drop_capabilities() -> Result<()> {
+    let attempt = |result: std::result::Result<(), caps::errors::CapsError>| {
+        result
+            .map_err(io::Error::other)
+            .attempt(|| "give up capabilities".into())
+    };
+    let present = caps::read(None, CapSet::Permitted)
+        .map_err(io::Error::other)
+        .attempt(|| "read the process's capabilities".into())?;
+    let kept: CapsHashSet = RUNNING
+        .into_iter()
+        .filter(|capability| present.contains(capability))
+        .collect();
+    attempt(caps::set(None, CapSet::Inheritable, &CapsHashSet::new()))?;
+    attempt(caps::set(None, CapSet::Effective, &kept))?;
+    attempt(caps::set(None, CapSet::Permitted, &kept))
+}
+
+/// The group's number; none: there is no such group.
+pub fn group_id(name: &str) -> Result<Option<u32>> {
+    let group = Group::from_name(name).attempt(|| format!("look up the group {name}"))?;
+    Ok(group.map(|group| group.gid.as_raw()))
+}
+
+/// Sets a file's mode, and its group where one is given.
+pub fn set_ownership(path: &Path, mode: u32, group: Option<u32>) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .attempt(|| format!("set the mode of {}", path.display()))?;
+    if let Some(group) = group {
+        nix::unistd::chown(path, None, Some(Gid::from_raw(group)))
+            .attempt(|| format!("give {} to group {group}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// True: this host forwards IPv4 packets. Without it, the packets that the
+/// dataplane leaves to the kernel, such as the first to a server whose MAC address
+/// is not known yet, go nowhere.
+pub fn forwards_ipv4() -> Result<bool> {
+    // Shows the network namespace of the process that reads it.
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    let value = fs::read_to_string(path).attempt(|| format!("read {path}"))?;
+    Ok(value.trim() != "0")
+}
+
+/// Names this process's network namespace, for comparison.
+pub(crate) fn network_namespace() -> Result<String> {
+    namespace("/proc/thread-self/ns/net")
+}
+
+/// True: this process has mounts of its own, so that a file system it mounts is not
+/// there for others and ends with it.
+pub(crate) fn has_own_mounts() -> bool {
+    match (
+        namespace("/proc/thread-self/ns/mnt"),
+        namespace("/proc/1/ns/mnt"),
+    ) {
+        (Ok(own), Ok(first)) => own != first,
+        _ => false,
+    }
+}
+
+fn namespace(path: &str) -> Result<String> {
+    let name = fs::read_link(path).attempt(|| format!("read {path}"))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// Memory that can be had without swapping, in bytes; none: not known.
+pub(crate) fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kilobytes| kilobytes << 10)
+}
+
+/// Refuses kernels and privileges that a dataplane can't be made with.
+pub(crate) fn check_machine() -> Result<()> {
+    let release = kernel_release()?;
+    // A release of another shape is a kernel of someone who knows what he does.
+    if version_of(&release).is_some_and(|version| version < OLDEST_KERNEL) {
+        return Err(Error::KernelTooOld { found: release });
+    }
+    for capability in RUNNING {
+        if !is_permitted(capability) {
+            return Err(Error::NotPermitted {
+                action: "use BPF and set up interfaces".into(),
+                needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, \
+                         and CAP_SYS_ADMIN to mount /sys/fs/bpf"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        assert_eq!(version_of("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(
+            version_of("5.15.167.4-microsoft-standard-WSL2"),
+            Some((5, 15))
+        );
+        assert_eq!(version_of("6.18-rc1"), Some((6, 18)));
+        assert_eq!(version_of("unknown"), None);
+        assert!((5, 4) < OLDEST_KERNEL && (6, 0) > OLDEST_KERNEL);
+    }
+
+    #[test]
+    fn groups() {
+        assert_eq!(group_id("root").unwrap(), Some(0));
+        assert_eq!(group_id("no-such-group-here").unwrap(), None);
+    }
+
+    #[test]
+    fn memory_is_known() {
+        assert!(available_memory().unwrap() > 1 << 20);
+    }
+}
