@@ -4,7 +4,7 @@
 BINARY := target/release/evenkeel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build bpf lint fuzz clean
+.PHONY: help demo test bench build bpf lint fuzz setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: ## formatting, clippy, documentation, licences and dependencies
 fuzz: ## a longer run of the fuzz targets: make fuzz SECONDS=60
 	@scripts/setup build test
 	@scripts/fuzz.sh $(SECONDS)
+
+setup: ## what these commands need, and nothing else
+	@scripts/setup build lab test
 
 clean: ## removes what was built
 	@cargo clean

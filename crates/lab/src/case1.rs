@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apache::Apache;
 use crate::director::{Director, ServerLine};
@@ -43,17 +43,15 @@ const SHOW: Duration = Duration::from_secs(5);
 pub fn run(program: &Path, out: impl Write) -> Result<bool> {
     let start = Instant::now();
     let mut report = Report::new(out);
-    let mut lab = Lab::build(program, &mut report)?;
-    if let Err(error) = lab.points(&mut report) {
-        report.fail(
-            "the case runs to its end",
-            &format!("{error:#}\n{}", lab.director.log_tail()),
-        )?;
+    let outcome = Lab::build(program, &mut report).and_then(|mut lab| {
+        lab.points(&mut report)
+            .map_err(|error| anyhow!("{error:#}\n{}", lab.director.log_tail()))
+    });
+    if let Err(error) = outcome {
+        report.fail("the case runs to its end", &format!("{error:#}"))?;
     }
-    report.text(&format!(
-        "\nPoint 4, /etc/default/ipvsadm at boot, is not part of Evenkeel yet.\nTook {:.1} s.",
-        start.elapsed().as_secs_f32()
-    ))?;
+    report.step("Not part of Evenkeel yet: point 4, /etc/default/ipvsadm at boot")?;
+    report.text(&format!("took {:.1} s", start.elapsed().as_secs_f32()))?;
     Ok(report.finish()?)
 }
 
@@ -165,7 +163,10 @@ impl Lab {
         if refused.is_empty() {
             report.pass("1 every line of `commands` runs unchanged")?;
         } else {
-            report.fail("1 every line of `commands` runs unchanged", &refused.concat())?;
+            report.fail(
+                "1 every line of `commands` runs unchanged",
+                &refused.concat(),
+            )?;
         }
         for (command, expected) in [
             ("ipvsadm -L", EXPECTED_NAMES),

@@ -7,11 +7,12 @@
 //! - [`host`]: running things on a host of it;
 //! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
 //! - [`wait`]: waiting for a condition with a deadline;
-//! - [`case1`]: the first scenario.
+//! - [`case1`]: the first scenario; [`bench`]: the network of the benchmarks.
 //!
 //! Everything here needs root, and the programs that `scripts/setup lab` installs.
 
 pub mod apache;
+pub mod bench;
 pub mod case1;
 pub mod director;
 pub mod draw;
