@@ -43,9 +43,9 @@ const SHOW: Duration = Duration::from_secs(5);
 pub fn run(program: &Path, out: impl Write) -> Result<bool> {
     let start = Instant::now();
     let mut report = Report::new(out);
-    let outcome = Lab::build(program, &mut report).and_then(|mut lab| {
-        lab.points(&mut report)
-            .map_err(|error| anyhow!("{error:#}\n{}", lab.director.log_tail()))
+    let outcome = Case::start(program, &mut report).and_then(|mut case| {
+        case.points(&mut report)
+            .map_err(|error| anyhow!("{error:#}\n{}", case.network.director.log_tail()))
     });
     if let Err(error) = outcome {
         report.fail("the case runs to its end", &format!("{error:#}"))?;
@@ -106,21 +106,22 @@ fn topology() -> Result<Topology> {
     })
 }
 
-struct Lab {
-    director: Director,
-    clients: [Host; 2],
-    /// Running as long as the lab.
+/// The network of the case with its servers running, and no daemon yet.
+#[derive(Debug)]
+pub struct Network {
+    /// The director.
+    pub director: Director,
+    /// Clients A and B.
+    pub clients: [Host; 2],
+    /// Running as long as the network is there.
     _apaches: Vec<Apache>,
 }
 
-impl Lab {
-    /// Network, servers and daemon, all of them answering.
-    fn build(program: &Path, report: &mut Report<impl Write>) -> Result<Self> {
-        let topology = topology()?;
-        report.step("The network: clients, the director, two Apache servers")?;
-        report.text(&draw(&topology, "clients", "director", "servers"))?;
+impl Network {
+    /// Builds it in the sandbox, with `program` as `evenkeel` and `ipvsadm`.
+    pub fn build(program: &Path) -> Result<Self> {
         sandbox::set_hosts(&format!("{VIP} Load-Balancer\n"))?;
-        let hosts = topology.build()?;
+        let hosts = topology()?.build()?;
         let [director, a, b, servers @ ..] = hosts.as_slice() else {
             bail!("the topology has no director and two clients");
         };
@@ -128,16 +129,30 @@ impl Lab {
         for (host, (_, address, page)) in servers.iter().zip(SERVERS) {
             apaches.push(Apache::start(host, SocketAddr::from((address, 80)), page)?);
         }
-        let mut director = Director::new(director.clone(), program, "default")?;
-        director.start_daemon(START)?;
         for (apache, host) in apaches.iter_mut().zip(servers) {
             apache.wait_ready(host, START)?;
         }
+        let director = Director::new(director.clone(), program, "default")?;
         Ok(Self {
             director,
             clients: [a.clone(), b.clone()],
             _apaches: apaches,
         })
+    }
+}
+
+/// The case while it runs: its network, and the daemon on the director.
+struct Case {
+    network: Network,
+}
+
+impl Case {
+    fn start(program: &Path, report: &mut Report<impl Write>) -> Result<Self> {
+        report.step("The network: clients, the director, two Apache servers")?;
+        report.text(&draw(&topology()?, "clients", "director", "servers"))?;
+        let mut network = Network::build(program)?;
+        network.director.start_daemon(START)?;
+        Ok(Self { network })
     }
 
     fn points(&mut self, report: &mut Report<impl Write>) -> Result<()> {
@@ -153,7 +168,7 @@ impl Lab {
         let mut refused = Vec::new();
         let mut listings = Vec::new();
         for line in COMMANDS.lines() {
-            let output = self.director.shell(line)?;
+            let output = self.network.director.shell(line)?;
             report.text(&format!("# {line}\n{output}"))?;
             if output.status != 0 || !output.stderr.is_empty() {
                 refused.push(format!("{line}: {output}"));
@@ -214,9 +229,9 @@ impl Lab {
     fn counters(&self, report: &mut Report<impl Write>) -> Result<()> {
         report
             .step("`ipvsadm -ln` while A and B hold a connection open, and after they closed it")?;
-        let (before, _) = self.director.servers()?;
+        let (before, _) = self.network.director.servers()?;
         let mut open = Vec::new();
-        for client in &self.clients {
+        for client in &self.network.clients {
             let mut connection = http::Connection::open(client, vip())?;
             connection.get()?;
             open.push(connection);
@@ -239,9 +254,9 @@ impl Lab {
     /// The forwarding goes on without the daemon, which then takes it over.
     fn without_daemon(&mut self, report: &mut Report<impl Write>) -> Result<()> {
         report.step("kill -9 of the daemon while A holds a connection")?;
-        let mut held = http::Connection::open(&self.clients[0], vip())?;
+        let mut held = http::Connection::open(&self.network.clients[0], vip())?;
         let server = held.get()?.body;
-        self.director.kill_daemon()?;
+        self.network.director.kill_daemon()?;
         let goes_on = held.get()?.body;
         let new = [self.page(0)?, self.page(1)?];
         report.text(&format!(
@@ -262,7 +277,7 @@ impl Lab {
                 "expected both pages",
             )?;
         }
-        self.director.start_daemon(START)?;
+        self.network.director.start_daemon(START)?;
         let again = held.get()?.body;
         let point = "+ the daemon comes back to the same services and connections";
         if again != server {
@@ -283,6 +298,7 @@ impl Lab {
         let mut last = String::new();
         let waited = wait::until(SHOW, "the counters", || {
             let (servers, listing) = self
+                .network
                 .director
                 .servers()
                 .map_err(|error| format!("{error:#}"))?;
@@ -300,7 +316,7 @@ impl Lab {
 
     /// The page that a client sees over a new connection.
     fn page(&self, client: usize) -> Result<String> {
-        Ok(http::get(&self.clients[client], vip())?.body)
+        Ok(http::get(&self.network.clients[client], vip())?.body)
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`host`]: running things on a host of it;
 //! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
 //! - [`wait`]: waiting for a condition with a deadline;
+//! - [`session`]: commands in documentation, run and compared;
 //! - [`case1`]: the first scenario; [`bench`]: the network of the benchmarks.
 //!
 //! Everything here needs root, and the programs that `scripts/setup lab` installs.
@@ -22,5 +23,6 @@ pub mod ifupdown;
 pub mod process;
 pub mod report;
 pub mod sandbox;
+pub mod session;
 pub mod topology;
 pub mod wait;
