@@ -3,11 +3,11 @@
 //! (the planner). `no_std` so that the compiler holds it to that.
 #![no_std]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-
-extern crate alloc;
-
+pub mod client_hops;
 pub mod director;
 pub mod model;
+pub mod sweep;
