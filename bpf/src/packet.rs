@@ -12,10 +12,10 @@ pub struct Bytes(*mut u8);
 #[inline(always)]
 pub fn window(data: usize, end: usize, offset: usize, length: usize) -> Option<Bytes> {
     let mut start = data + offset;
-    // SAFETY: an empty statement. It keeps the compiler from merging the offset with
+    // SAFETY: moves a register to itself. It keeps the compiler from merging the offset with
     // those of the accesses, which must use the very pointer that is compared here:
     // the verifier knows no other to be in bounds.
-    unsafe { asm!("/* {0} */", inout(reg) start) };
+    unsafe { asm!("{0} = {0}", inout(reg) start) };
     if start + length > end {
         return None;
     }
@@ -51,8 +51,8 @@ impl Window for Bytes {
 #[inline(always)]
 pub fn opaque(value: u32, noise: u32) -> u32 {
     let mut hidden = value ^ noise;
-    // SAFETY: an empty statement.
-    unsafe { asm!("/* {0} */", inout(reg) hidden) };
+    // SAFETY: moves a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) hidden) };
     hidden ^ noise
 }
 

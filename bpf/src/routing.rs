@@ -2,7 +2,7 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use evenkeel_datapath::host::{Hop, Route};
+use evenkeel_datapath::host::{Hop, Route, RouteAnswer};
 
 const AF_INET: u8 = 2;
 /// Return values of the helper, `linux/bpf.h`: `BPF_FIB_LKUP_RET_*`.
@@ -62,14 +62,18 @@ pub fn lookup(
         answer::SUCCESS => {
             let (to, from) = (query.destination_mac, query.source_mac);
             let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
-            Route::Ready(Hop {
+            let hop = Hop {
                 interface: query.interface,
                 macs: [pair(to[0], to[1]), pair(to[2], from[0]), pair(from[1], from[2])],
                 mtu: u32::from(query.length_or_mtu),
-            })
+            };
+            Route { answer: RouteAnswer::Ready, hop }
         }
-        answer::NO_NEIGHBOUR => Route::Unresolved { interface: query.interface },
-        answer::FORWARDING_DISABLED => Route::ForwardingOff,
-        _ => Route::None,
+        answer::NO_NEIGHBOUR => Route {
+            answer: RouteAnswer::Unresolved,
+            hop: Hop { interface: query.interface, macs: [0; 3], mtu: 0 },
+        },
+        answer::FORWARDING_DISABLED => Route::without_hop(RouteAnswer::ForwardingOff),
+        _ => Route::without_hop(RouteAnswer::None),
     }
 }

@@ -4,11 +4,11 @@
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::hash::{self, Place};
 use crate::hop::{self, Way};
-use crate::host::{Host, Window, count};
+use crate::host::{Host, RouteAnswer, Window, count};
 use crate::layout::{RING_HEADER, Server, Service, endpoint_key, endpoint_kind, server_flags, state_word};
 use crate::reason::Reason;
 use crate::state::{self, Direction, tcp_flags};
-use crate::table::{self, Found, Opening};
+use crate::table::{self, By, Found, Opening};
 use crate::{count_reason, endpoint, icmp};
 
 /// What becomes of a frame.
@@ -148,9 +148,7 @@ fn inbound<H: Host>(
 ) -> Verdict {
     let port = client_port(client.port, packet.protocol);
     let place = hash::connection(client.address, port, host.seed());
-    let mut found = table::find(host, place, client.address, port, |entry| {
-        entry.service.get() == service
-    });
+    let mut found = table::find(host, place, client.address, port, By::Service(service));
     if let Some(old) = found
         && is_reuse(flags, old)
     {
@@ -235,13 +233,11 @@ pub(crate) fn find_from_server<H: Host>(
 ) -> Option<(Found<'_>, &Server)> {
     let port = client_port(client.port, protocol);
     let place = hash::connection(client.address, port, host.seed());
-    let found = table::find(host, place, client.address, port, |entry| {
-        host.server(entry.server.get()).is_some_and(|server| {
-            server.address.get() == from.address && server.ports.get() as u16 == from.port
-        })
-    })?;
+    let by = By::ServerTag(hash::server_tag(from.address, from.port, host.seed()));
+    let found = table::find(host, place, client.address, port, by)?;
     let server = host.server(found.entry.server.get())?;
-    Some((found, server))
+    let same = server.address.get() == from.address && server.ports.get() as u16 == from.port;
+    if same { Some((found, server)) } else { None }
 }
 
 /// True for a SYN on a connection in TIME_WAIT: the client uses its port again, and
@@ -266,14 +262,23 @@ fn schedule<'a, H: Host>(
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
         return Err(pass(host, Reason::NoConnection));
     }
-    let Some(server) = host.service(service).and_then(|record| next_in_ring(host, record)) else {
+    let index = host.service(service).and_then(|record| next_in_ring(host, record));
+    let Some(index) = index else {
+        return Err(drop(host, Reason::NoServer));
+    };
+    let Some(server) = host.server(index) else {
         return Err(drop(host, Reason::NoServer));
     };
     let new = Opening {
         address: client.address,
         port: client_port(client.port, packet.protocol),
         service,
-        server,
+        server: index,
+        server_tag: hash::server_tag(
+            server.address.get(),
+            server.ports.get() as u16,
+            host.seed(),
+        ),
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
     table::open(host, place, new).ok_or_else(|| drop(host, Reason::TableFull))
@@ -301,33 +306,33 @@ pub(crate) fn sendable<H: Host>(
     if packet.ttl() <= 1 {
         return Err(drop(host, Reason::TimeToLive));
     }
-    match way {
-        Way::Hop(hop) if hop.mtu != 0 && packet.length > hop.mtu && !host.is_cut_later() => {
-            Err(drop(host, Reason::TooBig))
+    match way.answer {
+        RouteAnswer::Ready => {
+            let mtu = way.hop.mtu;
+            if mtu != 0 && packet.length > mtu && !host.is_cut_later() {
+                return Err(drop(host, Reason::TooBig));
+            }
+            Ok(())
         }
-        Way::Hop(_) => Ok(()),
-        Way::Resolve { .. } if H::FINISHES => Ok(()),
-        Way::Resolve { .. } => Err(pass(host, Reason::Deferred)),
-        Way::Closed(reason) => Err(drop(host, *reason)),
+        RouteAnswer::Unresolved if H::FINISHES => Ok(()),
+        RouteAnswer::Unresolved => Err(pass(host, Reason::Deferred)),
+        RouteAnswer::ForwardingOff => Err(drop(host, Reason::ForwardingOff)),
+        RouteAnswer::None => Err(drop(host, Reason::NoRoute)),
     }
 }
 
-/// Sends the rewritten packet.
+/// Sends the rewritten packet, which [`sendable`] has found to have a way.
 #[inline(always)]
 pub(crate) fn leave<H: Host>(host: &H, way: Way) -> Verdict {
-    match way {
-        Way::Hop(hop) => {
-            if !frame::set_macs(host, &hop) {
-                return drop(host, Reason::RewriteFailed);
-            }
-            Verdict::Transmit { interface: hop.interface }
-        }
-        Way::Resolve { interface } => {
-            count_reason(host, Reason::Resolving);
-            Verdict::Resolve { interface }
-        }
-        Way::Closed(reason) => drop(host, reason),
+    let interface = way.hop.interface;
+    if !matches!(way.answer, RouteAnswer::Ready) {
+        count_reason(host, Reason::Resolving);
+        return Verdict::Resolve { interface };
     }
+    if !frame::set_macs(host, &way.hop) {
+        return drop(host, Reason::RewriteFailed);
+    }
+    Verdict::Transmit { interface }
 }
 
 /// Notes the packet in its connection.
@@ -353,7 +358,7 @@ fn track<H: Host>(
     let answered = match direction {
         Direction::Output => state_word::ANSWERED,
         Direction::Input => {
-            entry.packets.set(entry.packets.get().wrapping_add(1));
+            entry.service.set(entry.service.get().wrapping_add(1 << 16));
             0
         }
     };

@@ -48,6 +48,14 @@ pub const fn connection(address: u32, port_and_protocol: u32, seed: u64) -> Plac
     }
 }
 
+/// 32 bits that stand for a real server's address and port in a connection's entry.
+/// Two servers with the same tag are told apart by their records.
+#[inline(always)]
+#[must_use]
+pub const fn server_tag(address: u32, port: u16, seed: u64) -> u32 {
+    (mix(((address as u64) << 32) | port as u64, seed) >> 8) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

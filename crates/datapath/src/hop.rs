@@ -1,22 +1,12 @@
 //! Next hops. A server's stands in its record, kept fresh by the daemon. A
 //! client's is asked of the kernel once a connection, and remembered.
 
-use crate::host::{Hop, Host, Route};
+use crate::host::{Hop, Host, Route, RouteAnswer};
 use crate::layout::{CLIENT_HOPS, ClientHop, Entry, HopWords, Server, server_flags};
 use crate::reason::Reason;
 
-/// How a packet leaves.
-pub enum Way {
-    /// With these MAC addresses.
-    Hop(Hop),
-    /// By the kernel's neighbour resolution.
-    Resolve {
-        /// Interface to send on.
-        interface: u32,
-    },
-    /// Not at all.
-    Closed(Reason),
-}
+/// How a packet leaves. As [`Route`], flat for the verifier's sake.
+pub type Way = Route;
 
 #[inline(always)]
 fn read(words: &HopWords, mtu: u32) -> Hop {
@@ -28,14 +18,8 @@ fn read(words: &HopWords, mtu: u32) -> Hop {
 }
 
 #[inline(always)]
-fn from_route<H: Host>(host: &H, route: Route) -> Way {
-    crate::count_reason(host, Reason::RouteLookup);
-    match route {
-        Route::Ready(hop) => Way::Hop(hop),
-        Route::Unresolved { interface } => Way::Resolve { interface },
-        Route::ForwardingOff => Way::Closed(Reason::ForwardingOff),
-        Route::None => Way::Closed(Reason::NoRoute),
-    }
+const fn ready(hop: Hop) -> Way {
+    Way { answer: RouteAnswer::Ready, hop }
 }
 
 /// The way to a server. Where the daemon has not resolved it, the kernel is asked.
@@ -45,9 +29,10 @@ pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) 
     if flags & server_flags::HOP_READY != 0 {
         let which = (flags & server_flags::HOP) as usize;
         let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
-        return Way::Hop(read(&server.hops[which], mtu));
+        return ready(read(&server.hops[which], mtu));
     }
-    from_route(host, host.route(source, server.address.get(), protocol))
+    crate::count_reason(host, Reason::RouteLookup);
+    host.route(source, server.address.get(), protocol)
 }
 
 /// The way to a client.
@@ -60,7 +45,7 @@ pub fn to_client<H: Host>(
     protocol: u8,
 ) -> Way {
     let Some(control) = host.control() else {
-        return Way::Closed(Reason::NoRoute);
+        return Way::without_hop(RouteAnswer::None);
     };
     let generation = control.route_generation.get() & 0xffff;
     let known = entry.hop.get();
@@ -68,11 +53,12 @@ pub fn to_client<H: Host>(
         && known >> 16 == generation
         && let Some(slot) = host.client_hop(known & 0xffff)
     {
-        return Way::Hop(read(&slot.hop, slot.mtu.get()));
+        return ready(read(&slot.hop, slot.mtu.get()));
     }
-    let way = from_route(host, host.route(source, client, protocol));
-    if let Way::Hop(hop) = &way
-        && let Some(index) = remember(host, hop, generation)
+    crate::count_reason(host, Reason::RouteLookup);
+    let way = host.route(source, client, protocol);
+    if matches!(way.answer, RouteAnswer::Ready)
+        && let Some(index) = remember(host, &way.hop, generation)
     {
         entry.hop.set(generation << 16 | index);
     }

@@ -26,7 +26,7 @@ pub trait Window: Copy {
 }
 
 /// An interface and a frame's two MAC addresses, as the frame's first three words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
     /// Index of the interface.
     pub interface: u32,
@@ -37,19 +37,38 @@ pub struct Hop {
 }
 
 /// The kernel's answer to where an address is.
+///
+/// A structure and not an enum with contents: the verifier rejects the copying of
+/// contents that are not there, which the compiler takes for harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub struct Route {
+    /// Which answer.
+    pub answer: RouteAnswer,
+    /// Where to send, as far as the answer tells.
+    pub hop: Hop,
+}
+
+/// See [`Route`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RouteAnswer {
     /// Ready to send.
-    Ready(Hop),
+    Ready = 0,
     /// The neighbour's MAC address is not known; the interface is.
-    Unresolved {
-        /// Its index.
-        interface: u32,
-    },
+    Unresolved = 1,
     /// Forwarding is off on the interface that the packet came in by.
-    ForwardingOff,
+    ForwardingOff = 2,
     /// No route, or one that forbids.
-    None,
+    None = 3,
+}
+
+impl Route {
+    /// An answer without a hop.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_hop(answer: RouteAnswer) -> Self {
+        Self { answer, hop: Hop { interface: 0, macs: [0; 3], mtu: 0 } }
+    }
 }
 
 /// A change of addresses and ports that the transport checksum has to follow.

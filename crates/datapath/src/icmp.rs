@@ -8,6 +8,7 @@ use crate::frame::{self, ETHERNET, End, Endpoint, IPV4, Packet, protocol};
 use crate::host::{Host, Window, count};
 use crate::layout::{endpoint_key, endpoint_kind, server_flags};
 use crate::reason::Reason;
+use crate::table::By;
 use crate::{endpoint, hash, hop, table};
 
 const UNREACHABLE: u8 = 3;
@@ -132,9 +133,7 @@ fn to_server<H: Host>(
     let client = quoted.destination;
     let port = client_port(client.port, quoted.protocol);
     let place = hash::connection(client.address, port, host.seed());
-    let found = table::find(host, place, client.address, port, |entry| {
-        entry.service.get() == service
-    });
+    let found = table::find(host, place, client.address, port, By::Service(service));
     let Some(found) = found else {
         return Verdict::Pass;
     };

@@ -38,7 +38,8 @@ pub struct Entry {
     pub client_address: Word,
     /// Client's port (low 16 bits, network order) and protocol (bits 16 to 23).
     pub client_port: Word,
-    /// Index into the services.
+    /// Index into the services (low 16 bits); packets from the client, modulo 65,536
+    /// (high 16 bits), for the synchronisation of connections.
     pub service: Word,
     /// Index into the servers.
     pub server: Word,
@@ -49,8 +50,8 @@ pub struct Entry {
     /// How replies reach the client: index into the hops (low 16 bits, 0: not
     /// known) and the route generation it was found in (high 16 bits).
     pub hop: Word,
-    /// Packets from the client, for the synchronisation of connections.
-    pub packets: Word,
+    /// [`crate::hash::server_tag`] of the server, by which its packets find the entry.
+    pub server_tag: Word,
 }
 
 /// Fields of [`Entry::state`].
@@ -66,6 +67,9 @@ pub mod state_word {
     /// One step of the generation.
     pub const GENERATION: u32 = 1 << 16;
 }
+
+/// Most services of an instance: their index has 16 bits in [`Entry::service`].
+pub const SERVICES_MAX: u32 = 1 << 16;
 
 /// Ticks are jiffies shifted right by this: 256 ms at HZ 250, 64 ms at HZ 1000.
 pub const TICK_SHIFT: u32 = 6;

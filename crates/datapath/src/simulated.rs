@@ -85,7 +85,7 @@ fn entry() -> Entry {
         state: w(),
         seen: w(),
         hop: w(),
-        packets: w(),
+        server_tag: w(),
     }
 }
 

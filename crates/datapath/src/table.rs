@@ -44,46 +44,66 @@ fn signature(bucket: &Bucket, way: usize) -> u32 {
     bucket.signatures[way].get() & !OVERFLOWED
 }
 
+/// What a connection is looked for by, beside its client.
+#[derive(Clone, Copy)]
+pub enum By {
+    /// The service's index.
+    Service(u32),
+    /// The server's tag.
+    ServerTag(u32),
+}
+
 #[inline(always)]
-fn find_in<'a>(
+fn find_in<'a, H: Host>(
+    host: &H,
     bucket: &'a Bucket,
     wanted: u32,
     address: u32,
     port: u32,
-    matches: &impl Fn(&Entry) -> bool,
+    by: By,
 ) -> Option<Found<'a>> {
+    let mut hit = WAYS;
     for way in 0..WAYS {
         if signature(bucket, way) != wanted {
             continue;
         }
         let entry = &bucket.entries[way];
-        if entry.client_address.get() == address
+        let partner = match by {
+            By::Service(index) => entry.service.get() & 0xffff == index,
+            By::ServerTag(tag) => entry.server_tag.get() == tag,
+        };
+        if partner
+            && entry.client_address.get() == address
             && entry.client_port.get() == port
             && entry.state.get() & state_word::STATE != state::FREE
-            && matches(entry)
         {
-            return Some(Found { bucket, way, entry });
+            hit = way;
+            break;
         }
     }
-    None
+    if hit == WAYS {
+        return None;
+    }
+    let way = host.opaque(hit as u32) as usize & (WAYS - 1);
+    Some(Found { bucket, way, entry: &bucket.entries[way] })
 }
 
-/// The live connection of this client for which `matches` holds.
+/// The live connection of this client with that service or server.
 #[inline(always)]
-pub fn find<'a, H: Host>(
-    host: &'a H,
+pub fn find<H: Host>(
+    host: &H,
     place: Place,
     address: u32,
     port: u32,
-    matches: impl Fn(&Entry) -> bool,
-) -> Option<Found<'a>> {
+    by: By,
+) -> Option<Found<'_>> {
     let home = host.bucket(place.bucket & host.bucket_mask())?;
-    let found = find_in(home, place.signature, address, port, &matches);
+    let found = find_in(host, home, place.signature, address, port, by);
     if found.is_some() || home.signatures[0].get() & OVERFLOWED == 0 {
         return found;
     }
     let sibling = host.bucket(place.sibling() & host.bucket_mask())?;
-    find_in(sibling, place.signature, address, port, &matches)
+    find_in(host, sibling, place.signature, address, port, by)
 }
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
@@ -134,6 +154,8 @@ pub struct Opening {
     pub service: u32,
     /// Server index.
     pub server: u32,
+    /// [`crate::hash::server_tag`] of the server.
+    pub server_tag: u32,
     /// First state.
     pub state: u32,
 }
@@ -160,56 +182,84 @@ fn claim<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Fo
     Some(Found { bucket, way, entry: &bucket.entries[way] })
 }
 
-/// How willingly an entry is evicted: 0 never, else the more the higher.
-#[inline(always)]
-fn expendability(word: u32, age: u32) -> u32 {
-    const CLOSED: u32 = 1 << state::CLOSE | 1 << state::TIME_WAIT | 1 << state::LAST_ACK;
-    const HALF_OPEN: u32 =
-        1 << state::SYN_RECV | 1 << state::SYN_SENT | 1 << state::SYNACK | 1 << state::NONE;
-    let state = word & state_word::STATE;
-    let age = if age > 0x00ff_ffff { 0x00ff_ffff } else { age };
-    if (CLOSED >> state) & 1 == 1 {
-        3 << 24 | age
-    } else if (HALF_OPEN >> state) & 1 == 1
-        || (state == state::UDP && word & state_word::ANSWERED == 0)
-    {
-        2 << 24 | age
-    } else if state == state::UDP && age > IDLE_TICKS {
-        1 << 24 | age
-    } else {
-        0
-    }
+/// Of a bucket's entries those that may be evicted, a bit each.
+#[derive(Clone, Copy, Default)]
+struct Expendable {
+    /// Closed on both sides.
+    closed: u32,
+    /// Not answered yet.
+    half_open: u32,
+    /// UDP, silent for [`IDLE_TICKS`].
+    idle: u32,
 }
 
-/// Takes the place of the most expendable entry of a full bucket.
+/// Sorts a bucket's entries. Without a branch, because the verifier follows every
+/// branch of every turn, and there are sixteen; and with sets of states that the
+/// compiler does not know, lest it make branches of them again.
 #[inline(always)]
-fn evict<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Found<'a>> {
-    let now = host.tick();
-    let mut best = 0;
-    let mut victim = 0;
+fn expendable<H: Host>(host: &H, bucket: &Bucket, now: u32) -> Expendable {
+    let closed =
+        host.opaque(1 << state::CLOSE | 1 << state::TIME_WAIT | 1 << state::LAST_ACK);
+    let half_open = host.opaque(
+        1 << state::SYN_RECV | 1 << state::SYN_SENT | 1 << state::SYNACK | 1 << state::NONE,
+    );
+    let udp = host.opaque(1 << state::UDP);
+    let idle_ticks = host.opaque(IDLE_TICKS);
+    let mut masks = Expendable::default();
     for way in 0..WAYS {
         let entry = &bucket.entries[way];
-        let rank = expendability(entry.state.get(), now.wrapping_sub(entry.seen.get()));
-        if rank > best {
-            best = rank;
-            victim = way as u32;
-        }
+        let word = entry.state.get();
+        let state = word & state_word::STATE;
+        let unanswered = !word >> state_word::ANSWERED.trailing_zeros();
+        // The top bit of the difference: set when the age is the greater.
+        let age = now.wrapping_sub(entry.seen.get()) & 0x7fff_ffff;
+        let old = idle_ticks.wrapping_sub(age) >> 31;
+        masks.closed |= (closed >> state & 1) << way;
+        masks.half_open |= ((half_open >> state | udp >> state & unanswered) & 1) << way;
+        masks.idle |= (udp >> state & old & 1) << way;
     }
-    let way = host.opaque(victim) as usize & (WAYS - 1);
+    masks
+}
+
+/// Position of the lowest set bit of a 16-bit mask that is not 0: a de Bruijn
+/// multiplication, because the target has no instruction for it.
+#[inline(always)]
+const fn lowest_bit(mask: u32) -> u32 {
+    const SEQUENCE: u32 = 0x09AF;
+    const POSITIONS: u64 = {
+        let mut table = 0;
+        let mut i = 0;
+        while i < 16 {
+            table |= i << (4 * (((1 << i) * SEQUENCE as u64 >> 12) & 0xf));
+            i += 1;
+        }
+        table
+    };
+    let index = ((mask & mask.wrapping_neg()).wrapping_mul(SEQUENCE) >> 12) & 0xf;
+    (POSITIONS >> (4 * index)) as u32 & 0xf
+}
+
+/// Takes the place of an expendable entry of a full bucket.
+#[inline(always)]
+fn evict<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Found<'a>> {
+    let masks = expendable(host, bucket, host.tick());
+    let (mask, reason) = if masks.closed != 0 {
+        (masks.closed, Reason::EvictedClosed)
+    } else if masks.half_open != 0 {
+        (masks.half_open, Reason::EvictedHalfOpen)
+    } else if masks.idle != 0 {
+        (masks.idle, Reason::EvictedIdle)
+    } else {
+        return None;
+    };
+    let way = host.opaque(lowest_bit(mask)) as usize & (WAYS - 1);
     let entry = &bucket.entries[way];
     let word = entry.state.get();
-    let rank = expendability(word, now.wrapping_sub(entry.seen.get()));
-    if rank == 0 || !kill(host, entry, word) {
+    // It may have become established since; then it stays.
+    if word & state_word::STATE == state::ESTABLISHED || !kill(host, entry, word) {
         return None;
     }
-    crate::count_reason(
-        host,
-        match rank >> 24 {
-            3 => Reason::EvictedClosed,
-            2 => Reason::EvictedHalfOpen,
-            _ => Reason::EvictedIdle,
-        },
-    );
+    crate::count_reason(host, reason);
     let sign = &bucket.signatures[way];
     let old = sign.get();
     if !host.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
@@ -262,7 +312,7 @@ pub fn open<'a, H: Host>(host: &'a H, place: Place, new: Opening) -> Option<Foun
     entry.server.set(new.server);
     entry.seen.set(host.tick());
     entry.hop.set(0);
-    entry.packets.set(0);
+    entry.server_tag.set(new.server_tag);
     if let Some(load) = host.load(new.server) {
         let counter = if state::is_active(new.state) { &load.active } else { &load.inactive };
         host.add(counter, 1);
@@ -272,9 +322,7 @@ pub fn open<'a, H: Host>(host: &'a H, place: Place, new: Opening) -> Option<Foun
     host.compare_and_swap(&entry.state, old, live);
     // Another CPU may have opened the same connection meanwhile. Both find the same
     // first one, so the other gives way.
-    let first = find(host, place, new.address, new.port, |other| {
-        other.service.get() == new.service
-    });
+    let first = find(host, place, new.address, new.port, By::Service(new.service));
     if let Some(first) = first
         && !core::ptr::eq(first.entry, entry)
     {
@@ -303,5 +351,17 @@ pub fn change_state<H: Host>(host: &H, entry: &Entry, state: u32, flags: u32) {
     {
         host.add(&load.active, if is { 1 } else { u32::MAX });
         host.add(&load.inactive, if is { u32::MAX } else { 1 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lowest_bit;
+
+    #[test]
+    fn lowest_bit_is_the_lowest() {
+        for mask in 1u32..0x1_0000 {
+            assert_eq!(lowest_bit(mask), mask.trailing_zeros());
+        }
     }
 }
