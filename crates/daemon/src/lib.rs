@@ -1,1 +1,19 @@
-//! To come.
+//! The daemon: it brings what is asked for through the control socket, and what
+//! happens in the network, to the dataplane's memory, and expires connections. It
+//! decides nothing itself; the decisions are in `evenkeel-core`.
+//!
+//! - [`run`]: from the start to the end of `evenkeel run`
+//! - [`router`]: the API on the control socket
+//! - [`shared`]: what its tasks have in common
+//! - [`dataplane`]: what they need of the dataplane
+//! - [`socket`]: the control socket itself
+//! - [`sweeper`], [`follower`]: tasks
+
+pub mod dataplane;
+pub mod follower;
+pub mod logging;
+pub mod router;
+pub mod run;
+pub mod shared;
+pub mod socket;
+pub mod sweeper;

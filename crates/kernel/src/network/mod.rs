@@ -72,6 +72,8 @@ pub enum NextHop {
     Ready {
         /// Index of the interface.
         interface: u32,
+        /// The neighbour's address.
+        gateway: IpAddr,
         /// The neighbour's MAC address.
         destination_mac: [u8; 6],
         /// The interface's MAC address.
@@ -226,6 +228,7 @@ impl Network {
         match self.mirror.neighbour(link.index, gateway) {
             Some(destination_mac) => NextHop::Ready {
                 interface: link.index,
+                gateway,
                 destination_mac,
                 source_mac,
                 mtu: found.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),

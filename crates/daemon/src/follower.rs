@@ -1,0 +1,270 @@
+//! The task that follows the network: interfaces come and go, next hops change.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_api::InterfaceStatus;
+use evenkeel_core::client_hops;
+use evenkeel_core::director::Hop;
+use evenkeel_kernel::attach::Hook;
+use evenkeel_kernel::dataplane::Dataplane;
+use evenkeel_kernel::network::{Event, Link, Network, NextHop};
+use tokio::time::{Instant, sleep_until};
+
+use crate::shared::Shared;
+
+/// Changes within this time are handled together.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Least time between two route generations, see [`client_hops::next_generation`].
+const GENERATION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the kernel is asked for the MAC address of a next hop that has none.
+const UNRESOLVED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the kernel is made to see whether a next hop is still there: it takes
+/// an answer to be good for 30 s.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(25);
+
+/// How often what was refused for a passing reason is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Which interfaces the packet path is attached to.
+#[derive(Clone, Debug, Default)]
+pub struct Attaching {
+    /// By which hook.
+    pub hook: Hook,
+    /// Names; empty: every Ethernet interface.
+    pub only: Vec<String>,
+}
+
+impl Attaching {
+    fn takes(&self, link: &Link) -> bool {
+        self.only.is_empty() || self.only.contains(&link.name)
+    }
+}
+
+/// A next hop: the server itself, or a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Neighbour {
+    interface: u32,
+    address: IpAddr,
+}
+
+/// The task.
+pub struct Follower {
+    shared: Arc<Shared>,
+    dataplane: Arc<Dataplane>,
+    attaching: Attaching,
+    network: Network,
+    /// When something is to be done, soonest first by reading all.
+    resolve_at: Option<Instant>,
+    generation_at: Option<Instant>,
+    last_generation: Instant,
+    attach_at: Option<Instant>,
+    probed: HashMap<Ipv4Addr, (bool, Instant)>,
+}
+
+impl Follower {
+    /// Attaches to all interfaces there are, and resolves all servers. Must be
+    /// called in a tokio runtime.
+    pub fn start(
+        shared: Arc<Shared>,
+        dataplane: Arc<Dataplane>,
+        attaching: Attaching,
+    ) -> anyhow::Result<Self> {
+        let network = Network::open()?;
+        let now = Instant::now();
+        let mut follower = Self {
+            shared,
+            dataplane,
+            attaching,
+            network,
+            resolve_at: None,
+            generation_at: None,
+            last_generation: now,
+            attach_at: None,
+            probed: HashMap::new(),
+        };
+        follower.attach_all()?;
+        follower.resolve();
+        Ok(follower)
+    }
+
+    /// Follows the network until the future is dropped or the kernel says no more.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            let due = self.due();
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                event = self.network.next_event() => self.note(event?),
+                () = shared.servers_changed() => self.resolve(),
+                () = sleep_until(due) => self.act()?,
+            }
+        }
+    }
+
+    /// When something is to be done next.
+    fn due(&self) -> Instant {
+        let far = Instant::now() + CONFIRM_INTERVAL;
+        [self.resolve_at, self.generation_at, self.attach_at]
+            .into_iter()
+            .flatten()
+            .fold(far, Instant::min)
+    }
+
+    fn note(&mut self, event: Event) {
+        let soon = Instant::now() + QUIET;
+        match event {
+            Event::LinkChanged { .. } | Event::LinkGone { .. } => sooner(&mut self.attach_at, soon),
+            Event::NeighbourChanged { .. } | Event::RoutesChanged => {}
+            Event::Resync => sooner(&mut self.attach_at, soon),
+        }
+        sooner(&mut self.resolve_at, soon);
+        sooner(&mut self.generation_at, soon.max(self.last_generation + GENERATION_INTERVAL));
+    }
+
+    fn act(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        if is_due(&mut self.attach_at) {
+            self.attach_all()?;
+        }
+        if is_due(&mut self.generation_at) {
+            client_hops::next_generation(&self.dataplane.memory());
+            self.last_generation = now;
+        }
+        if is_due(&mut self.resolve_at) {
+            self.resolve();
+        }
+        Ok(())
+    }
+
+    // Interfaces.
+
+    /// Attaches where it is wanted and detaches where it is not.
+    fn attach_all(&mut self) -> anyhow::Result<()> {
+        let links: Vec<Link> = self.network.links().cloned().collect();
+        for interface in self.dataplane.attached()? {
+            let wanted =
+                links.iter().any(|link| link.index == interface && self.attaching.takes(link));
+            if !wanted && let Err(error) = self.dataplane.detach(interface) {
+                tracing::warn!("{error}");
+            }
+        }
+        let mut statuses = Vec::new();
+        for link in &links {
+            // What no frames of interest come by is not worth a line.
+            if link.is_ethernet && self.attaching.takes(link) {
+                statuses.push(self.attach(link));
+            }
+        }
+        self.say_what_changed(&statuses);
+        self.shared.with_interfaces(|present| *present = statuses);
+        Ok(())
+    }
+
+    fn attach(&mut self, link: &Link) -> InterfaceStatus {
+        let master = link.master.and_then(|master| self.network.link(master));
+        let (hook, why) = match self.dataplane.attach(link, master, self.attaching.hook) {
+            Ok(attachment) => (attachment.hook, attachment.why),
+            Err(error) => {
+                // It may be on its way out; if it is not, it is tried again.
+                sooner(&mut self.attach_at, Instant::now() + RETRY_INTERVAL);
+                ("none".into(), error.to_string())
+            }
+        };
+        InterfaceStatus { name: link.name.clone(), index: link.index, hook, why }
+    }
+
+    fn say_what_changed(&self, statuses: &[InterfaceStatus]) {
+        self.shared.with_interfaces(|before| {
+            for status in statuses {
+                let same = |other: &InterfaceStatus| {
+                    (other.index, &other.hook, &other.why)
+                        == (status.index, &status.hook, &status.why)
+                };
+                if !before.iter().any(same) {
+                    tracing::info!("{}: {} ({})", status.name, status.hook, status.why);
+                }
+            }
+            for gone in before.iter() {
+                if !statuses.iter().any(|status| status.index == gone.index) {
+                    tracing::info!("{}: gone", gone.name);
+                }
+            }
+            for name in &self.attaching.only {
+                let is_there = statuses.iter().any(|status| status.name == *name);
+                let was_there = before.iter().any(|status| status.name == *name);
+                if !is_there && (was_there || before.is_empty()) {
+                    tracing::warn!("{name}: there is no such interface now; waiting for it");
+                }
+            }
+        });
+    }
+
+    // Next hops.
+
+    /// Finds out how each server is reached, and tells the director.
+    fn resolve(&mut self) {
+        let now = Instant::now();
+        let addresses: Vec<Ipv4Addr> =
+            self.shared.with_director(|director| director.server_addresses().collect());
+        let mut again = CONFIRM_INTERVAL;
+        let mut hops = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let (hop, neighbour) = self.next_hop(address);
+            if let Some(neighbour) = neighbour {
+                if hop.is_none() {
+                    again = UNRESOLVED_INTERVAL;
+                }
+                self.probe(address, neighbour, hop.is_some(), now);
+            }
+            hops.push((address, hop));
+        }
+        self.shared.with_director(|director| {
+            for (address, hop) in hops {
+                director.set_hop(address, hop);
+            }
+        });
+        // Servers that are gone are not asked about any more.
+        self.probed.retain(|_, (_, at)| *at + 2 * CONFIRM_INTERVAL > now);
+        sooner(&mut self.resolve_at, now + again);
+    }
+
+    /// The way to a server, and the neighbour that is asked about it.
+    fn next_hop(&mut self, address: Ipv4Addr) -> (Option<Hop>, Option<Neighbour>) {
+        match self.network.next_hop(IpAddr::V4(address)) {
+            Ok(NextHop::Ready { interface, gateway, destination_mac, source_mac, mtu }) => {
+                let hop = Hop { interface, destination_mac, source_mac, mtu };
+                (Some(hop), Some(Neighbour { interface, address: gateway }))
+            }
+            Ok(NextHop::Unresolved { interface, gateway }) => {
+                (None, Some(Neighbour { interface, address: gateway }))
+            }
+            Ok(NextHop::Local | NextHop::Unreachable) => (None, None),
+            Err(error) => {
+                tracing::warn!("{error}");
+                (None, None)
+            }
+        }
+    }
+
+    fn probe(&mut self, server: Ipv4Addr, neighbour: Neighbour, ready: bool, now: Instant) {
+        let interval = if ready { CONFIRM_INTERVAL } else { UNRESOLVED_INTERVAL };
+        let last = self.probed.get(&server);
+        if last.is_some_and(|&(was, at)| was == ready && at + interval > now) {
+            return;
+        }
+        self.probed.insert(server, (ready, now));
+        if let Err(error) = self.network.probe(neighbour.interface, neighbour.address) {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+fn sooner(at: &mut Option<Instant>, other: Instant) {
+    *at = Some(at.map_or(other, |present| present.min(other)));
+}

@@ -1,0 +1,234 @@
+//! The API on the control socket; see `evenkeel-api` for its paths and types.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use evenkeel_api::{EditRequest, Problem, REQUEST_BYTES_MAX, StopRequest, StopResponse};
+use evenkeel_core::model::{Protocol, ServiceKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::shared::{Shared, Stop};
+
+/// Longest that a request's body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The API of this daemon.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/timeouts", get(timeouts))
+        .route("/v1/edits", post(edits))
+        .route("/v1/stop", post(stop))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+/// A refusal of a request as a whole.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        json(self.0, &Problem { message: self.1 })
+    }
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Reads a request's body, but not more of it than is allowed nor for longer.
+async fn body(request: Body) -> Result<Bytes, Refused> {
+    let too_long = || {
+        Refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request is longer than {REQUEST_BYTES_MAX} bytes; send it in parts"),
+        )
+    };
+    // As it says itself; what it does not say is counted while it is read.
+    if request.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    let read = axum::body::to_bytes(request, REQUEST_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(too_long()),
+        Ok(Err(error)) => Err(Refused(
+            StatusCode::BAD_REQUEST,
+            format!("the request's body did not arrive whole: {error}"),
+        )),
+        Err(_) => Err(Refused(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(present) = cause {
+        if present.to_string() == "length limit exceeded" {
+            return true;
+        }
+        cause = present.source();
+    }
+    false
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Refused(StatusCode::BAD_REQUEST, format!("the request makes no sense: {error}"))
+    })
+}
+
+/// Work that blocks, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        Refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the daemon failed to process the request; see its log".into(),
+        )
+    })
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
+    blocking(move || json(StatusCode::OK, &shared.status())).await
+}
+
+async fn services(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let only = query.as_deref().filter(|query| !query.is_empty()).map(service_of).transpose()?;
+    blocking(move || json(StatusCode::OK, &shared.services(only.as_ref()))).await
+}
+
+async fn timeouts(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
+    blocking(move || json(StatusCode::OK, &shared.timeouts())).await
+}
+
+async fn edits(State(shared): State<Arc<Shared>>, request: Body) -> Result<Response, Refused> {
+    let bytes = body(request).await?;
+    blocking(move || {
+        let request: EditRequest = parse(&bytes)?;
+        drop(bytes);
+        Ok(json(StatusCode::OK, &shared.apply(&request)))
+    })
+    .await?
+}
+
+async fn stop(State(shared): State<Arc<Shared>>, request: Body) -> Result<Response, Refused> {
+    let request: StopRequest = parse(&body(request).await?)?;
+    blocking(move || {
+        if request.detach {
+            let left = left_behind(&shared);
+            shared.stop(Stop::Detach);
+            return Ok(json(StatusCode::OK, &StopResponse { left }));
+        }
+        shared.dataplane().detach_all().map_err(|error| {
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+        })?;
+        shared.stop(Stop::Remove);
+        Ok(json(StatusCode::OK, &StopResponse { left: Vec::new() }))
+    })
+    .await?
+}
+
+/// What goes on without a daemon, a line each.
+fn left_behind(shared: &Shared) -> Vec<String> {
+    let status = shared.status();
+    let on: Vec<String> = status
+        .interfaces
+        .iter()
+        .filter(|interface| interface.hook != "none")
+        .map(|interface| format!("the packet path on {}: {}", interface.name, interface.hook))
+        .collect();
+    let mut left = on;
+    left.push(format!(
+        "{} services and {} servers, forwarding {} connections",
+        status.services, status.servers, status.connections.in_use
+    ));
+    left.push(format!(
+        "the maps and programs in {}",
+        evenkeel_api::paths::pins(&status.instance).display()
+    ));
+    left.push("without a daemon connections do not expire, and next hops are not followed".into());
+    left
+}
+
+async fn unknown_path() -> Refused {
+    Refused(StatusCode::NOT_FOUND, "there is no such path in this API".into())
+}
+
+async fn wrong_method() -> Refused {
+    Refused(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method".into())
+}
+
+/// The service in `service=tcp:10.0.0.1:80`.
+fn service_of(query: &str) -> Result<ServiceKey, Refused> {
+    let wrong = || {
+        Refused(
+            StatusCode::BAD_REQUEST,
+            format!("{query:?} names no service; the form is service=tcp:10.0.0.1:80"),
+        )
+    };
+    let value = query.strip_prefix("service=").ok_or_else(wrong)?;
+    let value = unescape(value).ok_or_else(wrong)?;
+    let (protocol, address) = value.split_once(':').ok_or_else(wrong)?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return Err(wrong()),
+    };
+    let address: SocketAddr = address.parse().map_err(|_| wrong())?;
+    Ok(ServiceKey { protocol, address: address.ip(), port: address.port() })
+}
+
+/// Undoes percent encoding.
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(part.get(2..)?.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_in_queries() {
+        let key = |query| service_of(query).ok();
+        let expected = ServiceKey {
+            protocol: Protocol::Tcp,
+            address: [10, 0, 0, 1].into(),
+            port: 80,
+        };
+        assert_eq!(key("service=tcp:10.0.0.1:80"), Some(expected));
+        assert_eq!(key("service=tcp%3A10.0.0.1%3a80"), Some(expected));
+        for wrong in ["service", "service=", "service=tcp", "service=tcp:10.0.0.1", "x=1",
+            "service=icmp:10.0.0.1:80", "service=tcp:10.0.0.1:80%", "service=%zz"]
+        {
+            assert_eq!(key(wrong), None, "{wrong}");
+        }
+        assert!(key("service=udp:[fd00::1]:53").is_some());
+    }
+}

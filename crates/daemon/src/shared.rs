@@ -1,0 +1,232 @@
+//! What the daemon's tasks have in common.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use evenkeel_api::{
+    ConnectionStatus, EditRequest, EditResponse, InterfaceStatus, ReasonCount, Refusal, Services,
+    Status,
+};
+use evenkeel_core::director::Director;
+use evenkeel_core::model::{Edit, EditError, ServiceKey, Timeouts};
+use evenkeel_datapath::Reason;
+use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
+use tokio::sync::{Notify, watch};
+
+use crate::dataplane::Dataplane;
+
+/// How often an edit is tried again when room is about to become free.
+const TRIES: usize = 4;
+
+/// How the daemon shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// By a signal: the forwarding goes on.
+    Signal,
+    /// As asked for: the forwarding goes on.
+    Detach,
+    /// As asked for: everything is removed.
+    Remove,
+}
+
+/// What the daemon's tasks have in common.
+pub struct Shared {
+    instance: String,
+    dataplane: Arc<dyn Dataplane>,
+    director: Mutex<Director>,
+    started: Instant,
+    adopted: bool,
+    interfaces: Mutex<Vec<InterfaceStatus>>,
+    connections: Mutex<ConnectionStatus>,
+    servers_changed: Notify,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+/// A lock whose former holder panicked is used all the same: the director's changes
+/// are made in steps that are whole by themselves.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Takes over what the dataplane's memory holds. `adopted`: it was found
+    /// running.
+    #[must_use]
+    pub fn new(instance: &str, dataplane: Arc<dyn Dataplane>, adopted: bool) -> Self {
+        let started = Instant::now();
+        let memory = dataplane.memory();
+        let mut director = Director::adopt(&memory, 0);
+        director.write_all(&memory);
+        if adopted {
+            tracing::info!(
+                "took over {} services and {} servers",
+                director.service_count(),
+                director.server_count()
+            );
+        }
+        if director.repairs() > 0 {
+            tracing::warn!(
+                "finished or removed {} entries that were half made when the last daemon ended",
+                director.repairs()
+            );
+        }
+        let connections = ConnectionStatus {
+            capacity: (memory.connections.len() * WAYS) as u64,
+            bytes_per_entry: (size_of::<Bucket>() / WAYS) as u32,
+            ..ConnectionStatus::default()
+        };
+        Self {
+            instance: instance.into(),
+            director: Mutex::new(director),
+            dataplane,
+            started,
+            adopted,
+            interfaces: Mutex::default(),
+            connections: Mutex::new(connections),
+            servers_changed: Notify::new(),
+            stop: watch::Sender::new(None),
+        }
+    }
+
+    /// The dataplane.
+    #[must_use]
+    pub fn dataplane(&self) -> &dyn Dataplane {
+        &*self.dataplane
+    }
+
+    /// Milliseconds since the start, as the director counts time.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Does something with the director, and makes the changes that it queues.
+    pub fn with_director<T>(&self, action: impl FnOnce(&mut Director) -> T) -> T {
+        let mut director = lock(&self.director);
+        let result = action(&mut director);
+        director.write_all(&self.dataplane.memory());
+        result
+    }
+
+    /// Applies edits. Blocks, up to some seconds when the memory for them is about
+    /// to become free.
+    pub fn apply(&self, request: &EditRequest) -> EditResponse {
+        let mut refused = self.apply_once(&request.edits, request.transaction);
+        for _ in 1..TRIES {
+            let Some(first) = refused.iter().position(|(_, error)| is_full(error)) else { break };
+            let Some(room_at) = self.with_director(|director| director.room_at_ms()) else {
+                break;
+            };
+            let wait = room_at.saturating_sub(self.now_ms()).saturating_add(1);
+            std::thread::sleep(Duration::from_millis(wait));
+            if request.transaction {
+                refused = self.apply_once(&request.edits, true);
+            } else {
+                // Those behind the first may have been refused because of it.
+                let again = refused.split_off(first);
+                let edits: Vec<Edit> =
+                    again.iter().map(|&(index, _)| request.edits[index].clone()).collect();
+                let still = self.apply_once(&edits, false);
+                refused.extend(still.into_iter().map(|(at, error)| (again[at].0, error)));
+            }
+        }
+        self.servers_changed.notify_one();
+        let refused = refused.into_iter().map(|(index, error)| Refusal { index, error });
+        EditResponse { refused: refused.collect() }
+    }
+
+    fn apply_once(&self, edits: &[Edit], transaction: bool) -> Vec<(usize, EditError)> {
+        let now_ms = self.now_ms();
+        let memory = self.dataplane.memory();
+        self.with_director(|director| director.apply(edits, transaction, &memory, now_ms))
+    }
+
+    /// Returns when servers may have been added since the last call.
+    pub async fn servers_changed(&self) {
+        self.servers_changed.notified().await;
+    }
+
+    /// The table, or one service of it if it is there.
+    #[must_use]
+    pub fn services(&self, only: Option<&ServiceKey>) -> Services {
+        let memory = self.dataplane.memory();
+        let services = self.with_director(|director| director.list(only, &memory));
+        // IPVS's table has 4,096 buckets by default, and a connection table of the
+        // default size 262,144 entries.
+        let entries = memory.connections.len() * WAYS;
+        Services {
+            table_size: (entries / 64) as u32,
+            services: services.unwrap_or_default(),
+        }
+    }
+
+    /// The timeouts of connections.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.with_director(|director| director.timeouts())
+    }
+
+    /// What `evenkeel status` shows.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (services, servers, without_hop) = self.with_director(|director| {
+            (director.service_count(), director.server_count(), director.servers_without_hop())
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            instance: self.instance.clone(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            adopted: self.adopted,
+            layout_version: LAYOUT_VERSION,
+            interfaces: lock(&self.interfaces).clone(),
+            connections: lock(&self.connections).clone(),
+            services: services as u32,
+            servers: servers as u32,
+            servers_without_hop: without_hop as u32,
+            reasons: self.reasons(),
+        }
+    }
+
+    fn reasons(&self) -> Vec<ReasonCount> {
+        let memory = self.dataplane.memory();
+        let counts = Reason::ALL.iter().map(|&(reason, name, _)| {
+            let of = |cpu: &evenkeel_datapath::layout::Reasons| cpu.counts[reason as usize].get();
+            ReasonCount { name: name.into(), count: memory.reasons.iter().map(of).sum() }
+        });
+        counts.filter(|reason| reason.count > 0).collect()
+    }
+
+    /// Notes what the connection table holds.
+    pub fn set_connections(&self, in_use: u64, states: Vec<ReasonCount>) {
+        let mut connections = lock(&self.connections);
+        connections.in_use = in_use;
+        connections.states = states;
+    }
+
+    /// Changes what is shown about interfaces.
+    pub fn with_interfaces(&self, change: impl FnOnce(&mut Vec<InterfaceStatus>)) {
+        change(&mut lock(&self.interfaces));
+    }
+
+    /// Ends the daemon.
+    pub fn stop(&self, how: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            *stop = stop.or(Some(how));
+            first
+        });
+    }
+
+    /// Returns when the daemon shall end.
+    pub async fn stopped(&self) -> Stop {
+        let mut stop = self.stop.subscribe();
+        let how = stop.wait_for(Option::is_some).await;
+        // The sender is in `self`, so that it can not be gone.
+        how.ok().and_then(|how| *how).unwrap_or(Stop::Signal)
+    }
+}
+
+fn is_full(error: &EditError) -> bool {
+    matches!(error, EditError::Full(_))
+}
