@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
         Some("bpf") => build_bpf(),
-        _ => Err("usage: cargo xtask bpf    builds target/bpf/evenkeel.bpf.o".into()),
+        _ => Err("usage: cargo xtask bpf    builds target/bpf/{evenkeel,bench}.bpf.o".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,9 +55,11 @@ fn build_bpf() -> Result<(), String> {
     if !status.success() {
         return Err("building the BPF object failed; is bpf-linker on PATH? `make setup` installs it".into());
     }
-    let object = build.join(TARGET).join("release/evenkeel");
-    let place = root.join("target/bpf/evenkeel.bpf.o");
-    install(&object, &place)
+    for name in ["evenkeel", "bench"] {
+        let object = build.join(TARGET).join("release").join(name);
+        install(&object, &root.join(format!("target/bpf/{name}.bpf.o")))?;
+    }
+    Ok(())
 }
 
 /// Copies the object, but only when it has changed, so that nothing is rebuilt

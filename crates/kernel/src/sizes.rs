@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
     Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket, INTERFACES,
-    Interface, Load, Reasons, Server, Service, WAYS,
+    Interface, Load, Reasons, SERVICES_MAX, Server, Service, WAYS,
 };
 use evenkeel_datapath::word::Word;
 
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub struct Settings {
     /// Connections, 1,024 to 16,777,216; rounded up to a power of two.
     pub connections: u32,
-    /// Services, 1 to 1,048,576.
+    /// Services, 1 to 65,536.
     pub services: u32,
     /// Real servers of all services together, 1 to 1,048,576.
     pub servers: u32,
@@ -76,7 +76,7 @@ impl Sizes {
             ring_words,
         } = *settings;
         check("connections", connections, 1 << 10..=1 << 24)?;
-        check("services", services, 1..=1 << 20)?;
+        check("services", services, 1..=SERVICES_MAX)?;
         check("servers", servers, 1..=1 << 20)?;
         check("ring_words", ring_words, 64..=1 << 24)?;
         // Every service has an endpoint, every server at most one: half of the
