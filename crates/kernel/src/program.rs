@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::MapError;
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use nix::libc;
 
 use crate::bpf;
@@ -100,6 +100,9 @@ fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<E
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
+        // What is wrong, without every path that led there: with those, the kernel
+        // verifies again and again until the log fits.
+        .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("BUCKET_MASK", &bucket_mask, true)
         .override_global("ENDPOINT_MASK", &endpoint_mask, true)
         .override_global("SERVERS_CAPACITY", &sizes.servers, true)

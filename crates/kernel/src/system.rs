@@ -49,25 +49,32 @@ pub(crate) fn is_permitted(capability: Capability) -> bool {
             && has(Capability::CAP_SYS_ADMIN))
 }
 
-/// Gives up, for the calling thread and those it starts, every capability that a
-/// running daemon does without. Pins and the socket must be made before; purging
-/// a BPF file system's own mount needs more than what is left.
+/// Gives up, for the calling thread and the threads and processes it starts, every
+/// capability that a running daemon does without. What is left is enough to attach,
+/// follow the network and purge; not to mount, or to open others' files.
 pub fn drop_capabilities() -> Result<()> {
-    let attempt = |result: std::result::Result<(), caps::errors::CapsError>| {
-        result
-            .map_err(io::Error::other)
-            .attempt(|| "give up capabilities".into())
-    };
-    let present = caps::read(None, CapSet::Permitted)
+    reduce_capabilities()
         .map_err(io::Error::other)
-        .attempt(|| "read the process's capabilities".into())?;
-    let kept: CapsHashSet = RUNNING
+        .attempt(|| "give up capabilities".into())
+}
+
+fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
+    let kept: CapsHashSet = caps::read(None, CapSet::Permitted)?
         .into_iter()
-        .filter(|capability| present.contains(capability))
+        .filter(|capability| RUNNING.contains(capability))
         .collect();
-    attempt(caps::set(None, CapSet::Inheritable, &CapsHashSet::new()))?;
-    attempt(caps::set(None, CapSet::Effective, &kept))?;
-    attempt(caps::set(None, CapSet::Permitted, &kept))
+    // Otherwise a child gets all of it back, because it is root. It takes CAP_SETPCAP,
+    // which a container's root may not have.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        for capability in caps::read(None, CapSet::Bounding)? {
+            if !kept.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability)?;
+            }
+        }
+    }
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new())?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
 }
 
 /// The group's number; none: there is no such group.
