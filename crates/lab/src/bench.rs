@@ -45,19 +45,20 @@ pub struct Bench {
     pub servers: [Host; 2],
 }
 
-/// Whether the kernel may hand packets larger than the link's over the cables.
+/// What the kernel may leave to the cables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offloads {
-    /// Segmentation and its reverse are left to the far end, as with a good NIC.
+    /// Segmentation, its reverse and checksums, as with a good NIC.
     On,
-    /// Every packet fits the link.
+    /// Nothing: every packet fits the link and has its checksum.
     Off,
 }
 
 impl Bench {
-    /// Builds it in the sandbox, offloads on.
-    pub fn build() -> Result<Self> {
-        let hosts = topology().build()?;
+    /// Builds it in the sandbox, offloads on. Several can be there beside each
+    /// other; `name` tells their hosts apart.
+    pub fn build(name: &str) -> Result<Self> {
+        let hosts = topology(name).build()?;
         let [client, director, first, second] = hosts.as_slice() else {
             bail!("the benchmark's topology has four hosts");
         };
@@ -72,25 +73,29 @@ impl Bench {
         })
     }
 
+    /// The far ends of the director's cables.
+    #[must_use]
+    pub fn ends(&self) -> [(&Host, &'static str); 3] {
+        let [first, second] = &self.servers;
+        [
+            (&self.client, CLIENT_PORT),
+            (first, SERVER_PORTS[0]),
+            (second, SERVER_PORTS[1]),
+        ]
+    }
+
     /// Switches offloads at both ends of every cable.
     pub fn set_offloads(&self, offloads: Offloads) -> Result<()> {
         let value = match offloads {
             Offloads::On => "on",
             Offloads::Off => "off",
         };
-        let [first, second] = &self.servers;
-        let ends = [
-            (&self.client, CLIENT_PORT),
-            (&self.director, CLIENT_PORT),
-            (&self.director, SERVER_PORTS[0]),
-            (&self.director, SERVER_PORTS[1]),
-            (first, SERVER_PORTS[0]),
-            (second, SERVER_PORTS[1]),
-        ];
-        for (host, port) in ends {
+        let director = [CLIENT_PORT, SERVER_PORTS[0], SERVER_PORTS[1]];
+        let director = director.map(|port| (&self.director, port));
+        for (host, port) in director.into_iter().chain(self.ends()) {
             let mut ethtool = Command::new("ethtool");
             ethtool.args(["-K", port]);
-            for feature in ["tso", "gso", "gro", "tx-udp-segmentation"] {
+            for feature in ["tso", "gso", "gro", "tx-udp-segmentation", "tx"] {
                 ethtool.args([feature, value]);
             }
             let output = host
@@ -109,7 +114,7 @@ impl Bench {
     }
 }
 
-fn topology() -> Topology {
+fn topology(lab: &str) -> Topology {
     let cable = |name: &str| Segment {
         name: name.into(),
         wiring: Wiring::Cable,
@@ -125,7 +130,7 @@ fn topology() -> Topology {
     let end = |name: &str, cable: &str, address: Ipv4Addr| {
         let [a, b, c, _] = address.octets();
         HostSpec::single(
-            name,
+            &format!("{lab}-{name}"),
             cable,
             cable,
             Address::new(address, 24),
@@ -133,7 +138,7 @@ fn topology() -> Topology {
         )
     };
     let director = HostSpec {
-        name: "director".into(),
+        name: format!("{lab}-director"),
         hostname: "director".into(),
         interfaces: vec![
             port(CLIENT_PORT, CLIENT),
@@ -181,14 +186,15 @@ mod tests {
     #[test]
     fn the_client_reaches_both_servers_through_the_director() {
         sandbox::run_test(|| {
-            let bench = Bench::build()?;
-            for (server, address) in bench.servers.iter().zip(SERVERS) {
-                let listener = server.within(|| TcpListener::bind((address, 80)))??;
-                bench
-                    .client
-                    .within(|| TcpStream::connect((address, 80)))??;
-                let (_, peer) = listener.accept()?;
-                assert_eq!(peer.ip(), CLIENT);
+            for bench in [Bench::build("one")?, Bench::build("two")?] {
+                for (server, address) in bench.servers.iter().zip(SERVERS) {
+                    let listener = server.within(|| TcpListener::bind((address, 80)))??;
+                    bench
+                        .client
+                        .within(|| TcpStream::connect((address, 80)))??;
+                    let (_, peer) = listener.accept()?;
+                    assert_eq!(peer.ip(), CLIENT);
+                }
             }
             Ok(())
         });

@@ -128,7 +128,12 @@ impl Topology {
     fn commands(&self) -> Result<Vec<(Option<String>, String)>> {
         let mut outside = String::new();
         let mut switch = String::new();
-        let _ = writeln!(outside, "link set lo up\nnetns add {SWITCH}");
+        let _ = writeln!(outside, "link set lo up");
+        let switched = |segment: &Segment| segment.wiring == Wiring::Switch;
+        let has_switch = self.segments.iter().any(switched);
+        if has_switch {
+            let _ = writeln!(outside, "netns add {SWITCH}");
+        }
         for host in &self.hosts {
             let _ = writeln!(outside, "netns add {}", host.name);
         }
@@ -178,7 +183,8 @@ impl Topology {
                 }
             }
         }
-        let mut all = vec![(None, outside), (Some(SWITCH.into()), switch)];
+        let mut all = vec![(None, outside)];
+        all.extend(has_switch.then(|| (Some(SWITCH.into()), switch)));
         all.extend(
             self.hosts
                 .iter()
@@ -310,10 +316,11 @@ mod tests {
                 let server = hosts[1].within(|| std::net::TcpListener::bind("10.0.0.2:80"))??;
                 hosts[0].within(|| std::net::TcpStream::connect("10.0.0.2:80"))??;
                 server.accept()?;
-                ip(
-                    None,
-                    &format!("netns delete {SWITCH}\nnetns delete a\nnetns delete b\n"),
-                )?;
+                let mut made = String::from("netns delete a\nnetns delete b\n");
+                if wiring == Wiring::Switch {
+                    let _ = writeln!(made, "netns delete {SWITCH}");
+                }
+                ip(None, &made)?;
             }
             Ok(())
         });
