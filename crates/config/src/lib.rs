@@ -1,3 +1,4 @@
 //! Text to model and back: what administrators write, and what they read.
 
 pub mod ipvsadm;
+pub mod native;
