@@ -90,7 +90,7 @@ impl Dataplane {
     fn create(path: &Path, settings: &Settings, object: &[u8]) -> Result<Self> {
         let cpus = possible_cpus()?;
         let sizes = Sizes::new(settings, cpus)?;
-        check_memory(&sizes)?;
+        check_memory(&sizes, system::available_memory())?;
         let pins = Pins::begin(path)?;
         let created = Self::fill(&pins, &sizes, object);
         let (programs, arrays) = match created {
@@ -284,8 +284,10 @@ fn possible_cpus() -> Result<u32> {
     Ok(count as u32)
 }
 
-fn check_memory(sizes: &Sizes) -> Result<()> {
-    match system::available_memory() {
+/// Refuses tables larger than the `available` bytes, before the kernel swaps or kills
+/// for them.
+fn check_memory(sizes: &Sizes, available: Option<u64>) -> Result<()> {
+    match available {
         Some(available) if available < sizes.bytes() => Err(program::no_memory(
             sizes,
             format!("{} MB are available", available >> 20),
@@ -308,4 +310,30 @@ fn ticks_per_second() -> Result<f64> {
         .attempt(|| "find out the length of a jiffy".into())?;
     let tick = std::time::Duration::from(jiffy) * (1 << TICK_SHIFT);
     Ok(1.0 / tick.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_do_not_fit_are_refused_with_their_size() {
+        let settings = Settings {
+            connections: 1 << 24,
+            ..Settings::default()
+        };
+        let sizes = Sizes::new(&settings, 4).unwrap();
+        assert!(check_memory(&sizes, Some(sizes.bytes())).is_ok());
+        assert!(check_memory(&sizes, None).is_ok());
+        let error = check_memory(&sizes, Some(100 << 20)).unwrap_err();
+        let megabytes = sizes.bytes().div_ceil(1 << 20);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no memory for the tables: {megabytes} MB asked for \
+                 (16777216 connections, 16384 servers on 4 CPUs), \
+                 100 MB are available; lower the capacities in the configuration"
+            )
+        );
+    }
 }

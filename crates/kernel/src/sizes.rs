@@ -26,8 +26,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 262,144 connections, 4,096 services, 16,384 servers: about 20 MB, and 1 MB
-    /// more for each CPU.
+    /// 262,144 connections, 4,096 services, 16,384 servers: about 13 MB, and 1 MB
+    /// for each CPU.
     fn default() -> Self {
         Self {
             connections: 1 << 18,

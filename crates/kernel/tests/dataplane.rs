@@ -213,25 +213,29 @@ fn a_packet_that_is_nobodys_passes_untouched() {
 }
 
 #[test]
-fn tables_that_do_not_fit_are_refused_with_their_size() {
+fn a_process_killed_while_replacing_programs_is_made_good() {
     isolated(|pins| {
-        // 64 bytes a server and CPU beside the table's 576 MB.
-        let settings = Settings {
-            connections: 1 << 24,
-            services: 1 << 16,
-            servers: 1 << 20,
-            ring_words: 1 << 24,
-        };
-        let limited = nix::sys::resource::Resource::RLIMIT_AS;
-        // The kernel has the memory on most machines; the address space to map it is
-        // what is taken away here.
-        let (soft, hard) = nix::sys::resource::getrlimit(limited).unwrap();
-        nix::sys::resource::setrlimit(limited, 512 << 20, hard).unwrap();
-        let result = Dataplane::open_object(pins, &settings, &object());
-        nix::sys::resource::setrlimit(limited, soft, hard).unwrap();
-        let error = result.unwrap_err().to_string();
-        assert!(error.contains("MB") || error.contains("map "), "{error}");
-        // Nothing is left of the attempt.
-        assert!(!pins.exists() && !pins.with_file_name("test+new").exists());
+        let dataplane = open(pins);
+        dataplane.memory().rings[0].set(5);
+        // Another version's, and the new one's pin not yet renamed.
+        dataplane.memory().control.object_hash.set(1);
+        drop(dataplane);
+        let beside = pins.join("evenkeel_tc+new");
+        fs::hard_link(pins.join("evenkeel_tc"), &beside).unwrap();
+        let (dataplane, opened) = try_open(pins).unwrap();
+        assert_eq!(opened, Opened::Adopted);
+        assert_eq!(dataplane.memory().rings[0].get(), 5);
+        assert_ne!(dataplane.memory().control.object_hash.get(), 1);
+        assert!(!beside.exists());
+    });
+}
+
+#[test]
+fn a_refused_object_leaves_nothing_behind() {
+    isolated(|pins| {
+        let error = Dataplane::open_object(pins, &SMALL, b"no object at all").unwrap_err();
+        assert!(matches!(error, Error::Load { .. }), "{error}");
+        let parent = pins.parent().unwrap();
+        assert!(fs::read_dir(parent).unwrap().next().is_none());
     });
 }

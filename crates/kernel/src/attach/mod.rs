@@ -150,7 +150,8 @@ impl Dataplane {
     fn note_interface(&self, link: &Link) -> Result<()> {
         let slot = self.slot(link.index);
         let other = slot.index.get();
-        if other != 0 && other != link.index {
+        // A record without anything attached is left from an attempt that failed.
+        if other != 0 && other != link.index && self.attached()?.contains(&other) {
             let index = link.index;
             return Err(Error::InterfaceSlot {
                 name: link.name.clone(),
