@@ -48,22 +48,16 @@ pub fn evenkeel_xdp(context: XdpContext) -> u32 {
     let Some(frame) = window(context.data(), context.data_end(), 0, FRAME) else {
         return xdp_action::XDP_ABORTED;
     };
-    match frame.u8(54) {
+    let wanted = frame.u8(54);
+    if !matches!(wanted, mode::DROP | mode::SWAP | mode::AS_IT_IS) {
+        rearm(frame);
+    }
+    match wanted {
         mode::DROP => xdp_action::XDP_DROP,
-        mode::SWAP => swap(frame),
-        mode::REARM => {
-            rearm(frame);
-            swap(frame)
-        }
-        mode::EVENKEEL => {
-            rearm(frame);
-            xdp::run(&context)
-        }
-        mode::HASH_MAP => {
-            rearm(frame);
-            hash_map(frame)
-        }
-        mode::AS_IT_IS => xdp::run(&context),
+        mode::SWAP | mode::REARM => swap(frame),
+        // One place, so that the packet path is in the program once.
+        mode::EVENKEEL | mode::AS_IT_IS => xdp::run(&context),
+        mode::HASH_MAP => hash_map(frame),
         _ => xdp_action::XDP_ABORTED,
     }
 }
@@ -130,7 +124,7 @@ static HASH: HashMap<Key, Connection> = HashMap::with_max_entries(1 << 21, 0);
 /// Looks the connection up in the kernel's hash map, opens it if it is not there,
 /// and translates and sends as the packet path does: next hop in the entry, jiffies
 /// for a clock, checksums by hand.
-#[inline(always)]
+#[inline(never)]
 fn hash_map(frame: Bytes) -> u32 {
     if frame.u16(12) != 0x0800_u16.to_be() || frame.u8(14) != 0x45 || frame.u8(23) != 6 {
         return xdp_action::XDP_PASS;

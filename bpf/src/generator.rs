@@ -62,6 +62,13 @@ pub fn generator(context: XdpContext) -> u32 {
     unsafe { bpf_redirect(traffic.interface, 0) as u32 }
 }
 
+/// Takes every frame. A virtual interface that has a program takes frames which the
+/// other end's XDP sends, and does not gather them first as with GRO.
+#[xdp]
+pub fn pass(_context: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
 #[inline(always)]
 fn write(frame: Bytes, traffic: &Traffic, port: u16) {
     for at in 0..6 {
