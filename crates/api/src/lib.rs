@@ -3,7 +3,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
-//! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`) | | [`Services`] |
+//! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`) | | [`Services`], 404 without that service |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
 //! | `POST /v1/edits` | [`EditRequest`] | [`EditResponse`] |
 //! | `POST /v1/stop` | [`StopRequest`] | [`StopResponse`] |

@@ -19,13 +19,12 @@ pub fn pins(instance: &str) -> PathBuf {
     PathBuf::from(format!("/sys/fs/bpf/evenkeel/{instance}"))
 }
 
-/// True for names that are safe as a file name: 1 to 64 letters, digits, `-`,
-/// `_` or `.`, not beginning with `.`.
+/// True for names that are safe as a file name, also on a BPF file system, which
+/// takes no dots: 1 to 64 letters, digits, `-` or `_`.
 #[must_use]
 pub fn is_valid_instance(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && !name.starts_with('.')
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }

@@ -43,7 +43,9 @@ impl Hook {
     /// The hook of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Auto, Self::Xdp, Self::Tc].into_iter().find(|hook| hook.name() == name)
+        [Self::Auto, Self::Xdp, Self::Tc]
+            .into_iter()
+            .find(|hook| hook.name() == name)
     }
 }
 
@@ -124,7 +126,11 @@ enum Value {
 
 impl Value {
     fn number(self) -> u32 {
-        if let Self::Number(number) = self { number } else { 0 }
+        if let Self::Number(number) = self {
+            number
+        } else {
+            0
+        }
     }
 }
 
@@ -226,7 +232,13 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, message, hint } = self;
+        let Self {
+            file,
+            line,
+            column,
+            message,
+            hint,
+        } = self;
         write!(f, "{file}:{line}:{column}: {message}")?;
         hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
@@ -237,7 +249,12 @@ impl std::error::Error for Mistake {}
 /// Reads the file's text. `file` is its name for messages. Gives all mistakes, in
 /// their order in the file.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Mistake>> {
-    let mut reader = Reader { text, file, mistakes: Vec::new(), config: Config::default() };
+    let mut reader = Reader {
+        text,
+        file,
+        mistakes: Vec::new(),
+        config: Config::default(),
+    };
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let at = error.span().unwrap_or(0..0);
@@ -245,7 +262,11 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Mistake>> {
         reader.mistake(at, format!("this is no TOML: {message}"), None);
     }
     reader.tables(root.get_ref());
-    let Reader { mut mistakes, config, .. } = reader;
+    let Reader {
+        mut mistakes,
+        config,
+        ..
+    } = reader;
     if mistakes.is_empty() {
         return Ok(config);
     }
@@ -292,7 +313,10 @@ impl Reader<'_> {
     fn keys(&mut self, table: &str, values: &DeTable<'_>) {
         for (name, value) in values {
             let known = KEYS.iter().filter(|key| key.table == table);
-            match known.clone().find(|key| key.name == name.get_ref().as_ref()) {
+            match known
+                .clone()
+                .find(|key| key.name == name.get_ref().as_ref())
+            {
                 Some(key) => {
                     if let Some(value) = self.value(key, value) {
                         (key.set)(&mut self.config, value);
@@ -318,7 +342,11 @@ impl Reader<'_> {
             Some(near) => format!("did you mean {}?", show(near)),
             None => format!("known are {}", all.join(", ")),
         };
-        self.mistake(name.span(), format!("unknown {what} {}", name.get_ref()), Some(hint));
+        self.mistake(
+            name.span(),
+            format!("unknown {what} {}", name.get_ref()),
+            Some(hint),
+        );
     }
 
     fn value(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
@@ -363,7 +391,11 @@ impl Reader<'_> {
         let mut names = Vec::new();
         let mut whole = true;
         for item in list {
-            match item.get_ref().as_str().filter(|name| is_interface_name(name)) {
+            match item
+                .get_ref()
+                .as_str()
+                .filter(|name| is_interface_name(name))
+            {
                 Some(name) => names.push(name.to_owned()),
                 None => {
                     let expected = "the name of an interface, 1 to 15 bytes without / and blanks";
@@ -386,7 +418,11 @@ impl Reader<'_> {
         let written = self.text.get(at.clone()).unwrap_or(found.type_str());
         let shown: String = written.chars().take(40).collect();
         let message = format!("{} = {shown}: expected is {expected}", key.name);
-        self.mistake(at, message, near.map(|near| format!("did you mean {near:?}?")));
+        self.mistake(
+            at,
+            message,
+            near.map(|near| format!("did you mean {near:?}?")),
+        );
     }
 }
 
@@ -402,13 +438,20 @@ mod tests {
     use super::*;
 
     fn mistakes(text: &str) -> Vec<String> {
-        parse(text, "e.toml").unwrap_err().iter().map(ToString::to_string).collect()
+        parse(text, "e.toml")
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn nothing_is_the_default() {
         assert_eq!(parse("", "e.toml"), Ok(Config::default()));
-        assert_eq!(parse("# nothing\n[dataplane]\n", "e.toml"), Ok(Config::default()));
+        assert_eq!(
+            parse("# nothing\n[dataplane]\n", "e.toml"),
+            Ok(Config::default())
+        );
     }
 
     #[test]
@@ -436,7 +479,11 @@ mod tests {
                 hook: Hook::Tc,
                 interfaces: vec!["eth0".into(), "vlan.7".into()],
             },
-            timeouts: Timeouts { tcp: 60, tcp_fin: 5, udp: 7 },
+            timeouts: Timeouts {
+                tcp: 60,
+                tcp_fin: 5,
+                udp: 7,
+            },
         };
         assert_eq!(config, expected);
         for key in KEYS {

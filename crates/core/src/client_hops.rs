@@ -37,10 +37,22 @@ mod tests {
         }
         next_generation(&memory);
         assert_eq!(memory.control.route_generation.get(), 0);
-        assert!(memory.client_hops[..half].iter().all(|slot| slot.tag.get() == 0));
-        assert!(memory.client_hops[half..].iter().all(|slot| slot.tag.get() == 7));
+        assert!(
+            memory.client_hops[..half]
+                .iter()
+                .all(|slot| slot.tag.get() == 0)
+        );
+        assert!(
+            memory.client_hops[half..]
+                .iter()
+                .all(|slot| slot.tag.get() == 7)
+        );
         next_generation(&memory);
         assert_eq!(memory.control.route_generation.get(), 1);
-        assert!(memory.client_hops[half..].iter().all(|slot| slot.tag.get() == 0));
+        assert!(
+            memory.client_hops[half..]
+                .iter()
+                .all(|slot| slot.tag.get() == 0)
+        );
     }
 }

@@ -86,7 +86,8 @@ impl Director {
                 Ok(()) if transaction => {}
                 Ok(()) => self.state.forget_journal(),
                 Err(error) => {
-                    self.state.roll_back(if transaction { start } else { savepoint });
+                    self.state
+                        .roll_back(if transaction { start } else { savepoint });
                     refused.push((index, error));
                     if transaction {
                         break;
@@ -114,8 +115,15 @@ impl Director {
     /// edit refused with [`EditError::Full`] may be worth another try then.
     #[must_use]
     pub fn room_at_ms(&self) -> Option<u64> {
-        let rests = [self.state.rings.oldest_rest(), self.state.endpoints.oldest_rest()];
-        rests.into_iter().flatten().min().map(|since| since + GRACE_MS)
+        let rests = [
+            self.state.rings.oldest_rest(),
+            self.state.endpoints.oldest_rest(),
+        ];
+        rests
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|since| since + GRACE_MS)
     }
 
     /// How many half-made or impossible entries [`Director::adopt`] has put right.

@@ -9,7 +9,11 @@ use core::str::FromStr;
 
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Protocol {
     /// TCP, 6.
     Tcp,
@@ -66,7 +70,11 @@ pub struct ServerKey {
 
 /// How connections are spread. The names are IPVS's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Scheduler {
     /// Round robin.
     Rr,
@@ -105,7 +113,11 @@ impl FromStr for Scheduler {
 
 /// How a packet reaches the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum ForwardMethod {
     /// Routed NAT.
     Masq,
@@ -130,7 +142,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// IPVS's: 900, 120 and 300 s.
     fn default() -> Self {
-        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+        Self {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        }
     }
 }
 
@@ -300,6 +316,10 @@ impl fmt::Display for ServiceKey {
             Protocol::Udp => "UDP",
             Protocol::Sctp => "SCTP",
         };
-        write!(f, "{protocol} {}", core::net::SocketAddr::new(self.address, self.port))
+        write!(
+            f,
+            "{protocol} {}",
+            core::net::SocketAddr::new(self.address, self.port)
+        )
     }
 }

@@ -94,7 +94,10 @@ fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 16] {
     seconds.map(|seconds| in_ticks(seconds, ticks_per_second))
 }
 
-#[allow(clippy::cast_sign_loss, reason = "both factors are positive, and the cast saturates")]
+#[allow(
+    clippy::cast_sign_loss,
+    reason = "both factors are positive, and the cast saturates"
+)]
 fn in_ticks(seconds: u32, ticks_per_second: f64) -> u32 {
     (f64::from(seconds) * ticks_per_second) as u32
 }
@@ -118,7 +121,13 @@ impl Sweeper {
         let limits = limits(memory, ticks_per_second);
         let patience = in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1);
         let mut summary = Summary::default();
-        for (index, bucket) in memory.connections.iter().enumerate().skip(first).take(count) {
+        for (index, bucket) in memory
+            .connections
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(count)
+        {
             for way in 0..WAYS {
                 let signature = bucket.signatures[way].get() & !table::OVERFLOWED;
                 if signature == 0 {
@@ -128,7 +137,11 @@ impl Sweeper {
                 let word = entry.state.get();
                 let number = (word & state_word::STATE) as usize;
                 if number == 0 {
-                    let seen = Unfinished { signature, state: word, since_tick: now_tick };
+                    let seen = Unfinished {
+                        signature,
+                        state: word,
+                        since_tick: now_tick,
+                    };
                     if self.is_over(index, way, seen, patience) && reclaim(bucket, way, seen) {
                         summary.reclaimed += 1;
                     }
@@ -182,7 +195,11 @@ fn expire(loads: &[Load], bucket: &Bucket, way: usize, word: u32) -> bool {
         return false;
     }
     if let Some(load) = loads.get(server) {
-        let counter = if state::is_active(word) { &load.active } else { &load.inactive };
+        let counter = if state::is_active(word) {
+            &load.active
+        } else {
+            &load.inactive
+        };
         counter.subtract(1);
     }
     table::free_signature(&bucket.signatures[way]);
@@ -209,9 +226,15 @@ mod tests {
         place.signatures[way].set(0x77 | place.signatures[way].get());
         place.entries[way].seen.set(seen);
         place.entries[way].server.set(3);
-        place.entries[way].state.set(5 << 16 | state_word::ANSWERED | state);
+        place.entries[way]
+            .state
+            .set(5 << 16 | state_word::ANSWERED | state);
         let load = &memory.loads[3];
-        if state::is_active(state) { load.active.add(1) } else { load.inactive.add(1) };
+        if state::is_active(state) {
+            load.active.add(1)
+        } else {
+            load.inactive.add(1)
+        };
     }
 
     fn loads(memory: &Memory<'_>) -> (u32, u32) {
@@ -238,7 +261,10 @@ mod tests {
         let summary = at(120);
         assert_eq!((summary.expired, summary.in_use()), (1, 3));
         let summary = at(121);
-        assert_eq!((summary.expired, summary.states[state::TIME_WAIT as usize]), (1, 0));
+        assert_eq!(
+            (summary.expired, summary.states[state::TIME_WAIT as usize]),
+            (1, 0)
+        );
         assert_eq!(loads(&memory), (1, 1));
         assert_eq!(at(301).expired, 1);
         assert_eq!(at(900).in_use(), 1);

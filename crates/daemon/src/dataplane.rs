@@ -66,7 +66,10 @@ impl InMemory {
     /// With this much room.
     #[must_use]
     pub fn sized(sizes: &Sizes) -> Self {
-        Self { tables: Tables::new(sizes), started: Instant::now() }
+        Self {
+            tables: Tables::new(sizes),
+            started: Instant::now(),
+        }
     }
 }
 
@@ -81,7 +84,10 @@ impl Dataplane for InMemory {
         self.tables.memory()
     }
 
-    #[allow(clippy::cast_sign_loss, reason = "time since the start is not negative")]
+    #[allow(
+        clippy::cast_sign_loss,
+        reason = "time since the start is not negative"
+    )]
     fn now_tick(&self) -> anyhow::Result<u32> {
         Ok((self.started.elapsed().as_secs_f64() * TICKS_PER_SECOND) as u32)
     }

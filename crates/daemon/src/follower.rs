@@ -123,7 +123,10 @@ impl Follower {
             Event::Resync => sooner(&mut self.attach_at, soon),
         }
         sooner(&mut self.resolve_at, soon);
-        sooner(&mut self.generation_at, soon.max(self.last_generation + GENERATION_INTERVAL));
+        sooner(
+            &mut self.generation_at,
+            soon.max(self.last_generation + GENERATION_INTERVAL),
+        );
     }
 
     fn act(&mut self) -> anyhow::Result<()> {
@@ -148,8 +151,9 @@ impl Follower {
     fn attach_all(&mut self) -> anyhow::Result<()> {
         let links: Vec<Link> = self.network.links().cloned().collect();
         for interface in self.dataplane.attached()? {
-            let wanted =
-                links.iter().any(|link| link.index == interface && self.attaching.takes(link));
+            let wanted = links
+                .iter()
+                .any(|link| link.index == interface && self.attaching.takes(link));
             if !wanted && let Err(error) = self.dataplane.detach(interface) {
                 tracing::warn!("{error}");
             }
@@ -176,7 +180,12 @@ impl Follower {
                 ("none".into(), error.to_string())
             }
         };
-        InterfaceStatus { name: link.name.clone(), index: link.index, hook, why }
+        InterfaceStatus {
+            name: link.name.clone(),
+            index: link.index,
+            hook,
+            why,
+        }
     }
 
     fn say_what_changed(&self, statuses: &[InterfaceStatus]) {
@@ -210,8 +219,9 @@ impl Follower {
     /// Finds out how each server is reached, and tells the director.
     fn resolve(&mut self) {
         let now = Instant::now();
-        let addresses: Vec<Ipv4Addr> =
-            self.shared.with_director(|director| director.server_addresses().collect());
+        let addresses: Vec<Ipv4Addr> = self
+            .shared
+            .with_director(|director| director.server_addresses().collect());
         let mut again = CONFIRM_INTERVAL;
         let mut hops = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -230,20 +240,42 @@ impl Follower {
             }
         });
         // Servers that are gone are not asked about any more.
-        self.probed.retain(|_, (_, at)| *at + 2 * CONFIRM_INTERVAL > now);
+        self.probed
+            .retain(|_, (_, at)| *at + 2 * CONFIRM_INTERVAL > now);
         sooner(&mut self.resolve_at, now + again);
     }
 
     /// The way to a server, and the neighbour that is asked about it.
     fn next_hop(&mut self, address: Ipv4Addr) -> (Option<Hop>, Option<Neighbour>) {
         match self.network.next_hop(IpAddr::V4(address)) {
-            Ok(NextHop::Ready { interface, gateway, destination_mac, source_mac, mtu }) => {
-                let hop = Hop { interface, destination_mac, source_mac, mtu };
-                (Some(hop), Some(Neighbour { interface, address: gateway }))
+            Ok(NextHop::Ready {
+                interface,
+                gateway,
+                destination_mac,
+                source_mac,
+                mtu,
+            }) => {
+                let hop = Hop {
+                    interface,
+                    destination_mac,
+                    source_mac,
+                    mtu,
+                };
+                (
+                    Some(hop),
+                    Some(Neighbour {
+                        interface,
+                        address: gateway,
+                    }),
+                )
             }
-            Ok(NextHop::Unresolved { interface, gateway }) => {
-                (None, Some(Neighbour { interface, address: gateway }))
-            }
+            Ok(NextHop::Unresolved { interface, gateway }) => (
+                None,
+                Some(Neighbour {
+                    interface,
+                    address: gateway,
+                }),
+            ),
             Ok(NextHop::Local | NextHop::Unreachable) => (None, None),
             Err(error) => {
                 tracing::warn!("{error}");
@@ -253,7 +285,11 @@ impl Follower {
     }
 
     fn probe(&mut self, server: Ipv4Addr, neighbour: Neighbour, ready: bool, now: Instant) {
-        let interval = if ready { CONFIRM_INTERVAL } else { UNRESOLVED_INTERVAL };
+        let interval = if ready {
+            CONFIRM_INTERVAL
+        } else {
+            UNRESOLVED_INTERVAL
+        };
         let last = self.probed.get(&server);
         if last.is_some_and(|&(was, at)| was == ready && at + interval > now) {
             return;

@@ -8,10 +8,12 @@
 //! - [`dataplane`]: what they need of the dataplane
 //! - [`socket`]: the control socket itself
 //! - [`sweeper`], [`follower`]: tasks
+//! - [`purge`]: the end of what a daemon has left
 
 pub mod dataplane;
 pub mod follower;
 pub mod logging;
+pub mod purge;
 pub mod router;
 pub mod run;
 pub mod shared;

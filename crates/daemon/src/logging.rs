@@ -21,10 +21,16 @@ pub fn start() {
         .with_env_var(FILTER)
         .from_env_lossy();
     let registry = tracing_subscriber::registry().with(filter);
-    let journal = if is_journal() { tracing_journald::layer().ok() } else { None };
+    let journal = if is_journal() {
+        tracing_journald::layer().ok()
+    } else {
+        None
+    };
     // A second start is of no use and does no harm.
     let _ = match journal {
-        Some(journal) => registry.with(journal.with_syslog_identifier("evenkeel".into())).try_init(),
+        Some(journal) => registry
+            .with(journal.with_syslog_identifier("evenkeel".into()))
+            .try_init(),
         None => registry
             .with(fmt::layer().with_target(false).with_writer(std::io::stderr))
             .try_init(),
@@ -33,9 +39,15 @@ pub fn start() {
 
 /// True: standard error is the stream that systemd has made for the journal.
 fn is_journal() -> bool {
-    let Ok(stream) = std::env::var(JOURNAL_STREAM) else { return false };
-    let Ok(descriptor) = std::io::stderr().as_fd().try_clone_to_owned() else { return false };
-    let Ok(found) = std::fs::File::from(descriptor).metadata() else { return false };
+    let Ok(stream) = std::env::var(JOURNAL_STREAM) else {
+        return false;
+    };
+    let Ok(descriptor) = std::io::stderr().as_fd().try_clone_to_owned() else {
+        return false;
+    };
+    let Ok(found) = std::fs::File::from(descriptor).metadata() else {
+        return false;
+    };
     use std::os::unix::fs::MetadataExt;
     stream == format!("{}:{}", found.dev(), found.ino())
 }

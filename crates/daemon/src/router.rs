@@ -71,7 +71,10 @@ async fn body(request: Body) -> Result<Bytes, Refused> {
         )),
         Err(_) => Err(Refused(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+            format!(
+                "the request's body did not arrive within {} s",
+                BODY_TIMEOUT.as_secs()
+            ),
         )),
     }
 }
@@ -89,7 +92,10 @@ fn is_too_long(error: &axum::Error) -> bool {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(bytes).map_err(|error| {
-        Refused(StatusCode::BAD_REQUEST, format!("the request makes no sense: {error}"))
+        Refused(
+            StatusCode::BAD_REQUEST,
+            format!("the request makes no sense: {error}"),
+        )
     })
 }
 
@@ -113,8 +119,16 @@ async fn services(
     State(shared): State<Arc<Shared>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
-    let only = query.as_deref().filter(|query| !query.is_empty()).map(service_of).transpose()?;
-    blocking(move || json(StatusCode::OK, &shared.services(only.as_ref()))).await
+    let only = query
+        .as_deref()
+        .filter(|query| !query.is_empty())
+        .map(service_of)
+        .transpose()?;
+    blocking(move || match shared.services(only.as_ref()) {
+        Some(services) => Ok(json(StatusCode::OK, &services)),
+        None => Err(Refused(StatusCode::NOT_FOUND, "no such service".into())),
+    })
+    .await?
 }
 
 async fn timeouts(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
@@ -139,9 +153,10 @@ async fn stop(State(shared): State<Arc<Shared>>, request: Body) -> Result<Respon
             shared.stop(Stop::Detach);
             return Ok(json(StatusCode::OK, &StopResponse { left }));
         }
-        shared.dataplane().detach_all().map_err(|error| {
-            Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
-        })?;
+        shared
+            .dataplane()
+            .detach_all()
+            .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")))?;
         shared.stop(Stop::Remove);
         Ok(json(StatusCode::OK, &StopResponse { left: Vec::new() }))
     })
@@ -171,11 +186,17 @@ fn left_behind(shared: &Shared) -> Vec<String> {
 }
 
 async fn unknown_path() -> Refused {
-    Refused(StatusCode::NOT_FOUND, "there is no such path in this API".into())
+    Refused(
+        StatusCode::NOT_FOUND,
+        "there is no such path in this API".into(),
+    )
 }
 
 async fn wrong_method() -> Refused {
-    Refused(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method".into())
+    Refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path takes another method".into(),
+    )
 }
 
 /// The service in `service=tcp:10.0.0.1:80`.
@@ -196,7 +217,11 @@ fn service_of(query: &str) -> Result<ServiceKey, Refused> {
         _ => return Err(wrong()),
     };
     let address: SocketAddr = address.parse().map_err(|_| wrong())?;
-    Ok(ServiceKey { protocol, address: address.ip(), port: address.port() })
+    Ok(ServiceKey {
+        protocol,
+        address: address.ip(),
+        port: address.port(),
+    })
 }
 
 /// Undoes percent encoding.
@@ -224,9 +249,16 @@ mod tests {
         };
         assert_eq!(key("service=tcp:10.0.0.1:80"), Some(expected));
         assert_eq!(key("service=tcp%3A10.0.0.1%3a80"), Some(expected));
-        for wrong in ["service", "service=", "service=tcp", "service=tcp:10.0.0.1", "x=1",
-            "service=icmp:10.0.0.1:80", "service=tcp:10.0.0.1:80%", "service=%zz"]
-        {
+        for wrong in [
+            "service",
+            "service=",
+            "service=tcp",
+            "service=tcp:10.0.0.1",
+            "x=1",
+            "service=icmp:10.0.0.1:80",
+            "service=tcp:10.0.0.1:80%",
+            "service=%zz",
+        ] {
             assert_eq!(key(wrong), None, "{wrong}");
         }
         assert!(key("service=udp:[fd00::1]:53").is_some());

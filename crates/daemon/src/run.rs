@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use evenkeel_api::paths;
-use evenkeel_kernel::attach::purge;
+use evenkeel_api::{EditRequest, paths};
+use evenkeel_config::native::{self, Config};
+use evenkeel_core::model::Edit;
+use evenkeel_kernel::attach::{Hook, purge};
 use evenkeel_kernel::dataplane::{Dataplane, Opened};
 use evenkeel_kernel::sizes::Settings;
 use evenkeel_kernel::system;
@@ -27,10 +29,39 @@ const THREADS: usize = 2;
 pub struct Options {
     /// Name of the instance.
     pub instance: String,
-    /// Capacities, for a dataplane that is made anew.
-    pub settings: Settings,
-    /// Interfaces.
-    pub attaching: Attaching,
+    /// Its configuration. Capacities and timeouts are for a dataplane that is made
+    /// anew; one that is found running keeps those it has.
+    pub config: Config,
+}
+
+impl Options {
+    fn settings(&self) -> Settings {
+        let native::Dataplane {
+            connections,
+            services,
+            servers,
+            ring_words,
+            ..
+        } = self.config.dataplane;
+        Settings {
+            connections,
+            services,
+            servers,
+            ring_words,
+        }
+    }
+
+    fn attaching(&self) -> Attaching {
+        let hook = match self.config.dataplane.hook {
+            native::Hook::Auto => Hook::Auto,
+            native::Hook::Xdp => Hook::Xdp,
+            native::Hook::Tc => Hook::Tc,
+        };
+        Attaching {
+            hook,
+            only: self.config.dataplane.interfaces.clone(),
+        }
+    }
 }
 
 /// Runs the daemon until it is stopped.
@@ -38,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let socket_path = paths::socket(&options.instance);
     let pins = paths::pins(&options.instance);
     refuse_second_daemon(&socket_path)?;
-    let (dataplane, opened) = Dataplane::open(&pins, &options.settings)?;
+    let (dataplane, opened) = Dataplane::open(&pins, &options.settings())?;
     let socket = ControlSocket::bind(&socket_path)?;
     warn_about_forwarding();
     // Threads have what the thread has that starts them, so this comes first.
@@ -78,8 +109,13 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let adopted = opened == Opened::Adopted;
     let shared = Arc::new(Shared::new(&options.instance, dataplane.clone(), adopted));
-    let attaching = options.attaching.clone();
-    let follower = Follower::start(Arc::clone(&shared), dataplane, attaching)?;
+    if !adopted {
+        shared.apply(&EditRequest {
+            transaction: true,
+            edits: vec![Edit::SetTimeouts(options.config.timeouts)],
+        });
+    }
+    let follower = Follower::start(Arc::clone(&shared), dataplane, options.attaching())?;
     let end = {
         let shared = Arc::clone(&shared);
         async move {
@@ -89,7 +125,11 @@ async fn serve(
     tracing::info!(
         "instance {} is ready{}",
         options.instance,
-        if adopted { ", with the dataplane that was running" } else { "" }
+        if adopted {
+            ", with the dataplane that was running"
+        } else {
+            ""
+        }
     );
     tell_service_manager(&[NotifyState::Ready]);
     let tasks = async {

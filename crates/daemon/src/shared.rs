@@ -113,7 +113,9 @@ impl Shared {
     pub fn apply(&self, request: &EditRequest) -> EditResponse {
         let mut refused = self.apply_once(&request.edits, request.transaction);
         for _ in 1..TRIES {
-            let Some(first) = refused.iter().position(|(_, error)| is_full(error)) else { break };
+            let Some(first) = refused.iter().position(|(_, error)| is_full(error)) else {
+                break;
+            };
             let Some(room_at) = self.with_director(|director| director.room_at_ms()) else {
                 break;
             };
@@ -124,15 +126,21 @@ impl Shared {
             } else {
                 // Those behind the first may have been refused because of it.
                 let again = refused.split_off(first);
-                let edits: Vec<Edit> =
-                    again.iter().map(|&(index, _)| request.edits[index].clone()).collect();
+                let edits: Vec<Edit> = again
+                    .iter()
+                    .map(|&(index, _)| request.edits[index].clone())
+                    .collect();
                 let still = self.apply_once(&edits, false);
                 refused.extend(still.into_iter().map(|(at, error)| (again[at].0, error)));
             }
         }
         self.servers_changed.notify_one();
-        let refused = refused.into_iter().map(|(index, error)| Refusal { index, error });
-        EditResponse { refused: refused.collect() }
+        let refused = refused
+            .into_iter()
+            .map(|(index, error)| Refusal { index, error });
+        EditResponse {
+            refused: refused.collect(),
+        }
     }
 
     fn apply_once(&self, edits: &[Edit], transaction: bool) -> Vec<(usize, EditError)> {
@@ -146,18 +154,18 @@ impl Shared {
         self.servers_changed.notified().await;
     }
 
-    /// The table, or one service of it if it is there.
+    /// The table, or one service of it; nothing if that one is not there.
     #[must_use]
-    pub fn services(&self, only: Option<&ServiceKey>) -> Services {
+    pub fn services(&self, only: Option<&ServiceKey>) -> Option<Services> {
         let memory = self.dataplane.memory();
         let services = self.with_director(|director| director.list(only, &memory));
         // IPVS's table has 4,096 buckets by default, and a connection table of the
         // default size 262,144 entries.
         let entries = memory.connections.len() * WAYS;
-        Services {
+        Some(Services {
             table_size: (entries / 64) as u32,
-            services: services.unwrap_or_default(),
-        }
+            services: services?,
+        })
     }
 
     /// The timeouts of connections.
@@ -170,7 +178,11 @@ impl Shared {
     #[must_use]
     pub fn status(&self) -> Status {
         let (services, servers, without_hop) = self.with_director(|director| {
-            (director.service_count(), director.server_count(), director.servers_without_hop())
+            (
+                director.service_count(),
+                director.server_count(),
+                director.servers_without_hop(),
+            )
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -192,7 +204,10 @@ impl Shared {
         let memory = self.dataplane.memory();
         let counts = Reason::ALL.iter().map(|&(reason, name, _)| {
             let of = |cpu: &evenkeel_datapath::layout::Reasons| cpu.counts[reason as usize].get();
-            ReasonCount { name: name.into(), count: memory.reasons.iter().map(of).sum() }
+            ReasonCount {
+                name: name.into(),
+                count: memory.reasons.iter().map(of).sum(),
+            }
         });
         counts.filter(|reason| reason.count > 0).collect()
     }

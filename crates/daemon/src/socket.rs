@@ -52,7 +52,10 @@ impl ControlSocket {
         }
         remove_stale(path)?;
         let listener = UnixListener::bind(path).with_context(attempt)?;
-        let socket = Self { listener, path: path.into() };
+        let socket = Self {
+            listener,
+            path: path.into(),
+        };
         let group = system::group_id(GROUP)?;
         system::set_ownership(path, 0o660, group)?;
         Ok(socket)
@@ -60,15 +63,16 @@ impl ControlSocket {
 
     /// Serves the API until `end`, and then for as long as it takes to finish the
     /// answers under way, up to [`END_TIMEOUT`].
-    pub async fn serve(
-        &self,
-        router: Router,
-        end: impl Future<Output = ()>,
-    ) -> anyhow::Result<()> {
-        let listener = self.listener.try_clone().context("cannot use the control socket")?;
-        listener.set_nonblocking(true).context("cannot use the control socket")?;
-        let listener =
-            tokio::net::UnixListener::from_std(listener).context("cannot use the control socket")?;
+    pub async fn serve(&self, router: Router, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let listener = self
+            .listener
+            .try_clone()
+            .context("cannot use the control socket")?;
+        listener
+            .set_nonblocking(true)
+            .context("cannot use the control socket")?;
+        let listener = tokio::net::UnixListener::from_std(listener)
+            .context("cannot use the control socket")?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         let mut end = std::pin::pin!(end);

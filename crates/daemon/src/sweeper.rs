@@ -66,11 +66,20 @@ impl Pass {
     fn finish(&mut self, shared: &Shared) {
         let summary = std::mem::take(&mut self.summary);
         self.next = 0;
-        let states = STATE_NAMES.iter().zip(summary.states).filter(|&(_, count)| count > 0);
-        let states = states.map(|(name, count)| ReasonCount { name: (*name).into(), count });
+        let states = STATE_NAMES
+            .iter()
+            .zip(summary.states)
+            .filter(|&(_, count)| count > 0);
+        let states = states.map(|(name, count)| ReasonCount {
+            name: (*name).into(),
+            count,
+        });
         shared.set_connections(summary.in_use(), states.collect());
         if summary.reclaimed > 0 {
-            tracing::info!("freed {} places of unfinished connections", summary.reclaimed);
+            tracing::info!(
+                "freed {} places of unfinished connections",
+                summary.reclaimed
+            );
         }
     }
 }

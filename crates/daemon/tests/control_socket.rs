@@ -41,7 +41,12 @@ impl Daemon {
             };
             runtime.block_on(socket.serve(router(served), end)).unwrap();
         });
-        Self { shared, path, thread: Some(thread), _directory: directory }
+        Self {
+            shared,
+            path,
+            thread: Some(thread),
+            _directory: directory,
+        }
     }
 
     fn client(&self) -> Client {
@@ -51,7 +56,9 @@ impl Daemon {
     /// Sends bytes and gives back all that comes, until the daemon closes.
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         // The daemon may refuse before it has read everything.
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
@@ -81,17 +88,27 @@ impl Drop for Daemon {
 }
 
 fn service(port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: [10, 0, 0, 10].into(), port }
+    ServiceKey {
+        protocol: Protocol::Tcp,
+        address: [10, 0, 0, 10].into(),
+        port,
+    }
 }
 
 fn add(port: u16) -> Edit {
-    Edit::AddService { service: service(port), scheduler: "rr".into() }
+    Edit::AddService {
+        service: service(port),
+        scheduler: "rr".into(),
+    }
 }
 
 fn add_server(port: u16, last: u8) -> Edit {
     Edit::AddServer {
         service: service(port),
-        server: ServerKey { address: [192, 168, 1, last].into(), port: 80 },
+        server: ServerKey {
+            address: [192, 168, 1, last].into(),
+            port: 80,
+        },
         method: ForwardMethod::Masq,
         weight: 1,
     }
@@ -105,22 +122,58 @@ fn request(transaction: bool, edits: Vec<Edit>) -> EditRequest {
 fn edits_are_made_and_listed() {
     let daemon = Daemon::start();
     let client = daemon.client();
-    let edits = vec![add(80), add_server(80, 1), add_server(80, 2), add(80), add(81)];
+    let edits = vec![
+        add(80),
+        add_server(80, 1),
+        add_server(80, 2),
+        add(80),
+        add(81),
+    ];
     let refused = client.edit(&request(false, edits)).unwrap().refused;
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].index, &refused[0].error), (3, &EditError::ServiceExists));
+    assert_eq!(
+        (refused[0].index, &refused[0].error),
+        (3, &EditError::ServiceExists)
+    );
     let table = client.services(None).unwrap();
     assert_eq!((table.table_size, table.services.len()), (4096, 2));
-    let one = client.services(Some(service(80))).unwrap().services.remove(0);
+    let one = client
+        .services(Some(service(80)))
+        .unwrap()
+        .services
+        .remove(0);
     assert_eq!(one.scheduler, Scheduler::Rr);
-    let last: Vec<String> = one.servers.iter().map(|s| s.key.address.to_string()).collect();
+    let last: Vec<String> = one
+        .servers
+        .iter()
+        .map(|s| s.key.address.to_string())
+        .collect();
     assert_eq!(last, ["192.168.1.2", "192.168.1.1"]);
-    assert!(client.services(Some(service(99))).unwrap().services.is_empty());
-    let timeouts = Timeouts { tcp: 60, tcp_fin: 0, udp: 0 };
-    client.edit(&request(false, vec![Edit::SetTimeouts(timeouts)])).unwrap();
-    assert_eq!(client.timeouts().unwrap(), Timeouts { tcp: 60, ..Timeouts::default() });
+    let missing = client.services(Some(service(99)));
+    assert!(
+        matches!(missing, Err(ClientError::Refused { status: 404, .. })),
+        "{missing:?}"
+    );
+    let timeouts = Timeouts {
+        tcp: 60,
+        tcp_fin: 0,
+        udp: 0,
+    };
+    client
+        .edit(&request(false, vec![Edit::SetTimeouts(timeouts)]))
+        .unwrap();
+    assert_eq!(
+        client.timeouts().unwrap(),
+        Timeouts {
+            tcp: 60,
+            ..Timeouts::default()
+        }
+    );
     let status = client.status().unwrap();
-    assert_eq!((status.services, status.servers, status.servers_without_hop), (2, 2, 2));
+    assert_eq!(
+        (status.services, status.servers, status.servers_without_hop),
+        (2, 2, 2)
+    );
     assert_eq!(status.connections.capacity, 262_144);
     assert_eq!(status.connections.bytes_per_entry, 36);
 }
@@ -132,7 +185,10 @@ fn a_transaction_is_all_or_nothing() {
     let edits = vec![add(80), add_server(80, 1), add_server(81, 1), add(82)];
     let refused = client.edit(&request(true, edits)).unwrap().refused;
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].index, &refused[0].error), (2, &EditError::ServiceNotDefined));
+    assert_eq!(
+        (refused[0].index, &refused[0].error),
+        (2, &EditError::ServiceNotDefined)
+    );
     assert!(client.services(None).unwrap().services.is_empty());
 }
 
@@ -143,22 +199,40 @@ fn what_makes_no_sense_is_refused_and_the_daemon_lives_on() {
     for (answer, status) in [
         (daemon.post("/v1/edits", "{"), "400"),
         (daemon.post("/v1/edits", "\u{0}"), "400"),
-        (daemon.post("/v1/edits", r#"{"transaction":true,"edits":[{"op":"x"}]}"#), "400"),
-        (daemon.post("/v1/edits", r#"{"transaction":true,"edits":[],"more":1}"#), "400"),
+        (
+            daemon.post("/v1/edits", r#"{"transaction":true,"edits":[{"op":"x"}]}"#),
+            "400",
+        ),
+        (
+            daemon.post("/v1/edits", r#"{"transaction":true,"edits":[],"more":1}"#),
+            "400",
+        ),
         (daemon.post("/v1/stop", "{}"), "400"),
         (daemon.post("/v1/nothing", ""), "404"),
         (daemon.post("/v1/status", ""), "405"),
-        (daemon.raw(b"GET /v1/services?service=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), "400"),
+        (
+            daemon.raw(
+                b"GET /v1/services?service=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            ),
+            "400",
+        ),
         (daemon.raw(b"\x16\x03\x01 nonsense\r\n\r\n"), "400"),
         (daemon.raw(long_head.as_bytes()), "4"),
     ] {
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{status}: {answer}"
+        );
         if answer.contains("application/json") {
             assert!(answer.contains(r#"{"message":""#), "{answer}");
         }
     }
     let nested = "[".repeat(100_000);
-    assert!(daemon.post("/v1/edits", &nested).starts_with("HTTP/1.1 400"));
+    assert!(
+        daemon
+            .post("/v1/edits", &nested)
+            .starts_with("HTTP/1.1 400")
+    );
     assert!(daemon.client().services(None).unwrap().services.is_empty());
 }
 
@@ -184,7 +258,13 @@ fn many_clients_at_once_are_served() {
             scope.spawn(move || {
                 for port in 1..11 {
                     let edits = vec![add(thread * 100 + port), add_server(thread * 100 + port, 1)];
-                    assert!(client.edit(&request(true, edits)).unwrap().refused.is_empty());
+                    assert!(
+                        client
+                            .edit(&request(true, edits))
+                            .unwrap()
+                            .refused
+                            .is_empty()
+                    );
                 }
             });
         }
@@ -195,8 +275,9 @@ fn many_clients_at_once_are_served() {
 #[test]
 fn idle_connections_do_not_keep_others_out_for_long() {
     let daemon = Daemon::start();
-    let idle: Vec<UnixStream> =
-        (0..100).map(|_| UnixStream::connect(&daemon.path).unwrap()).collect();
+    let idle: Vec<UnixStream> = (0..100)
+        .map(|_| UnixStream::connect(&daemon.path).unwrap())
+        .collect();
     // The idle ones are closed one by one once their time is over.
     assert!(daemon.client().status().is_ok());
     drop(idle);
@@ -223,10 +304,21 @@ fn one_daemon_an_instance() {
 #[test]
 fn stopping_says_what_is_left() {
     let daemon = Daemon::start();
-    let left = daemon.client().stop(StopRequest { detach: true }).unwrap().left;
-    assert!(left.iter().any(|line| line.contains("/sys/fs/bpf/evenkeel/test")), "{left:?}");
+    let left = daemon
+        .client()
+        .stop(StopRequest { detach: true })
+        .unwrap()
+        .left;
+    assert!(
+        left.iter()
+            .any(|line| line.contains("/sys/fs/bpf/evenkeel/test")),
+        "{left:?}"
+    );
     let path = daemon.path.clone();
     drop(daemon);
     let gone = Client::at("test", path).status();
-    assert!(matches!(gone, Err(ClientError::Unreachable { .. })), "{gone:?}");
+    assert!(
+        matches!(gone, Err(ClientError::Unreachable { .. })),
+        "{gone:?}"
+    );
 }

@@ -1,12 +1,65 @@
 //! One binary, chosen by the name it is called by or by its first word.
 
+mod commands;
+mod lab;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
 use evenkeel::ipvsadm::{self, Program};
+use evenkeel_api::paths::{DEFAULT_INSTANCE, INSTANCE_VARIABLE, is_valid_instance};
+
+/// A layer-4 load balancer with its own eBPF dataplane.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version)]
+struct Cli {
+    /// Which of several directors on this machine.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = INSTANCE_VARIABLE,
+        default_value = DEFAULT_INSTANCE,
+        value_parser = instance
+    )]
+    instance: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the director in the foreground.
+    Run(commands::run::Arguments),
+    /// Shows how the director is.
+    Status(commands::status::Arguments),
+    /// Stops the director and takes its packet path off the interfaces.
+    Stop(commands::stop::Arguments),
+    /// Removes everything of a director, whether it is running or not.
+    Purge,
+    /// Edits and lists the table, as ipvsadm does (also by that name).
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// As ipvsadm's own.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Runs a field case in namespaces of this machine.
+    Lab(lab::LabArguments),
+}
+
+fn instance(name: &str) -> Result<String, String> {
+    if is_valid_instance(name) {
+        Ok(name.into())
+    } else {
+        Err("an instance's name is 1 to 64 letters, digits, - or _".into())
+    }
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Before clap: every option letter belongs to ipvsadm then.
     let called = |at: usize| {
         arguments
             .get(at)
@@ -18,6 +71,39 @@ fn main() -> ExitCode {
     if called(1).is_some() {
         return ipvsadm::main(&arguments[1..]);
     }
-    eprintln!("usage: evenkeel ipvsadm …");
-    ExitCode::from(2)
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
+        Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
+        Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
+        Command::Purge => commands::purge::run(&cli.instance),
+        Command::Ipvsadm { arguments } => {
+            return commands::ipvsadm(&cli.instance, arguments);
+        }
+        Command::Lab(arguments) => lab::run(arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("evenkeel: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn instances_have_plain_names() {
+        let cli = Cli::try_parse_from(["evenkeel", "status", "--instance", "blue-2"]);
+        assert_eq!(cli.unwrap().instance, "blue-2");
+        for name in ["", "a/b", "..", "ä", "a.b"] {
+            assert!(Cli::try_parse_from(["evenkeel", "status", "--instance", name]).is_err());
+        }
+    }
 }

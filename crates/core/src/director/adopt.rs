@@ -12,13 +12,13 @@ use evenkeel_datapath::layout::{self, server_flags, service_flags};
 use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
+use super::Director;
 use super::endpoints::Endpoints;
 use super::plan::{SCHEDULER_NAMES, ring_slot, ring_word, server_record, service_record};
 use super::rings::{self, Block, Rings};
 use super::schedule::Weights;
 use super::state::{NONE, Server, Service, State};
 use super::write::{ServerRecord, ServiceRecord, Write};
-use super::Director;
 use crate::model::{ForwardMethod, Protocol, Stats, Timeouts};
 
 impl Director {
@@ -34,7 +34,11 @@ impl Director {
             hops: HashMap::new(),
             deleted_servers: Vec::new(),
             deleted_services: Vec::new(),
-            written_timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
+            written_timeouts: Timeouts {
+                tcp: 0,
+                tcp_fin: 0,
+                udp: 0,
+            },
             written_order: 0,
             repairs: 0,
         };
@@ -80,7 +84,10 @@ impl Director {
                 }
                 // A service that can not be: nobody wrote it, or only in part.
                 _ => {
-                    self.writes.push_back(Write::Publish { service: index, ring: 0 });
+                    self.writes.push_back(Write::Publish {
+                        service: index,
+                        ring: 0,
+                    });
                     let record = ServiceRecord::default();
                     self.writes.push_back(Write::Service { index, record });
                     self.repairs += 1;
@@ -108,8 +115,12 @@ impl Director {
             if whole {
                 found.push((index, server));
             } else {
-                self.writes.push_back(Write::ClearCounters { server: index });
-                self.writes.push_back(Write::Server { index, record: ServerRecord::default() });
+                self.writes
+                    .push_back(Write::ClearCounters { server: index });
+                self.writes.push_back(Write::Server {
+                    index,
+                    record: ServerRecord::default(),
+                });
                 self.repairs += 1;
             }
         }
@@ -135,14 +146,27 @@ impl Director {
     }
 
     fn adopt_rings(&mut self, memory: &Memory<'_>) {
-        let services: Vec<u32> = self.state.services().iter().map(|(index, _)| index).collect();
+        let services: Vec<u32> = self
+            .state
+            .services()
+            .iter()
+            .map(|(index, _)| index)
+            .collect();
         let mut stale = Vec::new();
         for index in services {
-            let Some(&service) = self.state.services().get(index) else { continue };
+            let Some(&service) = self.state.services().get(index) else {
+                continue;
+            };
             let weights: Weights = self.state.candidates(&service).into_iter().collect();
             self.state.change_service(index, |s| s.weights = weights);
-            let wanted = if service.live { self.ring(&service) } else { Vec::new() };
-            let Some(record) = memory.services.get(index as usize) else { continue };
+            let wanted = if service.live {
+                self.ring(&service)
+            } else {
+                Vec::new()
+            };
+            let Some(record) = memory.services.get(index as usize) else {
+                continue;
+            };
             let word = record.ring.get();
             if self.adopt_ring(index, word, &wanted, memory) {
                 continue;
@@ -166,7 +190,9 @@ impl Director {
         if word != ring_word(base, slots) || !wanted.iter().enumerate().all(same) {
             return false;
         }
-        let Some(service) = self.state.services().get(index) else { return false };
+        let Some(service) = self.state.services().get(index) else {
+            return false;
+        };
         let order = rings::order_for(service.weights.ring_slots(service.scheduler));
         let block = Block { base, order };
         if !self.state.rings.reserve(block) {
@@ -181,14 +207,19 @@ impl Director {
 
     /// A new ring for a service whose ring does not agree with its servers.
     fn renew_ring(&mut self, index: u32) {
-        let Some(service) = self.state.services().get(index) else { return };
+        let Some(service) = self.state.services().get(index) else {
+            return;
+        };
         let slots = service.weights.ring_slots(service.scheduler);
         let block = match slots {
             0 => None,
             _ => self.state.rings.allocate(rings::order_for(slots)),
         };
         // Publishes 0 too, where there is none.
-        self.writes.push_back(Write::Publish { service: index, ring: 0 });
+        self.writes.push_back(Write::Publish {
+            service: index,
+            ring: 0,
+        });
         self.state.change_service(index, |s| {
             s.staged = block;
             s.ring_changed = true;
@@ -200,13 +231,16 @@ impl Director {
             for (slot, record) in record.slots.iter().enumerate() {
                 let key = record.key.get();
                 if key != 0 {
-                    self.state.endpoints.note(bucket, slot, key, record.value.get());
+                    self.state
+                        .endpoints
+                        .note(bucket, slot, key, record.value.get());
                 }
             }
         }
         let services = self.state.services().iter().filter(|(_, s)| s.live);
-        let mut wanted: Vec<(u64, u32)> =
-            services.map(|(index, service)| (service.endpoint(), index)).collect();
+        let mut wanted: Vec<(u64, u32)> = services
+            .map(|(index, service)| (service.endpoint(), index))
+            .collect();
         wanted.extend(self.state.servers().iter().filter_map(|(_, server)| {
             let service = self.state.services().get(server.service)?;
             Some((server.endpoint(service), 0))
@@ -262,7 +296,11 @@ fn server_of(record: &layout::Server, now_ms: u64) -> Server {
     let given_as_zero = flags & server_flags::PORT_GIVEN_AS_ZERO != 0;
     Server {
         address: address_of(record.address.get()),
-        port: if given_as_zero { 0 } else { port_of(record.ports.get()) },
+        port: if given_as_zero {
+            0
+        } else {
+            port_of(record.ports.get())
+        },
         service: record.service.get(),
         weight: record.weight.get(),
         method,

@@ -43,20 +43,39 @@ impl Director {
             Edit::Flush => {
                 let live = self.state.services().iter().filter(|(_, s)| s.live);
                 let live: Vec<u32> = live.map(|(index, _)| index).collect();
-                live.into_iter().for_each(|index| self.delete_service(index, now_ms));
+                live.into_iter()
+                    .for_each(|index| self.delete_service(index, now_ms));
                 Ok(())
             }
-            Edit::AddServer { service, server, method, weight } => {
-                let service = self.live_service(service).ok_or(EditError::ServiceNotDefined)?;
+            Edit::AddServer {
+                service,
+                server,
+                method,
+                weight,
+            } => {
+                let service = self
+                    .live_service(service)
+                    .ok_or(EditError::ServiceNotDefined)?;
                 self.add_server(service, server, *method, *weight, memory)
             }
-            Edit::EditServer { service, server, method, weight } => {
-                let service = self.live_service(service).ok_or(EditError::ServiceNotDefined)?;
+            Edit::EditServer {
+                service,
+                server,
+                method,
+                weight,
+            } => {
+                let service = self
+                    .live_service(service)
+                    .ok_or(EditError::ServiceNotDefined)?;
                 self.edit_server(service, server, *method, *weight, memory)
             }
             Edit::DeleteServer { service, server } => {
-                let service = self.live_service(service).ok_or(EditError::ServiceNotDefined)?;
-                let server = self.live_server(service, server).ok_or(EditError::NoSuchServer)?;
+                let service = self
+                    .live_service(service)
+                    .ok_or(EditError::ServiceNotDefined)?;
+                let server = self
+                    .live_server(service, server)
+                    .ok_or(EditError::NoSuchServer)?;
                 self.delete_server(service, server, memory, now_ms)
             }
             Edit::Zero { service: Some(key) } => {
@@ -76,12 +95,20 @@ impl Director {
 
     pub(super) fn live_service(&self, key: &ServiceKey) -> Option<u32> {
         let index = self.state.service_named(key)?;
-        self.state.services().get(index).filter(|s| s.live).map(|_| index)
+        self.state
+            .services()
+            .get(index)
+            .filter(|s| s.live)
+            .map(|_| index)
     }
 
     fn live_server(&self, service: u32, key: &ServerKey) -> Option<u32> {
         let index = self.state.server_named(service, key)?;
-        self.state.servers().get(index).filter(|s| s.live).map(|_| index)
+        self.state
+            .servers()
+            .get(index)
+            .filter(|s| s.live)
+            .map(|_| index)
     }
 
     fn add_service(
@@ -139,7 +166,9 @@ impl Director {
     }
 
     fn edit_service(&mut self, index: u32, scheduler: Scheduler) -> Result<(), EditError> {
-        let Some(service) = self.state.services().get(index) else { return Ok(()) };
+        let Some(service) = self.state.services().get(index) else {
+            return Ok(());
+        };
         if service.scheduler == scheduler {
             return Ok(());
         }
@@ -158,7 +187,9 @@ impl Director {
     }
 
     fn delete_service(&mut self, index: u32, now_ms: u64) {
-        let Some(&service) = self.state.services().get(index) else { return };
+        let Some(&service) = self.state.services().get(index) else {
+            return;
+        };
         let servers: Vec<u32> = self.state.list(service.head).map(|(i, _)| i).collect();
         for server in servers {
             self.trash_server(server, now_ms);
@@ -229,7 +260,11 @@ impl Director {
         method: ForwardMethod,
     ) -> Result<u32, EditError> {
         // Another service may have a server there already.
-        let hop_flags = if self.hops.contains_key(&address) { HOP_READY } else { 0 };
+        let hop_flags = if self.hops.contains_key(&address) {
+            HOP_READY
+        } else {
+            0
+        };
         let server = Server {
             address,
             port,
@@ -263,7 +298,9 @@ impl Director {
         memory: &Memory<'_>,
     ) -> Result<(), EditError> {
         check_weight(weight)?;
-        let index = self.live_server(service, key).ok_or(EditError::NoSuchServer)?;
+        let index = self
+            .live_server(service, key)
+            .ok_or(EditError::NoSuchServer)?;
         check_method(method)?;
         self.settle(service, memory);
         self.state.change_server(index, |s| {
@@ -309,7 +346,9 @@ impl Director {
 
     /// Sums the weights anew, and lets weighted round robin follow.
     fn weigh_again(&mut self, service: u32) {
-        let Some(owner) = self.state.services().get(service) else { return };
+        let Some(owner) = self.state.services().get(service) else {
+            return;
+        };
         let weights: Weights = self.state.candidates(owner).into_iter().collect();
         self.state.change_service(service, |s| {
             s.weights = weights;
@@ -322,7 +361,9 @@ impl Director {
     /// Reads where the scheduler stands, before the first change of a service since
     /// the last commit.
     fn settle(&mut self, index: u32, memory: &Memory<'_>) {
-        let Some(service) = self.state.services().get(index) else { return };
+        let Some(service) = self.state.services().get(index) else {
+            return;
+        };
         if service.settled {
             return;
         }
@@ -353,7 +394,9 @@ impl Director {
     /// Finds room for the ring that the service needs now. It is filled at the
     /// commit, once for all edits.
     fn stage_ring(&mut self, index: u32) -> Result<(), EditError> {
-        let Some(service) = self.state.services().get(index) else { return Ok(()) };
+        let Some(service) = self.state.services().get(index) else {
+            return Ok(());
+        };
         let slots = service.weights.ring_slots(service.scheduler);
         let order = (slots > 0).then(|| rings::order_for(slots));
         let staged = service.staged;
@@ -361,7 +404,9 @@ impl Director {
             if let Some(block) = staged {
                 self.state.discard_ring(block);
             }
-            let block = order.map(|order| self.state.allocate_ring(order)).transpose()?;
+            let block = order
+                .map(|order| self.state.allocate_ring(order))
+                .transpose()?;
             self.state.change_service(index, |s| s.staged = block);
         }
         self.state.change_service(index, |s| s.ring_changed = true);
@@ -371,17 +416,24 @@ impl Director {
     /// `-Z`: what was counted so far is subtracted from now on.
     fn zero(&mut self, index: u32, memory: &Memory<'_>) {
         let sum = self.sum_of_servers(index, memory);
-        self.state.change_service(index, |s| s.carry = Stats::default().less(&sum));
-        let Some(service) = self.state.services().get(index) else { return };
+        self.state
+            .change_service(index, |s| s.carry = Stats::default().less(&sum));
+        let Some(service) = self.state.services().get(index) else {
+            return;
+        };
         let servers: Vec<u32> = self.state.list(service.head).map(|(i, _)| i).collect();
         for server in servers {
-            self.state.set_zero(server, super::listing::counted(memory, server));
+            self.state
+                .set_zero(server, super::listing::counted(memory, server));
         }
     }
 
     /// `--set`; 0 leaves a value as it is.
     fn set_timeouts(&mut self, wanted: &Timeouts) -> Result<(), EditError> {
-        if [wanted.tcp, wanted.tcp_fin, wanted.udp].iter().any(|&t| t > TIMEOUT_MAX) {
+        if [wanted.tcp, wanted.tcp_fin, wanted.udp]
+            .iter()
+            .any(|&t| t > TIMEOUT_MAX)
+        {
             return Err(EditError::Invalid);
         }
         let present = self.state.timeouts;
@@ -396,7 +448,11 @@ impl Director {
 }
 
 fn check_weight(weight: u32) -> Result<(), EditError> {
-    if weight > WEIGHT_MAX { Err(EditError::OutOfRange) } else { Ok(()) }
+    if weight > WEIGHT_MAX {
+        Err(EditError::OutOfRange)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_method(method: ForwardMethod) -> Result<(), EditError> {

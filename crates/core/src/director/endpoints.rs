@@ -49,7 +49,11 @@ pub(super) enum Undo {
     /// A key lost a user but not its place.
     Unuse(u64),
     /// A key was entered; the slot was this before.
-    Enter { at: u32, before: EndpointBefore, key: u64 },
+    Enter {
+        at: u32,
+        before: EndpointBefore,
+        key: u64,
+    },
     /// A key was removed.
     Remove { at: u32, key: u64 },
 }
@@ -110,7 +114,12 @@ impl Endpoints {
         let before = EndpointBefore(*slot);
         // A key that comes back to its place is still counted there.
         let returns = slot.taken == Use::Resting;
-        *slot = Slot { key, value, taken: Use::Live, since_ms: 0 };
+        *slot = Slot {
+            key,
+            value,
+            taken: Use::Live,
+            since_ms: 0,
+        };
         if !returns {
             for bucket in self.passes(key, at) {
                 self.passed[bucket] += 1;
@@ -245,7 +254,11 @@ impl Endpoints {
                 key,
                 value: slot.value,
             };
-            if slot.taken == Use::Live { there.push(write) } else { gone.push(write) }
+            if slot.taken == Use::Live {
+                there.push(write)
+            } else {
+                gone.push(write)
+            }
         }
         (there, gone)
     }
@@ -263,8 +276,19 @@ impl Endpoints {
             }
             return;
         }
-        self.slots[at] = Slot { key, value, taken: Use::Live, since_ms: 0 };
-        self.places.insert(key, Place { slot: at as u32, users: 0 });
+        self.slots[at] = Slot {
+            key,
+            value,
+            taken: Use::Live,
+            since_ms: 0,
+        };
+        self.places.insert(
+            key,
+            Place {
+                slot: at as u32,
+                users: 0,
+            },
+        );
     }
 
     /// Ends the notes: keys without a user go, and so does what can not be found
@@ -293,9 +317,13 @@ impl Endpoints {
             self.changed.push(at);
         }
         self.count_passes();
-        let missing = wanted.iter().filter(|(key, _)| !self.places.contains_key(key));
+        let missing = wanted
+            .iter()
+            .filter(|(key, _)| !self.places.contains_key(key));
         let missing: Vec<(u64, u32)> = missing.copied().collect();
-        let complete = missing.into_iter().all(|(key, value)| self.add(key, value).is_some());
+        let complete = missing
+            .into_iter()
+            .all(|(key, value)| self.add(key, value).is_some());
         for bucket in 0..self.passed.len() {
             self.clear_tombstones(bucket);
         }
@@ -304,8 +332,11 @@ impl Endpoints {
 
     /// Counts the keys beyond each bucket, and closes gaps on their way.
     fn count_passes(&mut self) {
-        let places: Vec<(u64, u32)> =
-            self.places.iter().map(|(&key, place)| (key, place.slot)).collect();
+        let places: Vec<(u64, u32)> = self
+            .places
+            .iter()
+            .map(|(&key, place)| (key, place.slot))
+            .collect();
         for (key, at) in places {
             for bucket in self.passes(key, at) {
                 self.passed[bucket] += 1;
@@ -343,7 +374,13 @@ mod tests {
         fn write(&mut self, endpoints: &mut Endpoints) {
             let (there, gone) = endpoints.take_changes();
             for write in there.into_iter().chain(gone) {
-                if let Write::Endpoint { bucket, slot, key, value } = write {
+                if let Write::Endpoint {
+                    bucket,
+                    slot,
+                    key,
+                    value,
+                } = write
+                {
                     let at = bucket as usize * ENDPOINT_WAYS + slot as usize;
                     self.keys[at] = key;
                     self.values[at] = value;

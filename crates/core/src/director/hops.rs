@@ -39,7 +39,12 @@ impl Hop {
 
     /// The write that makes it hop `which` of a server.
     pub(super) fn write(&self, server: u32, which: usize) -> Write {
-        Write::Hop { server, which, words: self.words(), mtu: self.mtu }
+        Write::Hop {
+            server,
+            which,
+            words: self.words(),
+            mtu: self.mtu,
+        }
     }
 }
 
@@ -68,7 +73,9 @@ impl Director {
     }
 
     fn set_servers_hop(&mut self, index: u32, hop: Option<Hop>) {
-        let Some(&server) = self.state.servers().get(index) else { return };
+        let Some(&server) = self.state.servers().get(index) else {
+            return;
+        };
         let flags = match hop {
             Some(hop) => {
                 // The other one, since packets are using this one.
@@ -82,7 +89,9 @@ impl Director {
             return;
         }
         self.state.change_server(index, |s| s.hop_flags = flags);
-        let Some(server) = self.state.servers().get(index) else { return };
+        let Some(server) = self.state.servers().get(index) else {
+            return;
+        };
         if let Some(service) = self.state.services().get(server.service) {
             let flags = server_record(server, service).flags;
             self.writes.push_back(Write::ServerFlags { index, flags });
@@ -92,6 +101,7 @@ impl Director {
     /// Forgets hops of addresses that no server has any more.
     pub(super) fn forget_hops(&mut self) {
         let state = &self.state;
-        self.hops.retain(|&address, _| state.peers(address).next().is_some());
+        self.hops
+            .retain(|&address, _| state.peers(address).next().is_some());
     }
 }

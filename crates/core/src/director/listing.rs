@@ -50,7 +50,9 @@ pub(super) fn counted(memory: &Memory<'_>, server: u32) -> Stats {
 
 /// A server's active and inactive connections.
 pub(super) fn load(memory: &Memory<'_>, server: u32) -> (u32, u32) {
-    let Some(load) = memory.loads.get(server as usize) else { return (0, 0) };
+    let Some(load) = memory.loads.get(server as usize) else {
+        return (0, 0);
+    };
     // The packet path may take from one counter before it gives to the other, and
     // between two reads; what would be below 0 is none.
     let shown = |count: u32| if count > i32::MAX as u32 { 0 } else { count };
@@ -67,7 +69,10 @@ impl Director {
             return Some([self.view(index, service, memory)].into());
         }
         let live = self.state.services().iter().filter(|(_, s)| s.live);
-        Some(live.map(|(index, service)| self.view(index, service, memory)).collect())
+        Some(
+            live.map(|(index, service)| self.view(index, service, memory))
+                .collect(),
+        )
     }
 
     fn view(&self, index: u32, service: &Service, memory: &Memory<'_>) -> ServiceView {
@@ -96,8 +101,13 @@ impl Director {
         let Some(service) = self.state.services().get(service) else {
             return Stats::default();
         };
-        let servers = self.state.list(service.head).chain(self.state.list(service.trash));
-        servers.fold(Stats::default(), |sum, (index, _)| sum.plus(&counted(memory, index)))
+        let servers = self
+            .state
+            .list(service.head)
+            .chain(self.state.list(service.trash));
+        servers.fold(Stats::default(), |sum, (index, _)| {
+            sum.plus(&counted(memory, index))
+        })
     }
 
     /// The timeouts of connections.
@@ -122,6 +132,8 @@ impl Director {
     #[must_use]
     pub fn servers_without_hop(&self) -> usize {
         let servers = self.state.servers().iter();
-        servers.filter(|(_, s)| s.live && s.hop_flags & HOP_READY == 0).count()
+        servers
+            .filter(|(_, s)| s.live && s.hop_flags & HOP_READY == 0)
+            .count()
     }
 }

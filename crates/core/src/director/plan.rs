@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use evenkeel_datapath::layout::{RING_HEADER, scheduler, service_flags};
 use evenkeel_datapath::memory::Memory;
 
+use super::Director;
 use super::schedule::{self, Period};
 use super::state::{Server, Service, network};
 use super::write::{ServerRecord, ServiceRecord, Write};
-use super::Director;
 use crate::model::Scheduler;
 
 /// [`ServiceRecord::scheduler_name`] of each scheduler.
@@ -28,17 +28,30 @@ pub(super) fn cursor(memory: &Memory<'_>, base: u32) -> u64 {
 
 /// The server in a slot of the ring at `base`.
 pub(super) fn ring_slot(memory: &Memory<'_>, base: u32, slot: usize) -> Option<u32> {
-    memory.rings.get(base as usize + RING_HEADER as usize + slot).map(|w| w.get())
+    memory
+        .rings
+        .get(base as usize + RING_HEADER as usize + slot)
+        .map(|w| w.get())
 }
 
 /// [`evenkeel_datapath::layout::Service::ring`].
 pub(super) fn ring_word(base: u32, slots: u32) -> u64 {
-    if slots == 0 { 0 } else { u64::from(base) << 32 | u64::from(slots) }
+    if slots == 0 {
+        0
+    } else {
+        u64::from(base) << 32 | u64::from(slots)
+    }
 }
 
 pub(super) fn service_record(service: &Service) -> ServiceRecord {
-    let name = SCHEDULER_NAMES.iter().find(|(s, _)| *s == service.scheduler);
-    let deleted = if service.live { 0 } else { service_flags::DELETED };
+    let name = SCHEDULER_NAMES
+        .iter()
+        .find(|(s, _)| *s == service.scheduler);
+    let deleted = if service.live {
+        0
+    } else {
+        service_flags::DELETED
+    };
     ServiceRecord {
         address: network(service.address),
         port: u32::from(service.port.to_be()) | u32::from(service.protocol.number()) << 16,
@@ -109,14 +122,19 @@ impl Director {
         }
         if self.written_order != self.state.next_order {
             self.written_order = self.state.next_order;
-            self.writes.push_back(Write::NextOrder(self.state.next_order));
+            self.writes
+                .push_back(Write::NextOrder(self.state.next_order));
         }
     }
 
     fn write_servers(&mut self, servers: &[u32], live: bool) {
         for &index in servers {
-            let Some(server) = self.state.servers().get(index) else { continue };
-            let Some(service) = self.state.services().get(server.service) else { continue };
+            let Some(server) = self.state.servers().get(index) else {
+                continue;
+            };
+            let Some(service) = self.state.services().get(server.service) else {
+                continue;
+            };
             if server.changed && server.live == live {
                 if !server.hop_written
                     && let Some(hop) = self.hops.get(&server.address)
@@ -131,7 +149,9 @@ impl Director {
 
     fn write_services(&mut self, services: &[u32], live: bool) {
         for &index in services {
-            let Some(service) = self.state.services().get(index) else { continue };
+            let Some(service) = self.state.services().get(index) else {
+                continue;
+            };
             if (service.changed || service.ring_changed) && service.live == live {
                 let record = service_record(service);
                 self.writes.push_back(Write::Service { index, record });
@@ -143,11 +163,17 @@ impl Director {
     fn write_rings(&mut self, services: &[u32], now_ms: u64) -> Publications {
         let mut publications = Publications::default();
         for &index in services {
-            let Some(&service) = self.state.services().get(index) else { continue };
+            let Some(&service) = self.state.services().get(index) else {
+                continue;
+            };
             if !service.ring_changed {
                 continue;
             }
-            let slots = if service.live { self.ring(&service) } else { Vec::new() };
+            let slots = if service.live {
+                self.ring(&service)
+            } else {
+                Vec::new()
+            };
             let block = service.staged.filter(|_| !slots.is_empty());
             let count = slots.len() as u32;
             let ring = block.map_or(0, |block| ring_word(block.base, count));
@@ -155,12 +181,18 @@ impl Director {
                 let mut words = Vec::with_capacity(RING_HEADER as usize + slots.len());
                 words.resize(RING_HEADER as usize, 0);
                 words.extend(slots);
-                self.writes.push_back(Write::Ring { base: block.base, words });
+                self.writes.push_back(Write::Ring {
+                    base: block.base,
+                    words,
+                });
             } else if let Some(unused) = service.staged {
                 self.state.rings.free(unused);
             }
             if service.ring.is_some() || ring != 0 {
-                let publish = Write::Publish { service: index, ring };
+                let publish = Write::Publish {
+                    service: index,
+                    ring,
+                };
                 if service.live {
                     publications.live.push(publish);
                 } else {

@@ -88,7 +88,10 @@ impl Rings {
 
     /// Gives back a block that no packet has ever seen.
     pub(super) fn free(&mut self, block: Block) {
-        let Block { mut base, mut order } = block;
+        let Block {
+            mut base,
+            mut order,
+        } = block;
         while order < 31 && self.free[usize::from(order)].remove(&(base ^ (1 << order))) {
             base &= !(1 << order);
             order += 1;
@@ -123,7 +126,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn free_words(rings: &Rings) -> u64 {
-        rings.free.iter().enumerate().map(|(order, set)| (set.len() as u64) << order).sum()
+        rings
+            .free
+            .iter()
+            .enumerate()
+            .map(|(order, set)| (set.len() as u64) << order)
+            .sum()
     }
 
     #[test]

@@ -117,7 +117,10 @@ impl FromIterator<Candidate> for Weights {
 /// `mark` names (its index + 1; 0: at the head of the list).
 pub(super) fn round_robin(list: &[Candidate], mark: u32) -> Vec<u32> {
     let start = match mark.checked_sub(1) {
-        Some(last) => list.iter().position(|c| c.server == last).map_or(0, |at| at + 1),
+        Some(last) => list
+            .iter()
+            .position(|c| c.server == last)
+            .map_or(0, |at| at + 1),
         None => 0,
     };
     let (before, behind) = list.split_at(start);
@@ -143,27 +146,41 @@ impl Period {
         let exact: Weights = list.iter().copied().collect();
         if exact.period() <= u64::from(RING_SLOTS_MAX) {
             let (slots, passes) = walk(list, &exact);
-            return Self { slots, passes, exact };
+            return Self {
+                slots,
+                passes,
+                exact,
+            };
         }
         let scaled = scale(list, &exact);
         let weights: Weights = scaled.iter().copied().collect();
         let (slots, passes) = walk(&scaled, &weights);
-        Self { slots, passes, exact }
+        Self {
+            slots,
+            passes,
+            exact,
+        }
     }
 
     /// Pass of this period that asks for the present weight `mark`.
     fn pass_of(&self, mark: u32) -> usize {
         let first = self.exact.first_pass();
         // A present weight outside the range comes from nobody; begin anew then.
-        let mark = if mark == 0 || mark > first { first } else { mark };
+        let mark = if mark == 0 || mark > first {
+            first
+        } else {
+            mark
+        };
         let pass = u64::from((first - mark) / self.exact.step());
-        let scaled = u128::from(pass) * self.passes.len() as u128
-            / u128::from(self.exact.passes().max(1));
+        let scaled =
+            u128::from(pass) * self.passes.len() as u128 / u128::from(self.exact.passes().max(1));
         (scaled as usize).min(self.passes.len().saturating_sub(1))
     }
 
     fn start_of(&self, mark: u32) -> usize {
-        self.passes.get(self.pass_of(mark)).map_or(0, |&slot| slot as usize)
+        self.passes
+            .get(self.pass_of(mark))
+            .map_or(0, |&slot| slot as usize)
     }
 
     /// The ring that continues with the pass of present weight `mark`, from the
@@ -195,7 +212,12 @@ fn scale(list: &[Candidate], exact: &Weights) -> Vec<Candidate> {
         0 => 0,
         _ => ((u64::from(weight) * room / exact.sum) as u32).max(1),
     };
-    list.iter().map(|c| Candidate { server: c.server, weight: scaled(c.weight) }).collect()
+    list.iter()
+        .map(|c| Candidate {
+            server: c.server,
+            weight: scaled(c.weight),
+        })
+        .collect()
 }
 
 /// The slots of one period and where its passes begin: a pass for each present
@@ -216,7 +238,11 @@ fn walk(list: &[Candidate], weights: &Weights) -> (Vec<u32>, Vec<u32>) {
         // Only here more servers take part than in the pass before.
         if steps.len() < before {
             taking.clear();
-            taking.extend(list.iter().filter(|c| c.weight >= present).map(|c| c.server));
+            taking.extend(
+                list.iter()
+                    .filter(|c| c.weight >= present)
+                    .map(|c| c.server),
+            );
         }
         passes.push(slots.len() as u32);
         slots.extend_from_slice(&taking);

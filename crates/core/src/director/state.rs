@@ -83,22 +83,38 @@ pub(super) struct Server {
 
 impl Service {
     pub(super) fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, address: IpAddr::V4(self.address), port: self.port }
+        ServiceKey {
+            protocol: self.protocol,
+            address: IpAddr::V4(self.address),
+            port: self.port,
+        }
     }
 
     pub(super) fn endpoint(&self) -> u64 {
-        endpoint(self.address, self.port, self.protocol, endpoint_kind::SERVICE)
+        endpoint(
+            self.address,
+            self.port,
+            self.protocol,
+            endpoint_kind::SERVICE,
+        )
     }
 }
 
 impl Server {
     pub(super) fn key(&self) -> ServerKey {
-        ServerKey { address: IpAddr::V4(self.address), port: self.port }
+        ServerKey {
+            address: IpAddr::V4(self.address),
+            port: self.port,
+        }
     }
 
     /// The port that it gets packets on.
     pub(super) fn actual_port(&self, service: &Service) -> u16 {
-        if self.port == 0 { service.port } else { self.port }
+        if self.port == 0 {
+            service.port
+        } else {
+            self.port
+        }
     }
 
     pub(super) fn endpoint(&self, service: &Service) -> u64 {
@@ -147,7 +163,12 @@ pub(super) struct Slots<T> {
 impl<T: Copy> Slots<T> {
     pub(super) fn new(capacity: usize, name: &'static str) -> Self {
         let capacity = u32::try_from(capacity).unwrap_or(NONE);
-        Self { used: Vec::new(), free: Vec::new(), capacity, name }
+        Self {
+            used: Vec::new(),
+            free: Vec::new(),
+            capacity,
+            name,
+        }
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&T> {
@@ -187,7 +208,10 @@ impl<T: Copy> Slots<T> {
     /// Forgets the free slots below those in use, and counts them anew.
     pub(super) fn count_free(&mut self) {
         let slots = self.used.iter().enumerate().rev();
-        self.free = slots.filter(|(_, s)| s.is_none()).map(|(i, _)| i as u32).collect();
+        self.free = slots
+            .filter(|(_, s)| s.is_none())
+            .map(|(i, _)| i as u32)
+            .collect();
     }
 
     /// Gives up a slot that nothing refers to any more.
@@ -257,12 +281,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(
-        services: usize,
-        servers: usize,
-        endpoints: Endpoints,
-        rings: Rings,
-    ) -> Self {
+    pub(super) fn new(services: usize, servers: usize, endpoints: Endpoints, rings: Rings) -> Self {
         Self {
             services: Slots::new(services, "services"),
             servers: Slots::new(servers, "servers"),
@@ -303,15 +322,19 @@ impl State {
 
     /// Servers from `first` on.
     pub(super) fn list(&self, first: u32) -> impl Iterator<Item = (u32, &Server)> {
-        core::iter::successors(self.servers.get(first).map(|s| (first, s)), |(_, server)| {
-            self.servers.get(server.next).map(|s| (server.next, s))
-        })
+        core::iter::successors(
+            self.servers.get(first).map(|s| (first, s)),
+            |(_, server)| self.servers.get(server.next).map(|s| (server.next, s)),
+        )
     }
 
     /// All servers, deleted ones too, with this address.
     pub(super) fn peers(&self, address: Ipv4Addr) -> impl Iterator<Item = u32> {
         core::iter::successors(self.peers.get(&address).copied(), |&index| {
-            self.servers.get(index).map(|s| s.peer_next).filter(|&next| next != NONE)
+            self.servers
+                .get(index)
+                .map(|s| s.peer_next)
+                .filter(|&next| next != NONE)
         })
     }
 
@@ -323,7 +346,11 @@ impl State {
     /// The servers of a service as its scheduler sees them.
     pub(super) fn candidates(&self, service: &Service) -> Vec<Candidate> {
         let list = self.list(service.head);
-        list.map(|(server, s)| Candidate { server, weight: s.weight }).collect()
+        list.map(|(server, s)| Candidate {
+            server,
+            weight: s.weight,
+        })
+        .collect()
     }
 
     // Going back.
@@ -429,8 +456,11 @@ impl State {
         self.journal.servers.push((index, None));
         self.servers.used[index as usize] = Some(server);
         self.touched_servers.push(index);
-        self.server_names.insert((server.service, server.key()), index);
-        self.journal.steps.push(Step::ServerName(server.service, server.key()));
+        self.server_names
+            .insert((server.service, server.key()), index);
+        self.journal
+            .steps
+            .push(Step::ServerName(server.service, server.key()));
         self.join_peers(index, server.address);
         Ok(index)
     }
@@ -488,8 +518,12 @@ impl State {
 
     /// Puts a server at the head of its service's list, or of its trash.
     pub(super) fn link(&mut self, index: u32, trash: bool) {
-        let Some(service) = self.servers.get(index).map(|s| s.service) else { return };
-        let Some(owner) = self.services.get(service) else { return };
+        let Some(service) = self.servers.get(index).map(|s| s.service) else {
+            return;
+        };
+        let Some(owner) = self.services.get(service) else {
+            return;
+        };
         let first = if trash { owner.trash } else { owner.head };
         self.change_service(service, |s| {
             *(if trash { &mut s.trash } else { &mut s.head }) = index;
@@ -505,7 +539,13 @@ impl State {
 
     /// Takes a server out of the list that it is in.
     pub(super) fn unlink(&mut self, index: u32) {
-        let Some(&Server { service, previous, next, .. }) = self.servers.get(index) else {
+        let Some(&Server {
+            service,
+            previous,
+            next,
+            ..
+        }) = self.servers.get(index)
+        else {
             return;
         };
         if previous == NONE {
@@ -528,7 +568,9 @@ impl State {
 
     /// Gives up the slot of a deleted server.
     pub(super) fn free_server(&mut self, index: u32, now_ms: u64) {
-        let Some(&server) = self.servers.get(index) else { return };
+        let Some(&server) = self.servers.get(index) else {
+            return;
+        };
         self.unlink(index);
         if server.peer_previous != NONE {
             self.change_server(server.peer_previous, |s| s.peer_next = server.peer_next);
@@ -552,7 +594,9 @@ impl State {
 
     /// Gives up the slot of a deleted service without servers.
     pub(super) fn free_service(&mut self, index: u32) {
-        let Some(service) = self.services.get(index) else { return };
+        let Some(service) = self.services.get(index) else {
+            return;
+        };
         self.service_names.remove(&service.key());
         self.services.free(index);
         self.forget_journal();
@@ -577,7 +621,8 @@ impl State {
     /// Enters a server that the memory holds, at the head of its list.
     pub(super) fn adopt_server(&mut self, index: u32, server: Server) {
         self.servers.place(index, server);
-        self.server_names.insert((server.service, server.key()), index);
+        self.server_names
+            .insert((server.service, server.key()), index);
         self.join_peers(index, server.address);
         self.link(index, !server.live);
     }

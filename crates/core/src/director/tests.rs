@@ -31,7 +31,11 @@ impl Rig {
         let tables = Tables::new(&sizes);
         let mut director = Director::adopt(&tables.memory(), 0);
         director.write_all(&tables.memory());
-        Self { tables, director, now_ms: 0 }
+        Self {
+            tables,
+            director,
+            now_ms: 0,
+        }
     }
 
     fn memory(&self) -> Memory<'_> {
@@ -40,7 +44,9 @@ impl Rig {
 
     fn try_all(&mut self, edits: &[Edit], transaction: bool) -> Vec<(usize, EditError)> {
         let memory = self.tables.memory();
-        let refused = self.director.apply(edits, transaction, &memory, self.now_ms);
+        let refused = self
+            .director
+            .apply(edits, transaction, &memory, self.now_ms);
         self.director.write_all(&memory);
         refused
     }
@@ -89,7 +95,11 @@ impl Rig {
     }
 
     fn servers(&self, key: &ServiceKey) -> Vec<ServerView> {
-        self.director.list(Some(key), &self.memory()).unwrap().remove(0).servers
+        self.director
+            .list(Some(key), &self.memory())
+            .unwrap()
+            .remove(0)
+            .servers
     }
 
     /// A daemon that dies and one that takes over.
@@ -111,23 +121,43 @@ fn wire_port(key: &ServiceKey) -> u32 {
 }
 
 fn service(port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: [10, 0, 0, 10].into(), port }
+    ServiceKey {
+        protocol: Protocol::Tcp,
+        address: [10, 0, 0, 10].into(),
+        port,
+    }
 }
 
 fn server(port: u16) -> ServerKey {
-    ServerKey { address: [192, 168, 1, 1].into(), port }
+    ServerKey {
+        address: [192, 168, 1, 1].into(),
+        port,
+    }
 }
 
 fn add(service: ServiceKey, scheduler: &str) -> Edit {
-    Edit::AddService { service, scheduler: String::from(scheduler) }
+    Edit::AddService {
+        service,
+        scheduler: String::from(scheduler),
+    }
 }
 
 fn add_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
-    Edit::AddServer { service, server, method: ForwardMethod::Masq, weight }
+    Edit::AddServer {
+        service,
+        server,
+        method: ForwardMethod::Masq,
+        weight,
+    }
 }
 
 fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
-    Edit::EditServer { service, server, method: ForwardMethod::Masq, weight }
+    Edit::EditServer {
+        service,
+        server,
+        method: ForwardMethod::Masq,
+        weight,
+    }
 }
 
 mod crash;

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::memory::Memory;
 
+use super::state::NONE;
 use super::write::{ServerRecord, ServiceRecord, Write};
 use super::{Director, GRACE_MS, TRASH_MS, listing};
-use super::state::NONE;
 
 impl Director {
     /// Frees what nothing refers to any more. To be called about once a second.
@@ -54,10 +54,15 @@ impl Director {
                 return true;
             }
             let counted = listing::counted(memory, index);
-            self.state.change_service(server.service, |s| s.carry = s.carry.plus(&counted));
+            self.state
+                .change_service(server.service, |s| s.carry = s.carry.plus(&counted));
             self.state.free_server(index, now_ms);
-            self.writes.push_back(Write::ClearCounters { server: index });
-            self.writes.push_back(Write::Server { index, record: ServerRecord::default() });
+            self.writes
+                .push_back(Write::ClearCounters { server: index });
+            self.writes.push_back(Write::Server {
+                index,
+                record: ServerRecord::default(),
+            });
             false
         });
         candidates
@@ -74,7 +79,10 @@ impl Director {
                 return true;
             }
             self.state.free_service(index);
-            self.writes.push_back(Write::Service { index, record: ServiceRecord::default() });
+            self.writes.push_back(Write::Service {
+                index,
+                record: ServiceRecord::default(),
+            });
             false
         });
         candidates

@@ -150,12 +150,22 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
                 server.flags.set(*flags);
             }
         }
-        Write::Hop { server, which, words, mtu } => {
+        Write::Hop {
+            server,
+            which,
+            words,
+            mtu,
+        } => {
             if let Some(server) = memory.servers.get(*server as usize) {
                 write_hop(server, *which, *words, *mtu);
             }
         }
-        Write::Endpoint { bucket, slot, key, value } => {
+        Write::Endpoint {
+            bucket,
+            slot,
+            key,
+            value,
+        } => {
             if let Some(bucket) = memory.endpoints.get(*bucket as usize)
                 && let Some(slot) = bucket.slots.get(*slot as usize)
             {

@@ -37,7 +37,11 @@ fn agrees_with_the_memory(rig: &Rig) {
     let memory = rig.memory();
     let mut endpoints = 0;
     for bucket in memory.endpoints {
-        endpoints += bucket.slots.iter().filter(|s| s.key.get() > 1 && s.key.get() & 1 == 1).count();
+        endpoints += bucket
+            .slots
+            .iter()
+            .filter(|s| s.key.get() > 1 && s.key.get() & 1 == 1)
+            .count();
     }
     assert_eq!(endpoints, rig.director.service_count());
     for view in essence(rig) {
@@ -51,7 +55,11 @@ fn agrees_with_the_memory(rig: &Rig) {
         assert_eq!(length > 0, weighted, "{view:?}");
         let ports = rig.ports(&view.key, length);
         for server in &view.servers {
-            assert_eq!(ports.contains(&server.key.port), server.weight > 0, "{view:?}");
+            assert_eq!(
+                ports.contains(&server.key.port),
+                server.weight > 0,
+                "{view:?}"
+            );
         }
     }
 }
@@ -97,7 +105,10 @@ fn any_memory_is_adopted_without_panic() {
     let words = prop::collection::vec((0usize..400, prop_oneof![0u32..16, any::<u32>()]), 0..200);
     runner
         .run(&words, |words| {
-            let rig = Rig::sized(Sizes { ring_words: 100, ..Sizes::default() });
+            let rig = Rig::sized(Sizes {
+                ring_words: 100,
+                ..Sizes::default()
+            });
             let memory = rig.memory();
             for (place, value) in words {
                 let (index, field) = (place / 12, place % 12);
@@ -106,14 +117,18 @@ fn any_memory_is_adopted_without_panic() {
                     (0, 1) => memory.services[index % 16].port.set(value),
                     (0, 2) => memory.services[index % 16].scheduler_name.set(value),
                     (0, 3) => memory.services[index % 16].current_weight.set(value),
-                    (0, 4) => memory.services[index % 16].ring.set(u64::from(value) << 32 | 3),
+                    (0, 4) => memory.services[index % 16]
+                        .ring
+                        .set(u64::from(value) << 32 | 3),
                     (0, 5) => memory.services[index % 16].scheduler.set(value),
                     (1, 0) => memory.servers[index].flags.set(value),
                     (1, 1) => memory.servers[index].service.set(value),
                     (1, 2) => memory.servers[index].weight.set(value),
                     (1, 3) => memory.servers[index].ports.set(value),
                     (1, 4) => memory.servers[index].order.set(value),
-                    (2, slot) => memory.endpoints[index].slots[slot % 4].key.set(u64::from(value)),
+                    (2, slot) => memory.endpoints[index].slots[slot % 4]
+                        .key
+                        .set(u64::from(value)),
                     _ => memory.rings[index].set(value),
                 }
             }

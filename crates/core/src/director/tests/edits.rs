@@ -12,31 +12,63 @@ fn errors_come_in_the_order_of_ipvs() {
         method: ForwardMethod::Route,
         weight: 1,
     };
-    assert_eq!(rig.attempt(route(server(80))), Err(EditError::ServiceNotDefined));
+    assert_eq!(
+        rig.attempt(route(server(80))),
+        Err(EditError::ServiceNotDefined)
+    );
     rig.apply(add(key, "rr"));
-    assert_eq!(rig.attempt(add(key, "nosuch")), Err(EditError::ServiceExists));
-    assert_eq!(rig.attempt(add(other, "nosuch")), Err(EditError::SchedulerNotFound));
-    assert_eq!(rig.attempt(add(other, "wlc")), Err(EditError::NotSupported("wlc".into())));
+    assert_eq!(
+        rig.attempt(add(key, "nosuch")),
+        Err(EditError::ServiceExists)
+    );
+    assert_eq!(
+        rig.attempt(add(other, "nosuch")),
+        Err(EditError::SchedulerNotFound)
+    );
+    assert_eq!(
+        rig.attempt(add(other, "wlc")),
+        Err(EditError::NotSupported("wlc".into()))
+    );
     for address in [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]] {
-        let edit = route(ServerKey { address: address.into(), port: 80 });
+        let edit = route(ServerKey {
+            address: address.into(),
+            port: 80,
+        });
         assert_eq!(rig.attempt(edit), Err(EditError::Invalid));
     }
     let unsupported = rig.attempt(route(server(80)));
-    assert!(matches!(unsupported, Err(EditError::NotSupported(_))), "{unsupported:?}");
+    assert!(
+        matches!(unsupported, Err(EditError::NotSupported(_))),
+        "{unsupported:?}"
+    );
     rig.apply(add_server(key, server(80), 1));
     assert_eq!(rig.attempt(route(server(80))), Err(EditError::ServerExists));
     assert_eq!(
         rig.attempt(add_server(key, server(81), 1 << 31)),
         Err(EditError::OutOfRange)
     );
-    assert_eq!(rig.attempt(edit_server(key, server(81), 1)), Err(EditError::NoSuchServer));
+    assert_eq!(
+        rig.attempt(edit_server(key, server(81), 1)),
+        Err(EditError::NoSuchServer)
+    );
     let delete = |service, server| Edit::DeleteServer { service, server };
-    assert_eq!(rig.attempt(delete(other, server(80))), Err(EditError::ServiceNotDefined));
-    assert_eq!(rig.attempt(delete(key, server(81))), Err(EditError::NoSuchServer));
+    assert_eq!(
+        rig.attempt(delete(other, server(80))),
+        Err(EditError::ServiceNotDefined)
+    );
+    assert_eq!(
+        rig.attempt(delete(key, server(81))),
+        Err(EditError::NoSuchServer)
+    );
     for edit in [
         Edit::DeleteService { service: other },
-        Edit::EditService { service: other, scheduler: "rr".into() },
-        Edit::Zero { service: Some(other) },
+        Edit::EditService {
+            service: other,
+            scheduler: "rr".into(),
+        },
+        Edit::Zero {
+            service: Some(other),
+        },
     ] {
         assert_eq!(rig.attempt(edit), Err(EditError::NoSuchService));
     }
@@ -50,10 +82,24 @@ fn timeouts_change_where_they_are_given() {
     assert_eq!(rig.memory().control.timeout_tcp.get(), 900);
     rig.apply(set(1800, 0, 100));
     assert_eq!(rig.attempt(set(2_678_401, 1, 1)), Err(EditError::Invalid));
-    assert_eq!(rig.director.timeouts(), Timeouts { tcp: 1800, tcp_fin: 120, udp: 100 });
+    assert_eq!(
+        rig.director.timeouts(),
+        Timeouts {
+            tcp: 1800,
+            tcp_fin: 120,
+            udp: 100
+        }
+    );
     assert_eq!(rig.memory().control.timeout_udp.get(), 100);
     rig.restart();
-    assert_eq!(rig.director.timeouts(), Timeouts { tcp: 1800, tcp_fin: 120, udp: 100 });
+    assert_eq!(
+        rig.director.timeouts(),
+        Timeouts {
+            tcp: 1800,
+            tcp_fin: 120,
+            udp: 100
+        }
+    );
 }
 
 #[test]
@@ -66,14 +112,19 @@ fn a_refused_transaction_changes_nothing() {
     let before = rig.director.list(None, &rig.memory());
     let edits = [
         edit_server(key, server(1), 7),
-        Edit::DeleteServer { service: key, server: server(2) },
+        Edit::DeleteServer {
+            service: key,
+            server: server(2),
+        },
         add_server(key, server(3), 5),
         Edit::Zero { service: None },
         Edit::Flush,
         add(service(90), "rr"),
         add(key, "rr"),
         add_server(key, server(2), 5),
-        Edit::DeleteService { service: service(91) },
+        Edit::DeleteService {
+            service: service(91),
+        },
     ];
     let refused = rig.director.apply(&edits, true, &rig.tables.memory(), 0);
     assert_eq!(refused, [(8, EditError::NoSuchService)]);
@@ -84,7 +135,13 @@ fn a_refused_transaction_changes_nothing() {
     let listed = rig.director.list(None, &rig.memory()).unwrap();
     assert_eq!(listed.len(), 2);
     let servers = rig.servers(&key);
-    assert_eq!(servers.iter().map(|s| (s.key.port, s.weight)).collect::<Vec<_>>(), [(2, 5)]);
+    assert_eq!(
+        servers
+            .iter()
+            .map(|s| (s.key.port, s.weight))
+            .collect::<Vec<_>>(),
+        [(2, 5)]
+    );
     rig.restart();
     assert_eq!(rig.director.list(None, &rig.memory()).unwrap(), listed);
     assert_eq!(rig.director.repairs(), 0);
@@ -92,7 +149,11 @@ fn a_refused_transaction_changes_nothing() {
 
 #[test]
 fn full_is_said_and_room_comes_back() {
-    let mut rig = Rig::sized(Sizes { servers: 3, services: 2, ..Sizes::default() });
+    let mut rig = Rig::sized(Sizes {
+        servers: 3,
+        services: 2,
+        ..Sizes::default()
+    });
     let key = service(80);
     rig.apply(add(key, "rr"));
     for port in 1..=3 {
@@ -101,14 +162,22 @@ fn full_is_said_and_room_comes_back() {
     let full = Err(EditError::Full("servers".into()));
     assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
     assert_eq!(rig.servers(&key).len(), 3);
-    rig.apply(Edit::DeleteServer { service: key, server: server(2) });
+    rig.apply(Edit::DeleteServer {
+        service: key,
+        server: server(2),
+    });
     assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
     // It would be kept for its counters, but room is needed.
     rig.now_ms += GRACE_MS;
     rig.apply(add_server(key, server(4), 1));
     rig.apply(add(service(81), "rr"));
-    assert_eq!(rig.attempt(add(service(82), "rr")), Err(EditError::Full("services".into())));
-    rig.apply(Edit::DeleteService { service: service(81) });
+    assert_eq!(
+        rig.attempt(add(service(82), "rr")),
+        Err(EditError::Full("services".into()))
+    );
+    rig.apply(Edit::DeleteService {
+        service: service(81),
+    });
     rig.now_ms += GRACE_MS;
     rig.apply(add(service(82), "rr"));
 }
@@ -116,7 +185,10 @@ fn full_is_said_and_room_comes_back() {
 #[test]
 fn rings_rest_before_they_are_used_again() {
     // Room for two rings of up to two servers.
-    let mut rig = Rig::sized(Sizes { ring_words: 8, ..Sizes::default() });
+    let mut rig = Rig::sized(Sizes {
+        ring_words: 8,
+        ..Sizes::default()
+    });
     let key = service(80);
     rig.apply(add(key, "rr"));
     rig.apply(add_server(key, server(1), 1));
@@ -140,10 +212,20 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
     let port = rig.servers(&key)[0].key.port;
     rig.memory().loads[index].active.add(2);
     rig.memory().counters[index].connections.add(5);
-    rig.apply(Edit::DeleteServer { service: key, server: server(port) });
+    rig.apply(Edit::DeleteServer {
+        service: key,
+        server: server(port),
+    });
     let flags = rig.memory().servers[index].flags.get();
-    assert_eq!(flags & (server_flags::ALIVE | server_flags::USED), server_flags::USED);
-    let sum = |rig: &Rig| rig.director.list(None, &rig.memory()).unwrap()[0].stats.connections;
+    assert_eq!(
+        flags & (server_flags::ALIVE | server_flags::USED),
+        server_flags::USED
+    );
+    let sum = |rig: &Rig| {
+        rig.director.list(None, &rig.memory()).unwrap()[0]
+            .stats
+            .connections
+    };
     assert_eq!(sum(&rig), 5);
     rig.pass(TRASH_MS * 2);
     rig.restart();
@@ -156,7 +238,10 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
     assert_eq!(rig.next(&key), Some(index as u32));
     // Once nothing refers to it, the slot is anybody's, and counts from 0.
     rig.memory().loads[index].active.subtract(2);
-    rig.apply(Edit::DeleteServer { service: key, server: server(port) });
+    rig.apply(Edit::DeleteServer {
+        service: key,
+        server: server(port),
+    });
     rig.pass(TRASH_MS - 1);
     assert_ne!(rig.memory().servers[index].flags.get(), 0);
     rig.pass(1);
@@ -166,7 +251,10 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
 
 #[test]
 fn zero_is_a_point_to_count_from() {
-    let mut rig = Rig::sized(Sizes { cpus: 2, ..Sizes::default() });
+    let mut rig = Rig::sized(Sizes {
+        cpus: 2,
+        ..Sizes::default()
+    });
     let key = service(80);
     rig.apply(add(key, "rr"));
     rig.apply(add_server(key, server(1), 1));
@@ -178,7 +266,10 @@ fn zero_is_a_point_to_count_from() {
     };
     let shown = |rig: &Rig| {
         let view = rig.director.list(None, &rig.memory()).unwrap().remove(0);
-        (view.stats.in_bytes, view.servers.first().map(|s| s.stats.in_bytes))
+        (
+            view.stats.in_bytes,
+            view.servers.first().map(|s| s.stats.in_bytes),
+        )
     };
     count(&rig, 50);
     assert_eq!(shown(&rig), (100, Some(100)));
@@ -186,7 +277,10 @@ fn zero_is_a_point_to_count_from() {
     assert_eq!(shown(&rig), (0, Some(0)));
     count(&rig, 4);
     assert_eq!(shown(&rig), (8, Some(8)));
-    rig.apply(Edit::DeleteServer { service: key, server: server(1) });
+    rig.apply(Edit::DeleteServer {
+        service: key,
+        server: server(1),
+    });
     assert_eq!(shown(&rig), (8, None));
     // The service keeps what its former servers did.
     rig.pass(TRASH_MS);
@@ -219,7 +313,10 @@ fn hops_reach_all_servers_of_an_address() {
         rig.apply(add(service(port), "rr"));
         rig.apply(add_server(service(port), server(port), 1));
     }
-    assert_eq!(rig.director.server_addresses().collect::<Vec<_>>(), [address]);
+    assert_eq!(
+        rig.director.server_addresses().collect::<Vec<_>>(),
+        [address]
+    );
     assert_eq!(rig.director.servers_without_hop(), 2);
     rig.director.set_hop(address, Some(hop(1)));
     rig.director.write_all(&rig.tables.memory());
@@ -243,5 +340,8 @@ fn hops_reach_all_servers_of_an_address() {
     rig.director.set_hop(address, None);
     rig.director.write_all(&rig.tables.memory());
     assert_eq!(rig.director.servers_without_hop(), 3);
-    assert_eq!(rig.memory().servers[0].flags.get() & server_flags::HOP_READY, 0);
+    assert_eq!(
+        rig.memory().servers[0].flags.get() & server_flags::HOP_READY,
+        0
+    );
 }

@@ -8,7 +8,10 @@ use super::*;
 
 /// Ports in the order in which a recording of the kernel shows them.
 fn recorded(name: &str) -> Vec<u16> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/reference/golden/ipvsadm");
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/reference/golden/ipvsadm"
+    );
     let text = std::fs::read_to_string(std::format!("{folder}/{name}")).unwrap();
     let ports = text.lines().filter_map(|line| {
         let (_, target) = line.split_once(" -> C0A80101:")?;
@@ -18,7 +21,10 @@ fn recorded(name: &str) -> Vec<u16> {
 }
 
 fn sequence(scheduler: &str, weights: [u32; 3], count: usize) -> Vec<u16> {
-    let mut rig = Rig::sized(Sizes { ring_words: 1 << 16, ..Sizes::default() });
+    let mut rig = Rig::sized(Sizes {
+        ring_words: 1 << 16,
+        ..Sizes::default()
+    });
     let key = service(5000);
     rig.apply(add(key, scheduler));
     for (port, weight) in (8081..).zip(weights) {
@@ -36,7 +42,11 @@ fn sequences_are_those_of_the_kernel() {
     ] {
         let expected = recorded(file);
         assert!(expected.len() >= 12, "{file}");
-        assert_eq!(sequence(scheduler, weights, expected.len()), expected, "{file}");
+        assert_eq!(
+            sequence(scheduler, weights, expected.len()),
+            expected,
+            "{file}"
+        );
     }
 }
 
@@ -195,12 +205,18 @@ fn follow(rig: &mut Rig, kernel: &mut Kernel, step: &Step) -> Result<(), TestCas
             kernel.edit(port, weight);
         }
         Step::Delete(port) => {
-            rig.apply(Edit::DeleteServer { service: key, server: server(port) });
+            rig.apply(Edit::DeleteServer {
+                service: key,
+                server: server(port),
+            });
             kernel.delete(port);
         }
         Step::Scheduler(weighted) => {
             let scheduler = String::from(if weighted { "wrr" } else { "rr" });
-            rig.apply(Edit::EditService { service: key, scheduler });
+            rig.apply(Edit::EditService {
+                service: key,
+                scheduler,
+            });
             if weighted != kernel.weighted {
                 kernel.init(weighted);
             }
@@ -213,8 +229,11 @@ fn follow(rig: &mut Rig, kernel: &mut Kernel, step: &Step) -> Result<(), TestCas
         Step::Restart => rig.restart(),
         Step::Pass => rig.pass(GRACE_MS),
     }
-    let listed: Vec<(u16, i64)> =
-        rig.servers(&key).iter().map(|s| (s.key.port, i64::from(s.weight))).collect();
+    let listed: Vec<(u16, i64)> = rig
+        .servers(&key)
+        .iter()
+        .map(|s| (s.key.port, i64::from(s.weight)))
+        .collect();
     prop_assert_eq!(&listed, &kernel.list);
     Ok(())
 }
