@@ -28,6 +28,7 @@ pub struct Director {
     program: PathBuf,
     instance: String,
     search_path: String,
+    configuration: Option<PathBuf>,
     daemon: Option<Process>,
 }
 
@@ -71,8 +72,17 @@ impl Director {
             program,
             instance,
             search_path,
+            configuration: None,
             daemon: None,
         })
+    }
+
+    /// Gives the daemon a configuration file with this text when it is started.
+    pub fn configure(&mut self, text: &str) -> Result<()> {
+        let file = Path::new(sandbox::DIRECTORY).join(format!("{}.toml", self.host.name()));
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        self.configuration = Some(file);
+        Ok(())
     }
 
     /// Its host.
@@ -87,6 +97,9 @@ impl Director {
         command
             .arg("run")
             .env(paths::INSTANCE_VARIABLE, &self.instance);
+        if let Some(file) = &self.configuration {
+            command.arg("--config").arg(file);
+        }
         let log = format!("evenkeel-{}", self.host.name());
         let daemon = self
             .daemon
