@@ -22,6 +22,9 @@ mod save;
 mod whole;
 mod words;
 
+// Part of the signature of `Names`.
+pub use evenkeel_core::model::Protocol;
+
 pub use address::{Names, NoNames};
 pub use command::{
     Command, List, Listed, Netmask, Server, Service, SyncDaemon, SyncRole, Tunnel, TunnelChecksum,
