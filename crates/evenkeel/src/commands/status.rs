@@ -3,11 +3,13 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use evenkeel_api::client::Client;
-use evenkeel_api::{ConnectionStatus, InterfaceStatus, ReasonCount, Status};
+use evenkeel_api::client::{Client, ClientError};
+use evenkeel_api::{ConnectionStatus, InterfaceStatus, ReasonCount, Status, paths};
 use evenkeel_datapath::Reason;
+
+use super::stop::is_there;
 
 /// Arguments of `evenkeel status`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -19,7 +21,16 @@ pub(crate) struct Arguments {
 
 /// Shows how the director is.
 pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
-    let status = Client::new(instance).status()?;
+    let status = match Client::new(instance).status() {
+        Err(ClientError::Unreachable { .. }) if is_there(&paths::pins(instance)) => {
+            bail!(
+                "no daemon of instance {instance} runs; its forwarding goes on, \
+                 kept by {}: `evenkeel run` takes it over, `evenkeel purge` removes it",
+                paths::pins(instance).display()
+            )
+        }
+        other => other?,
+    };
     if arguments.json {
         let text = serde_json::to_string_pretty(&status).context("cannot write JSON")?;
         println!("{text}");

@@ -53,7 +53,7 @@ pub(super) fn stop(instance: &str, detach: bool) -> Result<Vec<String>> {
 }
 
 /// True: something is pinned there.
-fn is_there(pins: &Path) -> bool {
+pub(super) fn is_there(pins: &Path) -> bool {
     pins.read_dir()
         .is_ok_and(|mut entries| entries.next().is_some())
 }

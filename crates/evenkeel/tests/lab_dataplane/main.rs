@@ -1,0 +1,9 @@
+//! The real binary in networks of namespaces: what the packet path does to
+//! traffic while the daemon, the servers and the network change.
+//!
+//! Each test runs in a sandbox of its own, which leaves nothing behind.
+
+mod bytes;
+mod lifecycle;
+mod web;
+mod world;

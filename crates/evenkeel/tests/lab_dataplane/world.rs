@@ -1,0 +1,158 @@
+//! A client, a director with the daemon on it, and two servers.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use evenkeel_api::client::Client;
+use evenkeel_api::{Status, paths};
+use evenkeel_core::model::{ServiceView, Stats};
+use evenkeel_lab::bench::{Bench, SERVERS, VIP};
+use evenkeel_lab::director::Director;
+use evenkeel_lab::host::Host;
+use evenkeel_lab::wait;
+
+/// Longest that the daemon may take to come up.
+pub(crate) const START: Duration = Duration::from_secs(20);
+/// Longest that a change may take to show.
+pub(crate) const SHOW: Duration = Duration::from_secs(10);
+/// Longest that one answer may take.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+/// The service of most tests.
+pub(crate) const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(VIP), 80);
+
+/// The network, and the director with its daemon.
+pub(crate) struct World {
+    pub(crate) client: Host,
+    pub(crate) director: Director,
+    pub(crate) servers: [Host; 2],
+    /// The control socket's client.
+    api: Client,
+}
+
+impl World {
+    /// Builds the network; no daemon yet.
+    pub(crate) fn build() -> Result<Self> {
+        let Bench {
+            client,
+            director,
+            servers,
+        } = Bench::build("lab")?;
+        let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let director = Director::new(director, program, paths::DEFAULT_INSTANCE)?;
+        Ok(Self {
+            client,
+            director,
+            servers,
+            api: Client::new(paths::DEFAULT_INSTANCE),
+        })
+    }
+
+    /// [`World::build`], with the daemon running by this configuration.
+    pub(crate) fn start(configuration: &str) -> Result<Self> {
+        let mut world = Self::build()?;
+        world.director.configure(configuration)?;
+        world.director.start_daemon(START)?;
+        Ok(world)
+    }
+
+    /// Runs the administrator's commands, each of which has to work and say nothing.
+    pub(crate) fn admin(&self, commands: &[&str]) -> Result<()> {
+        for command in commands {
+            let output = self.director.shell(command)?;
+            if output.status != 0 || !output.stdout.is_empty() || !output.stderr.is_empty() {
+                bail!("{command}: {output}");
+            }
+        }
+        Ok(())
+    }
+
+    /// A service on port 80 of the VIP, and both servers on `port`, by NAT.
+    pub(crate) fn serve_web(&self, port: u16) -> Result<()> {
+        let [first, second] = SERVERS.map(|a| format!("ipvsadm -a -t {WEB} -r {a}:{port} -m"));
+        self.admin(&[&format!("ipvsadm -A -t {WEB} -s rr"), &first, &second])
+    }
+
+    pub(crate) fn status(&self) -> Result<Status> {
+        self.api.status().context("no status")
+    }
+
+    /// The only service there is.
+    pub(crate) fn service(&self) -> Result<ServiceView> {
+        let mut services = self.api.services(None)?.services;
+        match (services.pop(), services.is_empty()) {
+            (Some(service), true) => Ok(service),
+            other => bail!("not one service: {other:?}"),
+        }
+    }
+
+    /// How often something was counted for this reason.
+    pub(crate) fn reason(&self, name: &str) -> Result<u64> {
+        let reasons = self.status()?.reasons;
+        let found = reasons.iter().find(|reason| reason.name == name);
+        Ok(found.map_or(0, |reason| reason.count))
+    }
+
+    /// Waits until `condition` holds for the status.
+    pub(crate) fn wait_for_status(
+        &self,
+        what: &str,
+        condition: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        wait::until(SHOW, what, || match self.status() {
+            Ok(status) if condition(&status) => Ok(status),
+            Ok(status) => Err(format!("{status:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        })
+    }
+
+    /// Waits until the daemon knows the way to every server.
+    pub(crate) fn wait_for_hops(&self) -> Result<()> {
+        self.wait_for_status("the servers' next hops", |s| s.servers_without_hop == 0)
+            .map(drop)
+    }
+}
+
+/// Runs a command on a host, which has to work; gives what it wrote.
+pub(crate) fn run(host: &Host, line: &str) -> Result<String> {
+    let output = host.output(Command::new("sh").args(["-c", line]))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{}# {line}: {}", host.name(), error.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Listens on a host.
+pub(crate) fn listen(host: &Host, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
+    host.within(|| TcpListener::bind((address, port)))?
+        .with_context(|| format!("{} cannot listen at {address}:{port}", host.name()))
+}
+
+/// Connects from a host, with deadlines.
+pub(crate) fn connect(host: &Host, to: SocketAddr) -> Result<TcpStream> {
+    let stream = host
+        .within(|| TcpStream::connect_timeout(&to, ANSWER))?
+        .with_context(|| format!("{} cannot connect to {to}", host.name()))?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// True: nothing was counted backwards.
+pub(crate) fn is_not_before(earlier: &Stats, later: &Stats) -> bool {
+    let counts = |s: &Stats| {
+        [
+            s.connections,
+            s.in_packets,
+            s.out_packets,
+            s.in_bytes,
+            s.out_bytes,
+        ]
+    };
+    let (earlier, later) = (counts(earlier), counts(later));
+    earlier.iter().zip(later).all(|(e, l)| *e <= l)
+}
