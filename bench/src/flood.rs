@@ -13,7 +13,7 @@ use aya::{Ebpf, EbpfLoader, TestRunAttrs, TestRunOptions};
 use nix::ifaddrs::getifaddrs;
 
 /// Where the build puts the programs that benchmarks need.
-const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bench.bpf.o");
+pub(crate) const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bench.bpf.o");
 /// Bytes of a frame: the least an Ethernet carries, without its checksum.
 const FRAME: usize = 60;
 /// Frames between two looks at the clock.

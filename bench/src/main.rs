@@ -1,6 +1,9 @@
 //! What Evenkeel costs, beside its alternatives: `make bench` runs it.
 //!
+//! - [`program`]: nanoseconds that the packet path takes
 //! - [`lab`]: traffic through networks of namespaces
+//! - [`memory`]: of a connection
+//! - [`load`]: many services in one transaction
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
 //! - [`machine`]: on what it was measured
@@ -9,8 +12,11 @@
 
 mod flood;
 mod lab;
+mod load;
 mod machine;
 mod measure;
+mod memory;
+mod program;
 mod report;
 
 use std::fs;
@@ -19,10 +25,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use evenkeel_api::paths;
 use evenkeel_lab::sandbox::{self, Side};
 
 use crate::machine::Machine;
 use crate::report::Part;
+
+/// Rounds of test runs.
+const PROGRAM_ROUNDS: usize = 7;
 
 /// Measures Evenkeel beside its alternatives.
 #[derive(Debug, Parser)]
@@ -40,8 +50,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Nanoseconds a packet, by test runs in the kernel.
+    Program {
+        /// One short round, to see whether everything works.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Traffic through networks of namespaces.
     Lab(lab::Options),
+    /// Memory of a connection.
+    Memory,
+    /// Time to load many services.
+    Load(load::Options),
+    /// All of it.
+    All {
+        /// As little as shows whether everything works.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,9 +90,19 @@ fn result(result: Result<()>) -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let evenkeel = program(cli)?;
+    let evenkeel = evenkeel(cli)?;
     let part = match &cli.command {
+        Command::Program { quick } => program(*quick)?,
         Command::Lab(options) => lab::run(options, &evenkeel)?,
+        Command::Memory => memory()?,
+        Command::Load(options) => load::run(*options, &evenkeel)?,
+        Command::All { quick } => {
+            let mut all = program(*quick)?;
+            all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
+            all.append(memory()?);
+            all.append(load::run(load::Options::usual(*quick), &evenkeel)?);
+            all
+        }
     };
     print!("{}", report::terminal(&part));
     if let Some(file) = &cli.write {
@@ -80,8 +116,21 @@ fn write(file: &PathBuf, part: &Part) -> Result<()> {
     fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
+fn program(quick: bool) -> Result<Part> {
+    let object = fs::read(flood::OBJECT)
+        .with_context(|| format!("cannot read {}: build it with `make bpf`", flood::OBJECT))?;
+    let (rounds, scale) = if quick { (1, 100) } else { (PROGRAM_ROUNDS, 1) };
+    eprintln!("running the packet path in the kernel, {rounds} rounds");
+    let lines = program::run(&paths::pins("program"), &object, rounds, scale)?;
+    Ok(program::part(&lines))
+}
+
+fn memory() -> Result<Part> {
+    memory::run(&paths::pins("memory"))
+}
+
 /// Evenkeel's program.
-fn program(cli: &Cli) -> Result<PathBuf> {
+fn evenkeel(cli: &Cli) -> Result<PathBuf> {
     let path = match &cli.evenkeel {
         Some(path) => path.clone(),
         None => std::env::current_exe()

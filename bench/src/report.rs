@@ -23,15 +23,6 @@ impl Part {
         self.aims.append(&mut other.aims);
         self.notes.append(&mut other.notes);
     }
-
-    /// The median of a line that is there.
-    pub(crate) fn median(&self, what: &str, subject: &str) -> Option<f64> {
-        self.measurements
-            .iter()
-            .find(|line| line.what == what && line.subject == subject)?
-            .samples
-            .median()
-    }
 }
 
 const HEADER: [&str; 8] = [

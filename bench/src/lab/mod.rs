@@ -3,7 +3,7 @@
 //! machine meanwhile changes for all.
 
 mod metric;
-mod path;
+pub(crate) mod path;
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,6 +40,17 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// What `all` runs.
+    pub(crate) const fn usual(quick: bool) -> Self {
+        Self {
+            rounds: 5,
+            seconds: 2.0,
+            quick,
+            paths: Vec::new(),
+            metrics: Vec::new(),
+        }
+    }
+
     fn rounds(&self) -> u32 {
         if self.quick { 1 } else { self.rounds }
     }
