@@ -119,7 +119,7 @@ impl Client {
         self.get("/v1/status")
     }
 
-    /// `GET /v1/services`: all of them, or the one asked for if it is there.
+    /// `GET /v1/services`: all of them, or one; status 404 when that is not there.
     pub fn services(&self, only: Option<ServiceKey>) -> Result<Services, ClientError> {
         match only {
             None => self.get("/v1/services"),

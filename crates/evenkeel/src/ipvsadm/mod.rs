@@ -215,10 +215,12 @@ impl Session<'_, '_> {
     }
 
     fn list(&mut self, only: Option<ServiceKey>, layout: Layout) -> Result<u8, Failure> {
-        let table = self.client.services(only)?;
-        if only.is_some() && table.services.is_empty() {
-            return Ok(self.complain("No such service", 1));
-        }
+        let table = match self.client.services(only) {
+            Err(ClientError::Refused { status: 404, .. }) if only.is_some() => {
+                return Ok(self.complain("No such service", 1));
+            }
+            table => table?,
+        };
         let size = only.is_none().then_some(table.table_size);
         self.print(&listing(size, &table.services, layout, self.names))
     }

@@ -1,0 +1,234 @@
+//! `-S` and `-R`, and the two scripts around them.
+
+mod common;
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use common::daemon::Daemon;
+use common::replay::{Outcome, command};
+use evenkeel_api::client::Client;
+use proptest::prelude::*;
+
+struct Bench {
+    _directory: tempfile::TempDir,
+    _daemon: Daemon,
+    client: Client,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let daemon = Daemon::start(&directory.path().join("socket"));
+        let client = Client::at("test", daemon.socket());
+        Self {
+            _directory: directory,
+            _daemon: daemon,
+            client,
+        }
+    }
+
+    fn run(&self, line: &str) -> Outcome {
+        command(&self.client, line, "")
+    }
+
+    /// Runs a command that must say nothing.
+    fn quietly(&self, line: &str) {
+        let outcome = self.run(line);
+        assert_eq!((outcome.output.as_str(), outcome.exit), ("", 0), "{line}");
+    }
+
+    /// `-R` with these rules; output and exit code.
+    fn restore(&self, rules: &str) -> (String, u8) {
+        let outcome = command(&self.client, "ipvsadm -R", rules);
+        (outcome.output, outcome.exit)
+    }
+
+    fn saved(&self) -> String {
+        self.run("ipvsadm -Sn").output
+    }
+}
+
+const RULES: &str = "-A -t 10.0.0.10:80 -s wrr\n\
+                     -a -t 10.0.0.10:80 -r 192.168.1.1:8080 -m -w 3\n\
+                     -a -t 10.0.0.10:80 -r 192.168.1.2:8080 -m -w 0\n\
+                     -A -u 10.0.0.10:53 -s rr\n";
+
+#[test]
+fn what_is_saved_is_restored() {
+    let bench = Bench::new();
+    assert_eq!(bench.restore(RULES), (String::new(), 0));
+    assert_eq!(bench.saved(), RULES);
+    assert_eq!(bench.run("ipvsadm-save -n").output, RULES);
+    bench.quietly("ipvsadm -C");
+    assert_eq!(bench.saved(), "");
+    assert_eq!(bench.restore(RULES), (String::new(), 0));
+    assert_eq!(bench.saved(), RULES);
+}
+
+#[test]
+fn names_are_saved_where_they_lead_back() {
+    let bench = Bench::new();
+    bench.quietly("ipvsadm -A -t web.example.test:http -s rr");
+    bench.quietly("ipvsadm -a -t web.example.test:http -r 192.168.1.1:https -m");
+    let named = bench.run("ipvsadm -S").output;
+    assert!(
+        named.starts_with("-A -t web.example.test:http -s rr\n"),
+        "{named}"
+    );
+    let numeric = bench.saved();
+    bench.quietly("ipvsadm -C");
+    assert_eq!(bench.restore(&named), (String::new(), 0));
+    assert_eq!(bench.saved(), numeric);
+}
+
+#[test]
+fn the_restore_script_clears_first_and_skips_comments() {
+    let bench = Bench::new();
+    bench.quietly("ipvsadm -A -t 10.9.9.9:80 -s rr");
+    let outcome = command(
+        &bench.client,
+        "ipvsadm-restore",
+        &format!("# ipvsadm.rules\n{RULES}"),
+    );
+    assert_eq!((outcome.output.as_str(), outcome.exit), ("", 0));
+    assert_eq!(bench.saved(), RULES);
+}
+
+#[test]
+fn the_save_script_knows_one_option() {
+    let bench = Bench::new();
+    let outcome = bench.run("ipvsadm-save --help");
+    assert_eq!(outcome.exit, 1);
+    assert!(
+        outcome.output.starts_with("ipvsadm-save: Script to save"),
+        "{}",
+        outcome.output
+    );
+}
+
+#[test]
+fn the_programs_own_name_is_skipped() {
+    let bench = Bench::new();
+    let rules = "ipvsadm -A -t 10.0.0.10:80 -s rr\n\n   \nipvsadm\n-A\t-t  10.0.0.11:80 -s rr";
+    assert_eq!(bench.restore(rules), (String::new(), 0));
+    assert_eq!(bench.saved().lines().count(), 2);
+}
+
+#[test]
+fn a_refused_line_undoes_nothing_and_ends_nothing() {
+    let bench = Bench::new();
+    let rules = "-A -t 10.0.0.10:80 -s rr\n-A -t 10.0.0.10:80 -s rr\n-A -t 10.0.0.11:80 -s rr\n";
+    assert_eq!(bench.restore(rules), ("Service already exists\n".into(), 0));
+    assert_eq!(bench.saved().lines().count(), 2);
+    // The last line's exit code counts.
+    let last = "-A -t 10.0.0.12:80 -s rr\n-D -t 10.0.0.99:80\n";
+    assert_eq!(bench.restore(last), ("No such service\n".into(), 255));
+    assert_eq!(bench.saved().lines().count(), 3);
+}
+
+#[test]
+fn a_usage_error_ends_the_restore_behind_the_lines_before_it() {
+    let bench = Bench::new();
+    let rules = "-A -t 10.0.0.10:80 -s rr\n-A -t 10.0.0.11 -s rr\n-A -t 10.0.0.12:80 -s rr\n";
+    let expected = ("Zero port specified for non-persistent service\n".into(), 2);
+    assert_eq!(bench.restore(rules), expected);
+    assert_eq!(bench.saved(), "-A -t 10.0.0.10:80 -s rr\n");
+    // A comment is a word that is no command.
+    let help = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n";
+    assert_eq!(bench.restore("# rules\n-C\n"), (help.into(), 255));
+    assert_eq!(bench.restore("-R\n-C\n"), (help.into(), 255));
+    assert_eq!(bench.saved().lines().count(), 1);
+}
+
+#[test]
+fn an_unknown_option_behind_a_command_does_not_end_it() {
+    let bench = Bench::new();
+    let rules = "-A -t 10.0.0.10:80 -q\n-A -t 10.0.0.11:80 -s rr\n-A -w\n";
+    assert_eq!(
+        bench.restore(rules),
+        ("-q: unknown option\n-w: missing argument\n".into(), 255)
+    );
+    assert_eq!(bench.saved(), "-A -t 10.0.0.11:80 -s rr\n");
+}
+
+#[test]
+fn what_is_not_supported_says_so_and_the_rest_goes_on() {
+    let bench = Bench::new();
+    let rules =
+        "-A -t 10.0.0.10:80 -s rr -p 60\n-A -t 10.0.0.11:80 -s wlc\n-A -t 10.0.0.12:80 -s rr\n";
+    let (output, exit) = bench.restore(rules);
+    assert_eq!(
+        output,
+        "not supported yet: --persistent\nnot supported yet: wlc\n"
+    );
+    assert_eq!(exit, 0);
+    assert_eq!(bench.saved(), "-A -t 10.0.0.12:80 -s rr\n");
+    assert_eq!(bench.restore("-A -f 1 -s rr\n").1, 1);
+}
+
+#[test]
+fn a_listing_sees_the_lines_before_it_and_ends_the_restore_when_it_fails() {
+    let bench = Bench::new();
+    let rules = "-A -t 10.0.0.10:80 -s rr\n-Sn\n-L -t 10.0.0.99:80\n-C\n";
+    let (output, exit) = bench.restore(rules);
+    assert_eq!(output, "-A -t 10.0.0.10:80 -s rr\nNo such service\n");
+    assert_eq!(exit, 1);
+    assert_eq!(bench.saved().lines().count(), 1);
+}
+
+/// Services with their servers, in any mix.
+fn rules() -> impl Strategy<Value = String> {
+    let endpoint = || {
+        (
+            prop::sample::select(vec![0x0a00_0001_u32, 0x0a00_0002, 0xc0a8_0101, 0xac10_0001]),
+            1_u16..4,
+        )
+    };
+    let server = (endpoint(), 0_u32..=i32::MAX as u32);
+    let service = (
+        prop::bool::ANY,
+        endpoint(),
+        prop::bool::ANY,
+        prop::collection::vec(server, 0..5),
+    );
+    prop::collection::vec(service, 0..8).prop_map(|services| {
+        let mut rules = String::new();
+        for (udp, (address, port), weighted, servers) in services {
+            let name = format!(
+                "{} {}:{port}",
+                if udp { "-u" } else { "-t" },
+                Ipv4Addr::from(address)
+            );
+            let scheduler = if weighted { "wrr" } else { "rr" };
+            let _ = writeln!(rules, "-A {name} -s {scheduler}");
+            for ((address, port), weight) in servers {
+                let _ = writeln!(
+                    rules,
+                    "-a {name} -r {}:{port} -m -w {weight}",
+                    Ipv4Addr::from(address)
+                );
+            }
+        }
+        rules
+    })
+}
+
+#[test]
+fn any_table_comes_back() {
+    let bench = Bench::new();
+    let config = ProptestConfig {
+        cases: 64,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(rules in rules())| {
+        bench.quietly("ipvsadm -C");
+        // Doubles are refused; what is there counts.
+        bench.restore(&rules);
+        let (saved, listed) = (bench.saved(), bench.run("ipvsadm -Ln").output);
+        bench.quietly("ipvsadm -C");
+        prop_assert_eq!(bench.restore(&saved), (String::new(), 0));
+        prop_assert_eq!(bench.saved(), saved);
+        prop_assert_eq!(bench.run("ipvsadm -Ln").output, listed);
+    });
+}
