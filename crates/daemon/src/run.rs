@@ -144,13 +144,16 @@ async fn serve(
     };
     let served = socket.serve(router(Arc::clone(&shared)), end);
     let (mut tasks, mut served) = (std::pin::pin!(tasks), std::pin::pin!(served));
-    tokio::select! {
-        result = &mut tasks => result?,
-        result = &mut served => return result.map(|()| Stop::Signal),
-    }
+    let serving = tokio::select! {
+        result = &mut tasks => result.map(|()| true)?,
+        // It ends well only when the daemon shall end, which may be seen here first.
+        result = &mut served => result.map(|()| false)?,
+    };
     tell_service_manager(&[NotifyState::Stopping]);
     let how = shared.stopped().await;
-    served.await?;
+    if serving {
+        served.await?;
+    }
     Ok(how)
 }
 
