@@ -8,7 +8,10 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
-#![allow(internal_features, reason = "there is no other way to an atomic on this target")]
+#![allow(
+    internal_features,
+    reason = "there is no other way to an atomic on this target"
+)]
 
 mod generator;
 mod maps;
@@ -159,8 +162,14 @@ fn hash_map(frame: Bytes) -> u32 {
     let ttl = frame.u16(22);
     frame.set_u8(22, frame.u8(22).wrapping_sub(1));
     let ttl = checksum::difference16(ttl, frame.u16(22));
-    frame.set_u16(24, checksum::update(frame.u16(24), u64::from(address) + u64::from(ttl)));
-    frame.set_u16(50, checksum::update(frame.u16(50), u64::from(address) + u64::from(ports)));
+    frame.set_u16(
+        24,
+        checksum::update(frame.u16(24), u64::from(address) + u64::from(ttl)),
+    );
+    frame.set_u16(
+        50,
+        checksum::update(frame.u16(50), u64::from(address) + u64::from(ports)),
+    );
     frame.set_u32(30, connection.address);
     frame.set_u16(36, port);
     frame.set_u32(0, connection.macs[0]);

@@ -6,7 +6,10 @@
 // The kernel's atomics are intrinsics for the BPF target, and hiding a value from
 // the optimiser takes an empty assembler statement.
 #![feature(asm_experimental_arch, core_intrinsics)]
-#![allow(internal_features, reason = "there is no other way to an atomic on this target")]
+#![allow(
+    internal_features,
+    reason = "there is no other way to an atomic on this target"
+)]
 
 mod maps;
 mod packet;

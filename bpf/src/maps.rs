@@ -6,9 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use evenkeel_datapath::layout::{
-    self,
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface,
-    Load, Reasons, Server, Service, TICK_SHIFT,
+    self, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server,
+    Service, TICK_SHIFT,
 };
 use evenkeel_datapath::word::Word;
 

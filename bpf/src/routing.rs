@@ -25,9 +25,9 @@ struct Query {
     tos: u32,
     source: [u32; 4],
     destination: [u32; 4],
-    vlan: [u16; 2],
-    source_mac: [u16; 3],
-    destination_mac: [u16; 3],
+    vlan: u32,
+    /// Source, then destination.
+    macs: [u32; 3],
 }
 
 const _: () = assert!(size_of::<Query>() == 64);
@@ -51,27 +51,33 @@ pub fn lookup(
         tos: 0,
         source: [source, 0, 0, 0],
         destination: [destination, 0, 0, 0],
-        vlan: [0; 2],
-        source_mac: [0; 3],
-        destination_mac: [0; 3],
+        vlan: 0,
+        macs: [0; 3],
     };
     let size = size_of::<Query>() as i32;
     // SAFETY: context and structure are what the helper takes; the size is right.
     let result = unsafe { bpf_fib_lookup(context, (&raw mut query).cast(), size, 0) };
     match result {
         answer::SUCCESS => {
-            let (to, from) = (query.destination_mac, query.source_mac);
-            let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+            // In a frame it is the other way round: destination, then source.
+            let [a, b, c] = query.macs;
             let hop = Hop {
                 interface: query.interface,
-                macs: [pair(to[0], to[1]), pair(to[2], from[0]), pair(from[1], from[2])],
+                macs: [b >> 16 | c << 16, c >> 16 | a << 16, a >> 16 | b << 16],
                 mtu: u32::from(query.length_or_mtu),
             };
-            Route { answer: RouteAnswer::Ready, hop }
+            Route {
+                answer: RouteAnswer::Ready,
+                hop,
+            }
         }
         answer::NO_NEIGHBOUR => Route {
             answer: RouteAnswer::Unresolved,
-            hop: Hop { interface: query.interface, macs: [0; 3], mtu: 0 },
+            hop: Hop {
+                interface: query.interface,
+                macs: [0; 3],
+                mtu: 0,
+            },
         },
         answer::FORWARDING_DISABLED => Route::without_hop(RouteAnswer::ForwardingOff),
         _ => Route::without_hop(RouteAnswer::None),

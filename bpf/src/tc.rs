@@ -4,7 +4,7 @@
 
 use crate::packet::{Bytes, opaque, window};
 use crate::{routing, shared_memory};
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, __sk_buff};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
 };
@@ -69,9 +69,7 @@ impl Kernel {
     #[inline(always)]
     fn replace(&self, offset: usize, before: u64, after: u64, flags: u32) -> bool {
         // SAFETY: the program's own context; the helper checks the offset.
-        unsafe {
-            bpf_l4_csum_replace(self.0, offset as u32, before, after, u64::from(flags)) == 0
-        }
+        unsafe { bpf_l4_csum_replace(self.0, offset as u32, before, after, u64::from(flags)) == 0 }
     }
 }
 
@@ -113,7 +111,11 @@ impl Host for Kernel {
 
     #[inline(always)]
     fn change_transport_checksum(&self, change: ChecksumChange) -> bool {
-        let keep_zero = if change.zero_is_none { BPF_F_MARK_MANGLED_0 } else { 0 };
+        let keep_zero = if change.zero_is_none {
+            BPF_F_MARK_MANGLED_0
+        } else {
+            0
+        };
         // Size 0: the third argument is a difference of sums.
         let address = u64::from(change.address);
         if !self.replace(change.offset, 0, address, BPF_F_PSEUDO_HDR | keep_zero) {
@@ -125,7 +127,13 @@ impl Host for Kernel {
 
     #[inline(always)]
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {
-        routing::lookup(self.0.cast(), field!(self.ifindex), source, destination, protocol)
+        routing::lookup(
+            self.0.cast(),
+            field!(self.ifindex),
+            source,
+            destination,
+            protocol,
+        )
     }
 
     #[inline(always)]

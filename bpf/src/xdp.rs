@@ -64,8 +64,7 @@ impl Host for Kernel<'_> {
     fn is_for_us(&self, frame: Bytes) -> bool {
         match maps::interface(self.0.ingress_ifindex() as u32) {
             Some(record) => {
-                frame.u32(0) == record.mac_low.get()
-                    && frame.u16(4) == record.mac_high.get() as u16
+                frame.u32(0) == record.mac_low.get() && frame.u16(4) == record.mac_high.get() as u16
             }
             None => true,
         }
@@ -92,7 +91,10 @@ impl Host for Kernel<'_> {
             return true;
         }
         let difference = u64::from(change.address)
-            + u64::from(checksum::difference16(change.port_before, change.port_after));
+            + u64::from(checksum::difference16(
+                change.port_before,
+                change.port_after,
+            ));
         let mut updated = checksum::update(present, difference);
         if change.zero_is_none && updated == 0 {
             updated = 0xffff;

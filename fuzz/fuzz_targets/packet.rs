@@ -10,18 +10,31 @@ use libfuzzer_sys::fuzz_target;
 
 /// Small tables, so that full buckets and evictions come soon.
 fn tables() -> Tables {
-    let sizes = Sizes { buckets: 2, ..Sizes::default() };
+    let sizes = Sizes {
+        buckets: 2,
+        ..Sizes::default()
+    };
     let tables = Tables::new(&sizes);
     let memory = tables.memory();
     let mut director = Director::adopt(&memory, 0);
     let mut edits = Vec::new();
     for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53)] {
-        let service = ServiceKey { protocol, address: [10, 9, 0, 1].into(), port };
-        edits.push(Edit::AddService { service, scheduler: "rr".into() });
+        let service = ServiceKey {
+            protocol,
+            address: [10, 9, 0, 1].into(),
+            port,
+        };
+        edits.push(Edit::AddService {
+            service,
+            scheduler: "rr".into(),
+        });
         for host in [11, 12] {
             edits.push(Edit::AddServer {
                 service,
-                server: ServerKey { address: [10, 2, 0, host].into(), port },
+                server: ServerKey {
+                    address: [10, 2, 0, host].into(),
+                    port,
+                },
                 method: ForwardMethod::Masq,
                 weight: 1,
             });
@@ -33,8 +46,16 @@ fn tables() -> Tables {
 }
 
 fn route(_source: u32, destination: u32, _protocol: u8) -> Route {
-    let hop = Hop { interface: 2, macs: [destination, 1, 2], mtu: 1500 };
-    let answer = if destination & 1 == 0 { RouteAnswer::Ready } else { RouteAnswer::Unresolved };
+    let hop = Hop {
+        interface: 2,
+        macs: [destination, 1, 2],
+        mtu: 1500,
+    };
+    let answer = if destination & 1 == 0 {
+        RouteAnswer::Ready
+    } else {
+        RouteAnswer::Unresolved
+    };
     Route { answer, hop }
 }
 

@@ -37,7 +37,15 @@ fn build_bpf() -> Result<(), String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root.join("bpf"))
-        .args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-Z",
+            "build-std=core",
+            "--target",
+            TARGET,
+        ])
         .env("RUSTC", &compiler.rustc)
         .env("CARGO_TARGET_DIR", &build)
         // What an outer cargo sets for the host does not fit this target.
@@ -51,9 +59,14 @@ fn build_bpf() -> Result<(), String> {
     if compiler.bootstrap {
         command.env("RUSTC_BOOTSTRAP", "1");
     }
-    let status = command.status().map_err(|e| format!("cannot start cargo: {e}"))?;
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
     if !status.success() {
-        return Err("building the BPF object failed; is bpf-linker on PATH? `make setup` installs it".into());
+        return Err(
+            "building the BPF object failed; is bpf-linker on PATH? `make setup` installs it"
+                .into(),
+        );
     }
     for name in ["evenkeel", "bench"] {
         let object = build.join(TARGET).join("release").join(name);
@@ -76,8 +89,14 @@ fn install(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn find_compiler() -> Result<Compiler, String> {
-    let debian = Compiler { rustc: "/usr/bin/rustc".into(), bootstrap: true };
-    let nightly = rustup_nightly().map(|rustc| Compiler { rustc, bootstrap: false });
+    let debian = Compiler {
+        rustc: "/usr/bin/rustc".into(),
+        bootstrap: true,
+    };
+    let nightly = rustup_nightly().map(|rustc| Compiler {
+        rustc,
+        bootstrap: false,
+    });
     [Some(debian), nightly]
         .into_iter()
         .flatten()
@@ -91,8 +110,10 @@ fn find_compiler() -> Result<Compiler, String> {
 }
 
 fn rustup_nightly() -> Option<PathBuf> {
-    let output =
-        Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"]).output().ok()?;
+    let output = Command::new("rustup")
+        .args(["which", "rustc", "--toolchain", "nightly"])
+        .output()
+        .ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| path.trim().into())
 }
@@ -104,5 +125,7 @@ fn has_library_source(rustc: &Path) -> bool {
     let Ok(sysroot) = String::from_utf8(output.stdout) else {
         return false;
     };
-    Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+    Path::new(sysroot.trim())
+        .join("lib/rustlib/src/rust/library/core/src/lib.rs")
+        .exists()
 }

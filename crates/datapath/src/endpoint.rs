@@ -16,7 +16,11 @@ pub fn find<H: Host>(host: &H, key: u64) -> Option<u32> {
             if present == key {
                 let value = slot.value.get();
                 // The slot may have been given to another key between the two.
-                return if slot.key.get() == key { Some(value) } else { None };
+                return if slot.key.get() == key {
+                    Some(value)
+                } else {
+                    None
+                };
             }
             full &= present != 0;
         }

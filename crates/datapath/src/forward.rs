@@ -5,7 +5,9 @@ use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::hash::{self, Place};
 use crate::hop::{self, Way};
 use crate::host::{Host, RouteAnswer, Window, count};
-use crate::layout::{RING_HEADER, Server, Service, endpoint_key, endpoint_kind, server_flags, state_word};
+use crate::layout::{
+    RING_HEADER, Server, Service, endpoint_key, endpoint_kind, server_flags, state_word,
+};
 use crate::reason::Reason;
 use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, By, Found, Opening};
@@ -62,7 +64,10 @@ pub(crate) fn drop<H: Host>(host: &H, reason: Reason) -> Verdict {
 #[inline(always)]
 fn ports(word: u32) -> (u16, u16) {
     let bytes = word.to_ne_bytes();
-    (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]))
+    (
+        u16::from_ne_bytes([bytes[0], bytes[1]]),
+        u16::from_ne_bytes([bytes[2], bytes[3]]),
+    )
 }
 
 /// [`crate::layout::Entry::client_port`].
@@ -84,17 +89,33 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         endpoint_kind::SERVICE,
     );
     if let Some(service) = endpoint::find(host, to_service) {
-        let client = Endpoint { address: packet.source, port: source_port };
-        let aim = Endpoint { address: packet.destination, port: destination_port };
+        let client = Endpoint {
+            address: packet.source,
+            port: source_port,
+        };
+        let aim = Endpoint {
+            address: packet.destination,
+            port: destination_port,
+        };
         return checked(host, packet, header, |flags| {
             inbound(host, packet, flags, client, aim, service)
         });
     }
-    let from_server =
-        endpoint_key(packet.source, source_port, packet.protocol, endpoint_kind::SERVER);
+    let from_server = endpoint_key(
+        packet.source,
+        source_port,
+        packet.protocol,
+        endpoint_kind::SERVER,
+    );
     if endpoint::find(host, from_server).is_some() {
-        let client = Endpoint { address: packet.destination, port: destination_port };
-        let server = Endpoint { address: packet.source, port: source_port };
+        let client = Endpoint {
+            address: packet.destination,
+            port: destination_port,
+        };
+        let server = Endpoint {
+            address: packet.source,
+            port: source_port,
+        };
         return checked(host, packet, header, |flags| {
             outbound(host, packet, flags, client, server)
         });
@@ -181,9 +202,15 @@ fn inbound<H: Host>(
     track(host, packet, flags, found, Direction::Input);
     if let Some(counters) = host.counters(index) {
         count(&counters.in_packets, 1);
-        count(&counters.in_bytes, u64::from(host.length() - frame::ETHERNET as u32));
+        count(
+            &counters.in_bytes,
+            u64::from(host.length() - frame::ETHERNET as u32),
+        );
     }
-    let after = Endpoint { address: server.address.get(), port: server.ports.get() as u16 };
+    let after = Endpoint {
+        address: server.address.get(),
+        port: server.ports.get() as u16,
+    };
     if !frame::translate(host, packet, End::Destination, aim, after) {
         return drop(host, Reason::RewriteFailed);
     }
@@ -208,14 +235,23 @@ fn outbound<H: Host>(
         address: server.virtual_address.get(),
         port: (server.ports.get() >> 16) as u16,
     };
-    let way = hop::to_client(host, entry, virtual_end.address, client.address, packet.protocol);
+    let way = hop::to_client(
+        host,
+        entry,
+        virtual_end.address,
+        client.address,
+        packet.protocol,
+    );
     if let Err(verdict) = sendable(host, packet, &way) {
         return verdict;
     }
     track(host, packet, flags, found, Direction::Output);
     if let Some(counters) = host.counters(entry.server.get()) {
         count(&counters.out_packets, 1);
-        count(&counters.out_bytes, u64::from(host.length() - frame::ETHERNET as u32));
+        count(
+            &counters.out_bytes,
+            u64::from(host.length() - frame::ETHERNET as u32),
+        );
     }
     if !frame::translate(host, packet, End::Source, from, virtual_end) {
         return drop(host, Reason::RewriteFailed);
@@ -262,7 +298,9 @@ fn schedule<'a, H: Host>(
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
         return Err(pass(host, Reason::NoConnection));
     }
-    let index = host.service(service).and_then(|record| next_in_ring(host, record));
+    let index = host
+        .service(service)
+        .and_then(|record| next_in_ring(host, record));
     let Some(index) = index else {
         return Err(drop(host, Reason::NoServer));
     };
@@ -274,11 +312,7 @@ fn schedule<'a, H: Host>(
         port: client_port(client.port, packet.protocol),
         service,
         server: index,
-        server_tag: hash::server_tag(
-            server.address.get(),
-            server.ports.get() as u16,
-            host.seed(),
-        ),
+        server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
     table::open(host, place, new).ok_or_else(|| drop(host, Reason::TableFull))
@@ -293,7 +327,10 @@ fn next_in_ring<H: Host>(host: &H, service: &Service) -> Option<u32> {
         return None;
     }
     let step = host.add(host.ring(base)?, 1);
-    Some(host.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?.get())
+    Some(
+        host.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
+            .get(),
+    )
 }
 
 /// Looks whether the packet can leave by `way`, before anything is changed.

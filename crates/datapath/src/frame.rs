@@ -155,9 +155,10 @@ pub fn translate<H: Host>(
     if !host.change_transport_checksum(change) {
         return false;
     }
-    let (Some(head), Some(transport)) =
-        (host.window(0, ETHERNET + IPV4), host.window(packet.transport, 8))
-    else {
+    let (Some(head), Some(transport)) = (
+        host.window(0, ETHERNET + IPV4),
+        host.window(packet.transport, 8),
+    ) else {
         return false;
     };
     transport.set_u16(if end == End::Source { 0 } else { 2 }, after.port);
@@ -173,8 +174,15 @@ pub fn set_address<W: Window>(head: W, end: End, before: u32, after: u32) {
     head.set_u8(at::TTL, head.u8(at::TTL).wrapping_sub(1));
     let difference = u64::from(checksum::difference32(before, after))
         + u64::from(checksum::difference16(ttl_before, head.u16(at::TTL)));
-    head.set_u16(at::CHECKSUM, checksum::update(head.u16(at::CHECKSUM), difference));
-    let offset = if end == End::Source { at::SOURCE } else { at::DESTINATION };
+    head.set_u16(
+        at::CHECKSUM,
+        checksum::update(head.u16(at::CHECKSUM), difference),
+    );
+    let offset = if end == End::Source {
+        at::SOURCE
+    } else {
+        at::DESTINATION
+    };
     head.set_u32(offset, after);
 }
 

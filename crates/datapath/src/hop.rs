@@ -12,14 +12,21 @@ pub type Way = Route;
 fn read(words: &HopWords, mtu: u32) -> Hop {
     Hop {
         interface: words.interface.get(),
-        macs: [words.destination_low.get(), words.middle.get(), words.source_high.get()],
+        macs: [
+            words.destination_low.get(),
+            words.middle.get(),
+            words.source_high.get(),
+        ],
         mtu,
     }
 }
 
 #[inline(always)]
 const fn ready(hop: Hop) -> Way {
-    Way { answer: RouteAnswer::Ready, hop }
+    Way {
+        answer: RouteAnswer::Ready,
+        hop,
+    }
 }
 
 /// The way to a server. Where the daemon has not resolved it, the kernel is asked.
@@ -37,13 +44,7 @@ pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) 
 
 /// The way to a client.
 #[inline(always)]
-pub fn to_client<H: Host>(
-    host: &H,
-    entry: &Entry,
-    source: u32,
-    client: u32,
-    protocol: u8,
-) -> Way {
+pub fn to_client<H: Host>(host: &H, entry: &Entry, source: u32, client: u32, protocol: u8) -> Way {
     let Some(control) = host.control() else {
         return Way::without_hop(RouteAnswer::None);
     };

@@ -67,7 +67,14 @@ impl Route {
     #[inline(always)]
     #[must_use]
     pub const fn without_hop(answer: RouteAnswer) -> Self {
-        Self { answer, hop: Hop { interface: 0, macs: [0; 3], mtu: 0 } }
+        Self {
+            answer,
+            hop: Hop {
+                interface: 0,
+                macs: [0; 3],
+                mtu: 0,
+            },
+        }
     }
 }
 

@@ -82,8 +82,14 @@ fn quoted<H: Host>(host: &H, packet: &Packet<H::Window>) -> Option<Quoted> {
         offset,
         transport,
         protocol: kind,
-        source: Endpoint { address: inner.u32(12), port: ports.u16(0) },
-        destination: Endpoint { address: inner.u32(16), port: ports.u16(2) },
+        source: Endpoint {
+            address: inner.u32(12),
+            port: ports.u16(0),
+        },
+        destination: Endpoint {
+            address: inner.u32(16),
+            port: ports.u16(2),
+        },
     })
 }
 
@@ -116,7 +122,14 @@ fn to_client<H: Host>(host: &H, packet: &Packet<H::Window>, quoted: &Quoted) -> 
         count(&counters.out_packets, 1);
         count(&counters.out_bytes, u64::from(packet.length));
     }
-    if !rewrite(host, packet, quoted, End::Source, quoted.destination, virtual_end) {
+    if !rewrite(
+        host,
+        packet,
+        quoted,
+        End::Source,
+        quoted.destination,
+        virtual_end,
+    ) {
         return drop(host, Reason::RewriteFailed);
     }
     leave(host, way)
@@ -155,7 +168,10 @@ fn to_server<H: Host>(
         count(&counters.in_packets, 1);
         count(&counters.in_bytes, u64::from(packet.length));
     }
-    let real = Endpoint { address: server.address.get(), port: server.ports.get() as u16 };
+    let real = Endpoint {
+        address: server.address.get(),
+        port: server.ports.get() as u16,
+    };
     if !rewrite(host, packet, quoted, End::Destination, quoted.source, real) {
         return drop(host, Reason::RewriteFailed);
     }
@@ -182,7 +198,11 @@ fn rewrite<H: Host>(
     ) else {
         return false;
     };
-    let outer = if end == End::Source { packet.source } else { packet.destination };
+    let outer = if end == End::Source {
+        packet.source
+    } else {
+        packet.destination
+    };
     frame::set_address(head, end, outer, after.address);
     let (address_at, port_at) = if end == End::Source { (16, 2) } else { (12, 0) };
     let address = u64::from(checksum::difference32(before.address, after.address));

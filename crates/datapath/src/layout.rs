@@ -119,10 +119,7 @@ pub const ENDPOINT_TOMBSTONE: u64 = 1;
 #[inline(always)]
 #[must_use]
 pub const fn endpoint_key(address: u32, port: u16, protocol: u8, kind: u32) -> u64 {
-    ((address as u64) << 32)
-        | ((port as u64) << 16)
-        | ((protocol as u64) << 8)
-        | (kind as u64)
+    ((address as u64) << 32) | ((port as u64) << 16) | ((protocol as u64) << 8) | (kind as u64)
 }
 
 /// Schedulers as [`Service::scheduler`] names them.

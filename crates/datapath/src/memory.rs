@@ -3,8 +3,7 @@
 //! reference is enough to write.
 
 use crate::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server,
-    Service,
+    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server, Service,
 };
 use crate::word::Word;
 

@@ -8,9 +8,9 @@ use std::vec::Vec;
 use crate::checksum;
 use crate::host::{ChecksumChange, Host, Route, Window};
 use crate::layout::{
-    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket,
-    EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load, REASONS, Reasons,
-    Server, Service, WAYS, interface_flags,
+    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket, EndpointSlot,
+    Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load, REASONS, Reasons, Server,
+    Service, WAYS, interface_flags,
 };
 use crate::memory::Memory;
 use crate::word::{Word, Word64};
@@ -90,7 +90,12 @@ fn entry() -> Entry {
 }
 
 fn hop_words() -> HopWords {
-    HopWords { interface: w(), destination_low: w(), middle: w(), source_high: w() }
+    HopWords {
+        interface: w(),
+        destination_low: w(),
+        middle: w(),
+        source_high: w(),
+    }
 }
 
 fn control(sizes: &Sizes) -> Control {
@@ -170,7 +175,10 @@ impl Tables {
                 hop: hop_words(),
                 reserved: [w(), w()],
             }),
-            loads: many(sizes.servers, || Load { active: w(), inactive: w() }),
+            loads: many(sizes.servers, || Load {
+                active: w(),
+                inactive: w(),
+            }),
             counters: many(sizes.servers * sizes.cpus, || Counters {
                 connections: w64(),
                 in_packets: w64(),
@@ -240,19 +248,31 @@ struct Simulated<'a, const TC: bool> {
 /// Runs the packet path as at XDP.
 pub fn run_xdp(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
     let frame = Cell::from_mut(frame).as_slice_of_cells();
-    process(&Simulated::<false> { memory, frame, around })
+    process(&Simulated::<false> {
+        memory,
+        frame,
+        around,
+    })
 }
 
 /// Runs the packet path as at tc, for frames with whole checksums.
 pub fn run_tc(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
     let frame = Cell::from_mut(frame).as_slice_of_cells();
-    process(&Simulated::<true> { memory, frame, around })
+    process(&Simulated::<true> {
+        memory,
+        frame,
+        around,
+    })
 }
 
 /// How often something was counted, on all CPUs.
 #[must_use]
 pub fn reason_count(memory: &Memory<'_>, reason: Reason) -> u64 {
-    memory.reasons.iter().map(|cpu| cpu.counts[reason as usize].get()).sum()
+    memory
+        .reasons
+        .iter()
+        .map(|cpu| cpu.counts[reason as usize].get())
+        .sum()
 }
 
 /// A window over simulated bytes.
@@ -295,7 +315,10 @@ impl Window for Cells<'_> {
 impl<'a, const TC: bool> Simulated<'a, TC> {
     fn interface_record(&self) -> Option<&'a Interface> {
         let index = self.around.interface;
-        let record = self.memory.interfaces.get((index & (INTERFACES - 1)) as usize)?;
+        let record = self
+            .memory
+            .interfaces
+            .get((index & (INTERFACES - 1)) as usize)?;
         (record.index.get() == index).then_some(record)
     }
 }
@@ -305,7 +328,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     const FINISHES: bool = TC;
 
     fn window(&self, offset: usize, length: usize) -> Option<Cells<'a>> {
-        self.frame.get(offset..offset.checked_add(length)?).map(Cells)
+        self.frame
+            .get(offset..offset.checked_add(length)?)
+            .map(Cells)
     }
     fn length(&self) -> u32 {
         self.frame.len() as u32
@@ -321,8 +346,7 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
             return self.around.for_us;
         }
         self.interface_record().is_none_or(|record| {
-            frame.u32(0) == record.mac_low.get()
-                && frame.u16(4) == record.mac_high.get() as u16
+            frame.u32(0) == record.mac_low.get() && frame.u16(4) == record.mac_high.get() as u16
         })
     }
     fn can_change_checksum(&self, present: u16, pseudo_header: u64) -> bool {
@@ -340,9 +364,19 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
             return true;
         }
         let difference = u64::from(change.address)
-            + u64::from(checksum::difference16(change.port_before, change.port_after));
+            + u64::from(checksum::difference16(
+                change.port_before,
+                change.port_after,
+            ));
         let updated = checksum::update(present, difference);
-        bytes.set_u16(0, if change.zero_is_none && updated == 0 { 0xffff } else { updated });
+        bytes.set_u16(
+            0,
+            if change.zero_is_none && updated == 0 {
+                0xffff
+            } else {
+                updated
+            },
+        );
         true
     }
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {

@@ -85,18 +85,16 @@ fn find_in<'a, H: Host>(
         return None;
     }
     let way = host.opaque(hit as u32) as usize & (WAYS - 1);
-    Some(Found { bucket, way, entry: &bucket.entries[way] })
+    Some(Found {
+        bucket,
+        way,
+        entry: &bucket.entries[way],
+    })
 }
 
 /// The live connection of this client with that service or server.
 #[inline(always)]
-pub fn find<H: Host>(
-    host: &H,
-    place: Place,
-    address: u32,
-    port: u32,
-    by: By,
-) -> Option<Found<'_>> {
+pub fn find<H: Host>(host: &H, place: Place, address: u32, port: u32, by: By) -> Option<Found<'_>> {
     let home = host.bucket(place.bucket & host.bucket_mask())?;
     let found = find_in(host, home, place.signature, address, port, by);
     if found.is_some() || home.signatures[0].get() & OVERFLOWED == 0 {
@@ -129,7 +127,11 @@ fn kill<H: Host>(host: &H, entry: &Entry, old: u32) -> bool {
         return false;
     }
     if let Some(load) = host.load(entry.server.get()) {
-        let counter = if state::is_active(old) { &load.active } else { &load.inactive };
+        let counter = if state::is_active(old) {
+            &load.active
+        } else {
+            &load.inactive
+        };
         host.add(counter, u32::MAX);
     }
     true
@@ -179,7 +181,11 @@ fn claim<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Fo
     if !host.compare_and_swap(word, mark, mark | signature) {
         return None;
     }
-    Some(Found { bucket, way, entry: &bucket.entries[way] })
+    Some(Found {
+        bucket,
+        way,
+        entry: &bucket.entries[way],
+    })
 }
 
 /// Of a bucket's entries those that may be evicted, a bit each.
@@ -198,8 +204,7 @@ struct Expendable {
 /// compiler does not know, lest it make branches of them again.
 #[inline(always)]
 fn expendable<H: Host>(host: &H, bucket: &Bucket, now: u32) -> Expendable {
-    let closed =
-        host.opaque(1 << state::CLOSE | 1 << state::TIME_WAIT | 1 << state::LAST_ACK);
+    let closed = host.opaque(1 << state::CLOSE | 1 << state::TIME_WAIT | 1 << state::LAST_ACK);
     let half_open = host.opaque(
         1 << state::SYN_RECV | 1 << state::SYN_SENT | 1 << state::SYNACK | 1 << state::NONE,
     );
@@ -314,7 +319,11 @@ pub fn open<'a, H: Host>(host: &'a H, place: Place, new: Opening) -> Option<Foun
     entry.hop.set(0);
     entry.server_tag.set(new.server_tag);
     if let Some(load) = host.load(new.server) {
-        let counter = if state::is_active(new.state) { &load.active } else { &load.inactive };
+        let counter = if state::is_active(new.state) {
+            &load.active
+        } else {
+            &load.inactive
+        };
         host.add(counter, 1);
     }
     let old = entry.state.get();

@@ -10,7 +10,10 @@
 
 #[cfg(not(target_arch = "bpf"))]
 mod imp {
-    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::{Relaxed, SeqCst}};
+    use core::sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    };
 
     /// 32 shared bits.
     #[repr(transparent)]
