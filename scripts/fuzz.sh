@@ -18,7 +18,7 @@ export RUSTFLAGS="-Cpasses=sancov-module \
 
 # A named target keeps the flags away from build scripts and macros.
 host=$(rustc --version --verbose | sed -n 's/^host: //p')
-cargo build --quiet --release --locked --bins --target "$host" --target-dir target
+cargo build --quiet --release --bins --target "$host" --target-dir target
 
 for source in fuzz_targets/*.rs; do
   name=$(basename "$source" .rs)
