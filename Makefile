@@ -14,12 +14,13 @@ demo: build ## the first field case on this machine, in namespaces; leaves nothi
 	@$(BINARY) lab case1
 
 test: ## every check and test, as root
-	@scripts/setup build lab test
+	@scripts/setup build lab test bench
 	@scripts/test
 
 bench: build ## what it costs, beside the alternatives; writes docs/benchmarks.md
 	@scripts/setup lab bench
-	@bench/run
+	@cargo build --release --quiet --package evenkeel-bench
+	@target/release/evenkeel-bench all --write docs/benchmarks.md
 
 build: bpf ## the release binary, target/release/evenkeel
 	@cargo build --release --quiet --package evenkeel
