@@ -276,8 +276,8 @@ pub(crate) fn find_from_server<H: Host>(
     if same { Some((found, server)) } else { None }
 }
 
-/// True for a SYN on a connection in TIME_WAIT: the client uses its port again, and
-/// the connection is scheduled anew (IPVS: conn_reuse_mode 1).
+/// True for a SYN on a connection in `TIME_WAIT`: the client uses its port again, and
+/// the connection is scheduled anew (IPVS: `conn_reuse_mode` 1).
 #[inline(always)]
 fn is_reuse(flags: u8, old: Found<'_>) -> bool {
     flags & (tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST) == tcp_flags::SYN

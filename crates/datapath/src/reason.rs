@@ -38,7 +38,7 @@ reasons! {
     TableFull = 8, "connection_bucket_full";
     /// Dropped: no route to the client or the server.
     NoRoute = 9, "no_route";
-    /// Dropped: net.ipv4.ip_forward is off on the interface.
+    /// Dropped: `net.ipv4.ip_forward` is off on the interface.
     ForwardingOff = 10, "forwarding_off";
     /// Dropped: larger than the way's MTU.
     TooBig = 11, "too_big";
@@ -50,7 +50,7 @@ reasons! {
     EvictedHalfOpen = 14, "evicted_half_open";
     /// An idle UDP flow gave its place to a new one.
     EvictedIdle = 15, "evicted_idle";
-    /// A client used the port of a connection in TIME_WAIT again; it was scheduled anew.
+    /// A client used the port of a connection in `TIME_WAIT` again; it was scheduled anew.
     Reused = 16, "port_reused";
     /// Two CPUs opened the same connection at once; one gave way.
     Duplicate = 17, "duplicate_open";

@@ -51,8 +51,8 @@ pub mod tcp_flags {
 }
 
 /// Next states by present state, a nibble each, FREE first. Columns as IPVS writes
-/// them: NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT
-/// LAST_ACK LISTEN SYNACK.
+/// them: `NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT`,
+/// `LAST_ACK LISTEN SYNACK`.
 const fn row(next: [u32; 11]) -> u64 {
     let mut packed = 0;
     let mut i = 0;

@@ -22,6 +22,7 @@ pub const OVERFLOWED: u32 = 1 << 31;
 const IDLE_TICKS: u32 = 128;
 
 /// An entry and where it stands.
+#[derive(Clone, Copy)]
 pub struct Found<'a> {
     /// Its bucket.
     pub bucket: &'a Bucket,
@@ -30,13 +31,6 @@ pub struct Found<'a> {
     /// The entry.
     pub entry: &'a Entry,
 }
-
-impl Clone for Found<'_> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl Copy for Found<'_> {}
 
 /// The signature of the entry at `way` without the bucket's mark.
 #[inline(always)]
@@ -235,7 +229,7 @@ const fn lowest_bit(mask: u32) -> u32 {
         let mut table = 0;
         let mut i = 0;
         while i < 16 {
-            table |= i << (4 * (((1 << i) * SEQUENCE as u64 >> 12) & 0xf));
+            table |= i << (4 * ((((1 << i) * SEQUENCE as u64) >> 12) & 0xf));
             i += 1;
         }
         table
@@ -308,7 +302,7 @@ fn claim_any<H: Host>(host: &H, place: Place) -> Option<Found<'_>> {
 
 /// Enters a new connection. None: its buckets are full of established ones.
 #[inline(always)]
-pub fn open<'a, H: Host>(host: &'a H, place: Place, new: Opening) -> Option<Found<'a>> {
+pub fn open<H: Host>(host: &H, place: Place, new: Opening) -> Option<Found<'_>> {
     let found = claim_any(host, place)?;
     let entry = found.entry;
     entry.client_address.set(new.address);
