@@ -23,8 +23,7 @@ bench: build ## what it costs, beside the alternatives; writes docs/benchmarks.m
 	@target/release/evenkeel-bench all --write docs/benchmarks.md
 
 build: bpf ## the release binary, target/release/evenkeel
-	@cargo build --release --quiet --package evenkeel
-	@echo "built $(BINARY)"
+	@cargo build --release --package evenkeel
 
 bpf: ## the BPF object alone
 	@scripts/setup build
