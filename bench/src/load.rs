@@ -30,6 +30,8 @@ const SERVERS_EACH: u32 = 16;
 const AIM_MS: f64 = 250.0;
 /// Longest that the daemon may take to come up.
 const START: Duration = Duration::from_secs(20);
+/// The daemon's instance.
+const INSTANCE: &str = "load";
 /// Where the servers are: behind this router.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -73,15 +75,17 @@ impl Options {
 /// Measures. `evenkeel` is Evenkeel's program.
 pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
     let hosts = topology().build()?;
-    let [director, _router] = hosts.as_slice() else {
+    let [host, _router] = hosts.as_slice() else {
         bail!("the topology has two hosts");
     };
+    let mut director = Director::new(host.clone(), evenkeel, INSTANCE)?;
+    director.configure(&configuration(&options))?;
     let request = request(&options)?;
     let mut samples = Samples::default();
     let mut memory_mb = Samples::default();
     for round in 1..=options.rounds() {
         let busy = machine::others_percent()?;
-        let (time, resident) = once(director, evenkeel, &options, &request)
+        let (time, resident) = once(&mut director, &options, &request)
             .with_context(|| format!("round {round} of loading services"))?;
         eprintln!(
             "round {round}: {} services loaded in {:.1} ms (others use {busy:.0} % of the CPUs)",
@@ -92,7 +96,7 @@ pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
         memory_mb.push(resident);
     }
     let busy = machine::others_percent()?;
-    let (nft_time, nft_memory) = nftables(director, &options)?;
+    let (nft_time, nft_memory) = nftables(host, &options)?;
     eprintln!(
         "nft: {} services loaded in {:.1} ms (others use {busy:.0} % of the CPUs)",
         options.services(),
@@ -239,25 +243,19 @@ fn request(options: &Options) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-/// Loads everything into a new daemon; gives the time and the daemon's megabytes.
-fn once(
-    host: &Host,
-    evenkeel: &Path,
-    options: &Options,
-    request: &[u8],
-) -> Result<(Duration, f64)> {
-    const INSTANCE: &str = "load";
-    let servers = options.services() * options.servers;
-    let mut director = Director::new(host.clone(), evenkeel, INSTANCE)?;
+fn configuration(options: &Options) -> String {
+    let (services, servers) = (options.services(), options.services() * options.servers);
     // A ring takes a word for each server and two more, rounded up to a power of two;
     // while it is changed, twice that.
-    let ring_words = options.services() * 2 * (options.servers + 2).next_power_of_two();
-    director.configure(&format!(
-        "[dataplane]\nservices = {}\nservers = {}\nring_words = {}\n",
-        options.services(),
-        servers,
+    let ring_words = services * 2 * (options.servers + 2).next_power_of_two();
+    format!(
+        "[dataplane]\nservices = {services}\nservers = {servers}\nring_words = {}\n",
         ring_words.max(64)
-    ))?;
+    )
+}
+
+/// Loads everything into a new daemon; gives the time and the daemon's megabytes.
+fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<(Duration, f64)> {
     director.start_daemon(START)?;
     let mut stream =
         UnixStream::connect(paths::socket(INSTANCE)).context("cannot connect to the daemon")?;
@@ -271,14 +269,19 @@ fn once(
     check_answer(&answer)?;
     let status = Client::new(INSTANCE).status()?;
     ensure!(
-        (status.services, status.servers) == (options.services(), servers),
+        (status.services, status.servers)
+            == (options.services(), options.services() * options.servers),
         "the daemon has {} services and {} servers",
         status.services,
         status.servers
     );
     let resident = resident_mb(status.pid)?;
     let output = director.shell("evenkeel stop")?;
-    ensure!(output.status == 0, "evenkeel stop failed: {output}");
+    ensure!(
+        output.status == 0,
+        "evenkeel stop failed: {output}\n{}",
+        director.log_tail()
+    );
     Ok((time, resident))
 }
 

@@ -59,7 +59,11 @@ enum Command {
     /// Traffic through networks of namespaces.
     Lab(lab::Options),
     /// Memory of a connection.
-    Memory,
+    Memory {
+        /// Changes nothing: it is quick.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Time to load many services.
     Load(load::Options),
     /// All of it.
@@ -94,7 +98,7 @@ fn run(cli: &Cli) -> Result<()> {
     let part = match &cli.command {
         Command::Program { quick } => program(*quick)?,
         Command::Lab(options) => lab::run(options, &evenkeel)?,
-        Command::Memory => memory()?,
+        Command::Memory { .. } => memory()?,
         Command::Load(options) => load::run(*options, &evenkeel)?,
         Command::All { quick } => {
             let mut all = program(*quick)?;

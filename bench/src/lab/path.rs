@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use evenkeel_api::client::Client;
-use evenkeel_lab::bench::{Bench, SERVERS, VIP};
+use evenkeel_lab::bench::{Bench, Offloads, SERVERS, VIP};
 use evenkeel_lab::director::Director;
 use evenkeel_lab::host::Host;
 use evenkeel_lab::process::Process;
@@ -111,6 +111,8 @@ impl DataPath {
     /// client gets pages of every server it should.
     pub(crate) fn start(kind: Kind, evenkeel: &Path) -> Result<Self> {
         let network = Bench::build(kind.name())?;
+        // A new veth has no GRO, and takes no frames from another's XDP without it.
+        network.set_offloads(Offloads::On)?;
         let mut servers = Vec::new();
         for host in &network.servers {
             servers.push(web_server(host)?);

@@ -1,0 +1,80 @@
+//! The benchmarks themselves work: each part runs, for as short as it can.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a part and gives its table. Evenkeel's program is looked for beside the
+/// benchmarks', where a build of the same profile puts it.
+fn bench(arguments: &[&str]) -> String {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "evenkeel"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(built.success(), "evenkeel can be built");
+    let program = Path::new(env!("CARGO_BIN_EXE_evenkeel-bench"));
+    let output = Command::new(program)
+        .args(arguments)
+        .arg("--quick")
+        .output()
+        .unwrap();
+    let (table, log) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}\n{log}\n{table}",
+        output.status
+    );
+    table.into_owned()
+}
+
+/// How many lines of the table are about this.
+fn lines(table: &str, what: &str) -> usize {
+    let start = format!("| {what} ");
+    table
+        .lines()
+        .filter(|line| line.starts_with(&start))
+        .count()
+}
+
+#[test]
+fn every_way_carries_traffic() {
+    let table = bench(&["lab", "--metrics", "keep,flood-syn"]);
+    assert_eq!(lines(&table, "HTTP, keep-alive"), 5, "{table}");
+    assert_eq!(lines(&table, "flood, new TCP, 32,768 ports"), 4, "{table}");
+}
+
+#[test]
+fn every_metric_is_measured() {
+    let paths = ["--paths", "evenkeel,evenkeel-xdp"];
+    let metrics = ["--metrics", "throughput,plain,udp,short,flood-udp"];
+    let table = bench(&[&["lab"], &paths[..], &metrics[..]].concat());
+    for (what, ways) in [
+        ("TCP, 1 stream, GSO", 1),
+        ("TCP, 1 stream, no offloads", 2),
+        ("UDP, 64-byte frames", 1),
+        ("HTTP, short connections", 1),
+        ("flood, 32,768 UDP flows", 2),
+    ] {
+        assert_eq!(lines(&table, what), ways, "{what} in\n{table}");
+    }
+}
+
+#[test]
+fn the_packet_path_memory_and_loading_are_measured() {
+    let table = bench(&["program"]);
+    assert!(
+        lines(&table, "ns per packet above bare XDP drop") >= 8,
+        "{table}"
+    );
+    let table = bench(&["memory"]);
+    assert!(lines(&table, "memory per connection") >= 2, "{table}");
+    let table = bench(&["load"]);
+    assert_eq!(
+        lines(&table, "load 100 services with 16 servers each"),
+        2,
+        "{table}"
+    );
+}
