@@ -271,7 +271,7 @@ fn replace_file(place: &str, text: &str) -> Result<()> {
         MsFlags::MS_BIND,
         None::<&str>,
     )
-    .with_context(|| format!("cannot put {} in the place of {place}", source.display()))
+    .with_context(|| format!("cannot put a file of the lab in front of {place}: is it there?"))
 }
 
 /// Ends this process, and with it the sandbox, when the program outside ends.
