@@ -29,6 +29,7 @@ pub struct Director {
     instance: String,
     search_path: String,
     configuration: Option<PathBuf>,
+    arguments: Vec<String>,
     daemon: Option<Process>,
 }
 
@@ -73,6 +74,7 @@ impl Director {
             instance,
             search_path,
             configuration: None,
+            arguments: Vec::new(),
             daemon: None,
         })
     }
@@ -83,6 +85,11 @@ impl Director {
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         self.configuration = Some(file);
         Ok(())
+    }
+
+    /// Gives `evenkeel run` these arguments from its next start on.
+    pub fn run_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&word| word.into()).collect();
     }
 
     /// Its host.
@@ -96,6 +103,7 @@ impl Director {
         let mut command = Command::new(&self.program);
         command
             .arg("run")
+            .args(&self.arguments)
             .env(paths::INSTANCE_VARIABLE, &self.instance);
         if let Some(file) = &self.configuration {
             command.arg("--config").arg(file);

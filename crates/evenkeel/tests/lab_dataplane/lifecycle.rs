@@ -45,8 +45,8 @@ fn use_all(held: &mut [Connection]) -> Result<()> {
 
 /// Waits until this many more packets came from clients.
 fn wait_for_packets(world: &World, more: u64) -> Result<()> {
-    let before = world.service()?.stats.in_packets;
-    wait::until(SHOW, "the load to get going", || match world.service() {
+    let before = world.service(80)?.stats.in_packets;
+    wait::until(SHOW, "the load to get going", || match world.service(80) {
         Ok(service) if service.stats.in_packets >= before + more => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -65,14 +65,14 @@ fn forwarding_outlives_the_daemon_under_load() {
         let closed = Load::start(client, "closed", WEB, 4, LOAD, false)?;
         for _ in 0..2 {
             wait_for_packets(&world, 1000)?;
-            let before = world.service()?;
+            let before = world.service(80)?;
             world.director.kill_daemon()?;
             let end = Instant::now() + ALONE;
             while Instant::now() < end {
                 use_all(&mut held).context("without a daemon")?;
             }
             world.director.start_daemon(START)?;
-            let after = world.service()?;
+            let after = world.service(80)?;
             ensure!(world.status()?.adopted);
             ensure!(
                 is_not_before(&before.stats, &after.stats)

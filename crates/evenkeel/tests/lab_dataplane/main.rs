@@ -4,6 +4,10 @@
 //! Each test runs in a sandbox of its own, which leaves nothing behind.
 
 mod bytes;
+mod icmp;
 mod lifecycle;
+mod network;
+mod privileges;
+mod scheduling;
 mod web;
 mod world;

@@ -1,15 +1,17 @@
 //! A client, a director with the daemon on it, and two servers.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use evenkeel_api::client::Client;
 use evenkeel_api::{Status, paths};
 use evenkeel_core::model::{ServiceView, Stats};
-use evenkeel_lab::bench::{Bench, SERVERS, VIP};
+use evenkeel_lab::bench::{Bench, CLIENT_PORT, SERVER_PORTS, SERVERS, VIP};
 use evenkeel_lab::director::Director;
 use evenkeel_lab::host::Host;
 use evenkeel_lab::wait;
@@ -40,6 +42,14 @@ impl World {
             director,
             servers,
         } = Bench::build("lab")?;
+        // What XDP sends into a virtual cable arrives only with GRO on at its end.
+        let ends = [&client, &servers[0], &servers[1]];
+        for (host, port) in ends
+            .into_iter()
+            .zip([CLIENT_PORT, SERVER_PORTS[0], SERVER_PORTS[1]])
+        {
+            run(host, &format!("ethtool -K {port} gro on"))?;
+        }
         let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
         let director = Director::new(director, program, paths::DEFAULT_INSTANCE)?;
         Ok(Self {
@@ -56,6 +66,33 @@ impl World {
         world.director.configure(configuration)?;
         world.director.start_daemon(START)?;
         Ok(world)
+    }
+
+    /// A server on each host that answers with its number, from 1, on port 8080, and
+    /// the service for them.
+    pub(crate) fn serve_identities(&self) -> Result<()> {
+        for (identity, (host, address)) in (1..).zip(self.servers.iter().zip(SERVERS)) {
+            answer_as(host, address, 8080, identity)?;
+        }
+        self.serve_web(8080)?;
+        self.wait_for_hops()
+    }
+
+    /// A connection to the service, and the server that it was given.
+    pub(crate) fn connect(&self) -> Result<(TcpStream, u8)> {
+        let mut stream = connect(&self.client, WEB)?;
+        let identity = ask(&mut stream)?;
+        Ok((stream, identity))
+    }
+
+    /// A connection to each of the two servers, in their order.
+    pub(crate) fn connect_to_each(&self) -> Result<[TcpStream; 2]> {
+        let ((a, first), (b, second)) = (self.connect()?, self.connect()?);
+        match (first, second) {
+            (1, 2) => Ok([a, b]),
+            (2, 1) => Ok([b, a]),
+            other => bail!("not round robin: {other:?}"),
+        }
     }
 
     /// Runs the administrator's commands, each of which has to work and say nothing.
@@ -79,13 +116,13 @@ impl World {
         self.api.status().context("no status")
     }
 
-    /// The only service there is.
-    pub(crate) fn service(&self) -> Result<ServiceView> {
-        let mut services = self.api.services(None)?.services;
-        match (services.pop(), services.is_empty()) {
-            (Some(service), true) => Ok(service),
-            other => bail!("not one service: {other:?}"),
-        }
+    /// The service on a port.
+    pub(crate) fn service(&self, port: u16) -> Result<ServiceView> {
+        let services = self.api.services(None)?.services;
+        let found = services
+            .into_iter()
+            .find(|service| service.key.port == port);
+        found.with_context(|| format!("no service on port {port}"))
     }
 
     /// How often something was counted for this reason.
@@ -140,6 +177,37 @@ pub(crate) fn connect(host: &Host, to: SocketAddr) -> Result<TcpStream> {
     stream.set_write_timeout(Some(ANSWER))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Answers on a host: each byte that comes by a connection with `identity`.
+pub(crate) fn answer_as(host: &Host, address: Ipv4Addr, port: u16, identity: u8) -> Result<()> {
+    let listener = listen(host, address, port)?;
+    thread::spawn(move || -> Result<()> {
+        loop {
+            let (mut stream, _) = listener.accept()?;
+            thread::spawn(move || -> Result<()> {
+                let mut byte = [0];
+                while stream.read(&mut byte)? == 1 {
+                    stream.write_all(&[identity])?;
+                }
+                Ok(())
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Which server answers.
+pub(crate) fn ask(stream: &mut TcpStream) -> Result<u8> {
+    stream.write_all(b"?")?;
+    hear(stream)
+}
+
+/// Which server has answered.
+pub(crate) fn hear(stream: &mut TcpStream) -> Result<u8> {
+    let mut identity = [0];
+    stream.read_exact(&mut identity).context("no answer")?;
+    Ok(identity[0])
 }
 
 /// True: nothing was counted backwards.
