@@ -1,9 +1,9 @@
 //! The command line of `ipvsadm` 1.31, as pure functions: words in, an edit or
 //! a request for a listing out, and listings, saved rules and messages as text.
 //!
-//! The steps, each a module: words ([popt's rules](words)), options and the
-//! table of what goes with what, the [`grammar`] that makes a [`Command`] of
-//! them, and the [`request`] that a command is for the director. Names are
+//! The steps, each a module: words (popt's rules), options and the
+//! table of what goes with what, the grammar that makes a [`Command`] of them,
+//! and the [`Request`] that a command is for the director. Names are
 //! looked up through [`Names`], so nothing here does IO.
 
 mod address;
