@@ -313,19 +313,16 @@ impl Reader<'_> {
     fn keys(&mut self, table: &str, values: &DeTable<'_>) {
         for (name, value) in values {
             let known = KEYS.iter().filter(|key| key.table == table);
-            match known
+            let key = known
                 .clone()
-                .find(|key| key.name == name.get_ref().as_ref())
-            {
-                Some(key) => {
-                    if let Some(value) = self.value(key, value) {
-                        (key.set)(&mut self.config, value);
-                    }
+                .find(|key| key.name == name.get_ref().as_ref());
+            if let Some(key) = key {
+                if let Some(value) = self.value(key, value) {
+                    (key.set)(&mut self.config, value);
                 }
-                None => {
-                    let names: Vec<&str> = known.map(|key| key.name).collect();
-                    self.unknown("key", name, &names, str::to_owned);
-                }
+            } else {
+                let names: Vec<&str> = known.map(|key| key.name).collect();
+                self.unknown("key", name, &names, str::to_owned);
             }
         }
     }
@@ -391,17 +388,13 @@ impl Reader<'_> {
         let mut names = Vec::new();
         let mut whole = true;
         for item in list {
-            match item
-                .get_ref()
-                .as_str()
-                .filter(|name| is_interface_name(name))
-            {
-                Some(name) => names.push(name.to_owned()),
-                None => {
-                    let expected = "the name of an interface, 1 to 15 bytes without / and blanks";
-                    self.wrong(key, item.get_ref(), item.span(), expected, None);
-                    whole = false;
-                }
+            let name = item.get_ref().as_str();
+            if let Some(name) = name.filter(|name| is_interface_name(name)) {
+                names.push(name.to_owned());
+            } else {
+                let expected = "the name of an interface, 1 to 15 bytes without / and blanks";
+                self.wrong(key, item.get_ref(), item.span(), expected, None);
+                whole = false;
             }
         }
         whole.then_some(Value::Names(names))

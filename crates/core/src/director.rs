@@ -78,21 +78,20 @@ impl Director {
         self.write_all(memory);
         self.state.release(now_ms);
         self.make_room(edits.len(), memory, now_ms);
-        let start = self.state.savepoint();
+        self.state.reserve(edits.len());
+        let mut savepoint = self.state.savepoint();
         let mut refused = Vec::new();
         for (index, edit) in edits.iter().enumerate() {
-            let savepoint = self.state.savepoint();
-            match self.edit(edit, memory, now_ms) {
-                Ok(()) if transaction => {}
-                Ok(()) => self.state.forget_journal(),
-                Err(error) => {
-                    self.state
-                        .roll_back(if transaction { start } else { savepoint });
-                    refused.push((index, error));
-                    if transaction {
-                        break;
-                    }
+            if let Err(error) = self.edit(edit, memory, now_ms) {
+                self.state.roll_back(savepoint);
+                refused.push((index, error));
+                if transaction {
+                    break;
                 }
+            }
+            if !transaction {
+                self.state.forget_journal();
+                savepoint = self.state.savepoint();
             }
         }
         self.commit(now_ms);

@@ -1,6 +1,9 @@
 //! The words of the field as types: services, real servers, schedulers,
 //! forwarding methods, and the edits that `ipvsadm` and the API make.
 
+#[cfg(feature = "serde")]
+mod wire;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -155,7 +158,7 @@ impl Default for Timeouts {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)
+    serde(tag = "op", rename_all = "kebab-case", try_from = "wire::Edit")
 )]
 pub enum Edit {
     /// `-A`

@@ -1,6 +1,6 @@
 //! The task that follows the network: interfaces come and go, next hops change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,9 @@ const UNRESOLVED_INTERVAL: Duration = Duration::from_secs(1);
 /// an answer to be good for 30 s.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(25);
 
+/// The resolving of all servers takes at most a part in this of the time.
+const PACE: u32 = 4;
+
 /// How often what was refused for a passing reason is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -47,10 +50,18 @@ impl Attaching {
 }
 
 /// A next hop: the server itself, or a router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Neighbour {
     interface: u32,
     address: IpAddr,
+}
+
+/// Which servers are resolved.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    All,
+    /// Those that the kernel was not asked about yet.
+    New,
 }
 
 /// The task.
@@ -64,7 +75,15 @@ pub struct Follower {
     generation_at: Option<Instant>,
     last_generation: Instant,
     attach_at: Option<Instant>,
-    probed: HashMap<Ipv4Addr, (bool, Instant)>,
+    /// When servers that may be new are resolved.
+    new_at: Option<Instant>,
+    /// When servers were resolved last, and how long it took.
+    resolved_at: Instant,
+    resolving_took: Duration,
+    /// Addresses that the kernel was asked about.
+    asked: HashSet<Ipv4Addr>,
+    /// Neighbours that were probed: whether they were known, and when.
+    probed: HashMap<Neighbour, (bool, Instant)>,
 }
 
 impl Follower {
@@ -86,10 +105,14 @@ impl Follower {
             generation_at: None,
             last_generation: now,
             attach_at: None,
+            new_at: None,
+            resolved_at: now,
+            resolving_took: Duration::ZERO,
+            asked: HashSet::new(),
             probed: HashMap::new(),
         };
         follower.attach_all()?;
-        follower.resolve();
+        follower.resolve(Which::All);
         Ok(follower)
     }
 
@@ -100,7 +123,10 @@ impl Follower {
             let shared = Arc::clone(&self.shared);
             tokio::select! {
                 event = self.network.next_event() => self.note(event?),
-                () = shared.servers_changed() => self.resolve(),
+                () = shared.servers_changed() => {
+                    let at = self.pace();
+                    sooner(&mut self.new_at, at);
+                }
                 () = sleep_until(due) => self.act()?,
             }
         }
@@ -109,20 +135,27 @@ impl Follower {
     /// When something is to be done next.
     fn due(&self) -> Instant {
         let far = Instant::now() + CONFIRM_INTERVAL;
-        [self.resolve_at, self.generation_at, self.attach_at]
-            .into_iter()
-            .flatten()
-            .fold(far, Instant::min)
+        [
+            self.resolve_at,
+            self.new_at,
+            self.generation_at,
+            self.attach_at,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(far, Instant::min)
     }
 
     fn note(&mut self, event: Event) {
         let soon = Instant::now() + QUIET;
         match event {
-            Event::LinkChanged { .. } | Event::LinkGone { .. } => sooner(&mut self.attach_at, soon),
+            Event::LinkChanged { .. } | Event::LinkGone { .. } | Event::Resync => {
+                sooner(&mut self.attach_at, soon);
+            }
             Event::NeighbourChanged { .. } | Event::RoutesChanged => {}
-            Event::Resync => sooner(&mut self.attach_at, soon),
         }
-        sooner(&mut self.resolve_at, soon);
+        let resolve_at = soon.max(self.pace());
+        sooner(&mut self.resolve_at, resolve_at);
         sooner(
             &mut self.generation_at,
             soon.max(self.last_generation + GENERATION_INTERVAL),
@@ -140,7 +173,10 @@ impl Follower {
             self.last_generation = now;
         }
         if is_due(&mut self.resolve_at) {
-            self.resolve();
+            self.resolve(Which::All);
+        }
+        if is_due(&mut self.new_at) {
+            self.resolve(Which::New);
         }
         Ok(())
     }
@@ -216,12 +252,22 @@ impl Follower {
 
     // Next hops.
 
-    /// Finds out how each server is reached, and tells the director.
-    fn resolve(&mut self) {
+    /// When servers may be resolved again: most of the time is for other work, how
+    /// many of them there are and how often something changes.
+    fn pace(&self) -> Instant {
+        self.resolved_at + PACE * self.resolving_took
+    }
+
+    /// Finds out how servers are reached, and tells the director.
+    fn resolve(&mut self, which: Which) {
         let now = Instant::now();
-        let addresses: Vec<Ipv4Addr> = self
+        let mut addresses = self
             .shared
-            .with_director(|director| director.server_addresses().collect());
+            .with_director(|director| director.server_addresses());
+        match which {
+            Which::All => self.asked = addresses.iter().copied().collect(),
+            Which::New => addresses.retain(|&address| self.asked.insert(address)),
+        }
         let mut again = CONFIRM_INTERVAL;
         let mut hops = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -230,19 +276,19 @@ impl Follower {
                 if hop.is_none() {
                     again = UNRESOLVED_INTERVAL;
                 }
-                self.probe(address, neighbour, hop.is_some(), now);
+                self.probe(neighbour, hop.is_some(), now);
             }
             hops.push((address, hop));
         }
-        self.shared.with_director(|director| {
-            for (address, hop) in hops {
-                director.set_hop(address, hop);
-            }
-        });
-        // Servers that are gone are not asked about any more.
+        self.shared
+            .with_director(|director| director.set_hops(hops));
+        // Neighbours that nobody needs any more are forgotten.
         self.probed
             .retain(|_, (_, at)| *at + 2 * CONFIRM_INTERVAL > now);
-        sooner(&mut self.resolve_at, now + again);
+        self.resolved_at = Instant::now();
+        self.resolving_took = self.resolved_at - now;
+        let next = self.pace().max(now + again);
+        sooner(&mut self.resolve_at, next);
     }
 
     /// The way to a server, and the neighbour that is asked about it.
@@ -284,17 +330,18 @@ impl Follower {
         }
     }
 
-    fn probe(&mut self, server: Ipv4Addr, neighbour: Neighbour, ready: bool, now: Instant) {
+    /// Makes the kernel ask for a neighbour, or see that it is still there.
+    fn probe(&mut self, neighbour: Neighbour, ready: bool, now: Instant) {
         let interval = if ready {
             CONFIRM_INTERVAL
         } else {
             UNRESOLVED_INTERVAL
         };
-        let last = self.probed.get(&server);
+        let last = self.probed.get(&neighbour);
         if last.is_some_and(|&(was, at)| was == ready && at + interval > now) {
             return;
         }
-        self.probed.insert(server, (ready, now));
+        self.probed.insert(neighbour, (ready, now));
         if let Err(error) = self.network.probe(neighbour.interface, neighbour.address) {
             tracing::debug!("{error}");
         }

@@ -1,7 +1,9 @@
 //! Where the daemon's log goes: to the journal when it is what reads standard
 //! error, else to standard error.
 
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,13 +29,15 @@ pub fn start() {
         None
     };
     // A second start is of no use and does no harm.
-    let _ = match journal {
-        Some(journal) => registry
-            .with(journal.with_syslog_identifier("evenkeel".into()))
-            .try_init(),
-        None => registry
-            .with(fmt::layer().with_target(false).with_writer(std::io::stderr))
-            .try_init(),
+    let _ = if let Some(journal) = journal {
+        let journal = journal.with_syslog_identifier("evenkeel".into());
+        registry.with(journal).try_init()
+    } else {
+        let plain = fmt::layer()
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        registry.with(plain).try_init()
     };
 }
 
@@ -48,6 +52,5 @@ fn is_journal() -> bool {
     let Ok(found) = std::fs::File::from(descriptor).metadata() else {
         return false;
     };
-    use std::os::unix::fs::MetadataExt;
     stream == format!("{}:{}", found.dev(), found.ino())
 }

@@ -91,12 +91,15 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    let refused = |error: &dyn std::fmt::Display| {
         Refused(
             StatusCode::BAD_REQUEST,
             format!("the request makes no sense: {error}"),
         )
-    })
+    };
+    // Checked as a whole, since a check of each string by itself takes longer.
+    let text = std::str::from_utf8(bytes).map_err(|error| refused(&error))?;
+    serde_json::from_str(text).map_err(|error| refused(&error))
 }
 
 /// Work that blocks, on a thread of its own.
@@ -163,6 +166,11 @@ async fn stop(State(shared): State<Arc<Shared>>, request: Body) -> Result<Respon
     .await?
 }
 
+/// A number of things.
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What goes on without a daemon, a line each.
 fn left_behind(shared: &Shared) -> Vec<String> {
     let status = shared.status();
@@ -174,8 +182,10 @@ fn left_behind(shared: &Shared) -> Vec<String> {
         .collect();
     let mut left = on;
     left.push(format!(
-        "{} services and {} servers, forwarding {} connections",
-        status.services, status.servers, status.connections.in_use
+        "{}, {} and {}",
+        counted(status.services.into(), "service"),
+        counted(status.servers.into(), "server"),
+        counted(status.connections.in_use, "connection")
     ));
     left.push(format!(
         "the maps and programs in {}",

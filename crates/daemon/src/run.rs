@@ -1,6 +1,6 @@
 //! `evenkeel run`, from start to end.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     // Ends all tasks, and with them their hold on the dataplane.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(socket);
-    finish(stop, dataplane, pins)
+    finish(stop, dataplane, &pins)
 }
 
 fn warn_about_forwarding() {
@@ -137,8 +137,14 @@ async fn serve(
             result = follower.run() => result.context("cannot follow the network any more"),
             () = sweeper::run(Arc::clone(&shared)) => Ok(()),
             () = watchdog() => Ok(()),
-            _ = terminate.recv() => Ok(shared.stop(Stop::Signal)),
-            _ = interrupt.recv() => Ok(shared.stop(Stop::Signal)),
+            _ = terminate.recv() => {
+                shared.stop(Stop::Signal);
+                Ok(())
+            }
+            _ = interrupt.recv() => {
+                shared.stop(Stop::Signal);
+                Ok(())
+            }
             _ = shared.stopped() => Ok(()),
         }
     };
@@ -158,7 +164,7 @@ async fn serve(
 }
 
 /// Says what goes on, or removes it.
-fn finish(stop: Stop, dataplane: Arc<Dataplane>, pins: PathBuf) -> anyhow::Result<()> {
+fn finish(stop: Stop, dataplane: Arc<Dataplane>, pins: &Path) -> anyhow::Result<()> {
     match stop {
         Stop::Signal | Stop::Detach => {
             tracing::info!(
@@ -171,7 +177,7 @@ fn finish(stop: Stop, dataplane: Arc<Dataplane>, pins: PathBuf) -> anyhow::Resul
         Stop::Remove => {
             // Two hold the instance's lock otherwise: this process twice.
             drop(dataplane);
-            purge(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+            purge(pins).with_context(|| format!("cannot remove {}", pins.display()))?;
             tracing::info!("the daemon ends, and nothing of the instance is left");
             Ok(())
         }

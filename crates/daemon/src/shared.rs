@@ -59,7 +59,7 @@ impl Shared {
         director.write_all(&memory);
         if adopted {
             tracing::info!(
-                "took over {} services and {} servers",
+                "took over the table: services {}, servers {}",
                 director.service_count(),
                 director.server_count()
             );

@@ -57,7 +57,7 @@ impl Daemon {
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = UnixStream::connect(&self.path).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         // The daemon may refuse before it has read everything.
         let _ = stream.write_all(bytes);

@@ -17,7 +17,7 @@ use super::endpoints::Endpoints;
 use super::plan::{SCHEDULER_NAMES, ring_slot, ring_word, server_record, service_record};
 use super::rings::{self, Block, Rings};
 use super::schedule::Weights;
-use super::state::{NONE, Server, Service, State};
+use super::state::{Change, NONE, Server, Service, State};
 use super::write::{ServerRecord, ServiceRecord, Write};
 use crate::model::{ForwardMethod, Protocol, Stats, Timeouts};
 
@@ -139,9 +139,6 @@ impl Director {
             }
             self.state.next_order = self.state.next_order.max(server.order.wrapping_add(1));
             self.state.adopt_server(index, server);
-            if server.changed {
-                self.state.change_server(index, |s| s.changed = true);
-            }
         }
     }
 
@@ -222,7 +219,7 @@ impl Director {
         });
         self.state.change_service(index, |s| {
             s.staged = block;
-            s.ring_changed = true;
+            s.change = Change::Ring;
         });
     }
 
@@ -279,9 +276,9 @@ fn service_of(record: &layout::Service, now_ms: u64) -> Option<Service> {
         ring_slots: 0,
         staged: None,
         settled: false,
-        ring_changed: false,
-        changed: false,
+        change: Change::Nothing,
         carry: Stats::default(),
+        saved: 0,
     };
     (service_record(&service).scheduler == record.scheduler.get()).then_some(service)
 }
@@ -310,9 +307,8 @@ fn server_of(record: &layout::Server, now_ms: u64) -> Server {
         hop_flags: flags & (server_flags::HOP | server_flags::HOP_READY),
         previous: NONE,
         next: NONE,
-        peer_previous: NONE,
-        peer_next: NONE,
         hop_written: true,
         changed: false,
+        saved: 0,
     }
 }

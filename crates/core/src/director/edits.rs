@@ -8,7 +8,7 @@ use evenkeel_datapath::layout::server_flags::HOP_READY;
 use evenkeel_datapath::memory::Memory;
 
 use super::schedule::{Period, Weights};
-use super::state::{NONE, Server, Service};
+use super::state::{Change, NONE, Server, Service};
 use super::{Director, rings};
 use crate::model::{
     Edit, EditError, ForwardMethod, Protocol, Scheduler, ServerKey, ServiceKey, Stats, Timeouts,
@@ -43,8 +43,9 @@ impl Director {
             Edit::Flush => {
                 let live = self.state.services().iter().filter(|(_, s)| s.live);
                 let live: Vec<u32> = live.map(|(index, _)| index).collect();
-                live.into_iter()
-                    .for_each(|index| self.delete_service(index, now_ms));
+                for index in live {
+                    self.delete_service(index, now_ms);
+                }
                 Ok(())
             }
             Edit::AddServer {
@@ -86,7 +87,9 @@ impl Director {
             Edit::Zero { service: None } => {
                 let live = self.state.services().iter().filter(|(_, s)| s.live);
                 let live: Vec<u32> = live.map(|(index, _)| index).collect();
-                live.into_iter().for_each(|index| self.zero(index, memory));
+                for index in live {
+                    self.zero(index, memory);
+                }
                 Ok(())
             }
             Edit::SetTimeouts(timeouts) => self.set_timeouts(timeouts),
@@ -151,15 +154,15 @@ impl Director {
                 ring_slots: 0,
                 staged: None,
                 settled: true,
-                ring_changed: false,
-                changed: true,
+                change: Change::Record,
                 carry: Stats::default(),
+                saved: 0,
             })?,
         };
         self.state.change_service(index, |s| {
             s.mark = 0;
             s.settled = true;
-            s.changed = true;
+            s.change = s.change.max(Change::Record);
         });
         let endpoint = self.state.services().get(index).map(Service::endpoint);
         endpoint.map_or(Ok(()), |endpoint| self.state.add_endpoint(endpoint, index))
@@ -181,7 +184,7 @@ impl Director {
                 Scheduler::Wrr => weights.initial_present_weight(),
             };
             s.settled = true;
-            s.changed = true;
+            s.change = s.change.max(Change::Record);
         });
         self.stage_ring(index)
     }
@@ -205,8 +208,7 @@ impl Director {
             s.mark = 0;
             s.staged = None;
             s.settled = true;
-            s.ring_changed = true;
-            s.changed = true;
+            s.change = Change::Ring;
         });
         self.deleted_services.push(index);
     }
@@ -277,10 +279,9 @@ impl Director {
             hop_flags,
             previous: NONE,
             next: NONE,
-            peer_previous: NONE,
-            peer_next: NONE,
             hop_written: hop_flags == 0,
             changed: true,
+            saved: 0,
         };
         let index = self.state.add_server(server)?;
         if let Some(service) = self.state.services().get(service) {
@@ -409,7 +410,8 @@ impl Director {
                 .transpose()?;
             self.state.change_service(index, |s| s.staged = block);
         }
-        self.state.change_service(index, |s| s.ring_changed = true);
+        self.state
+            .change_service(index, |s| s.change = Change::Ring);
         Ok(())
     }
 
@@ -438,11 +440,11 @@ impl Director {
         }
         let present = self.state.timeouts;
         let choose = |wanted: u32, present: u32| if wanted == 0 { present } else { wanted };
-        self.state.set_timeouts(Timeouts {
+        self.state.timeouts = Timeouts {
             tcp: choose(wanted.tcp, present.tcp),
             tcp_fin: choose(wanted.tcp_fin, present.tcp_fin),
             udp: choose(wanted.udp, present.udp),
-        });
+        };
         Ok(())
     }
 }

@@ -5,62 +5,60 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::write::Write;
 use evenkeel_datapath::hash;
 use evenkeel_datapath::layout::{ENDPOINT_PROBES, ENDPOINT_TOMBSTONE, ENDPOINT_WAYS};
-use hashbrown::HashMap;
 
-use super::write::Write;
-
-/// What a slot is.
+/// A slot of the table: 16 bytes, so that a bucket is a cache line here too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Use {
-    /// Free; a search that comes by ends here.
-    #[default]
-    Free,
-    /// Free; a search that comes by goes on.
-    Tombstone,
-    /// Taken.
-    Live,
-    /// Given up; packets may be reading it at this moment.
-    Resting,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     key: u64,
     value: u32,
-    taken: Use,
-    /// When it was given up (ms).
-    since_ms: u64,
+    /// [`FREE`], [`TOMBSTONE`], [`RESTING`] with the number of its rest, else how
+    /// many share the key.
+    taken: u32,
 }
 
-/// A key's place and how many users it has.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    slot: u32,
-    users: u32,
+/// Free; a search that comes by ends here.
+const FREE: u32 = 0;
+/// Free; a search that comes by goes on.
+const TOMBSTONE: u32 = 1 << 30;
+/// Given up; packets may be reading it at this moment.
+const RESTING: u32 = 1 << 31;
+
+impl Slot {
+    const fn is_live(self) -> bool {
+        self.taken != FREE && self.taken < TOMBSTONE
+    }
+
+    const fn is_resting(self) -> bool {
+        self.taken & RESTING != 0
+    }
 }
 
 /// How to take back one change.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Undo {
     /// A key got one more user.
-    Use(u64),
+    Use(u32),
     /// A key lost a user but not its place.
-    Unuse(u64),
-    /// A key was entered; the slot was this before.
-    Enter {
-        at: u32,
-        before: EndpointBefore,
-        key: u64,
-    },
+    Unuse(u32),
+    /// A key was entered where nothing was.
+    Enter { at: u32, tombstone: bool },
+    /// A key came back to its place before its rest was over.
+    Return { at: u32, value: u32, taken: u32 },
     /// A key was removed.
-    Remove { at: u32, key: u64 },
+    Remove(u32),
 }
 
-/// A slot before a change.
+/// A slot that packets may be reading.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct EndpointBefore(Slot);
+struct Rest {
+    since_ms: u64,
+    at: u32,
+    /// What the slot says if it is still this rest.
+    taken: u32,
+}
 
 /// The table.
 #[derive(Debug)]
@@ -68,12 +66,23 @@ pub(super) struct Endpoints {
     seed: u64,
     mask: u32,
     slots: Vec<Slot>,
-    /// By bucket: keys beyond it, whose search passes it. Resting ones count.
+    /// By bucket: keys beyond it, whose search passes it; resting ones count. A
+    /// bucket that is passed has no slot that is [`FREE`].
     passed: Vec<u32>,
-    places: HashMap<u64, Place>,
-    resting: VecDeque<(u64, u32)>,
+    resting: VecDeque<Rest>,
+    rests: u32,
     /// Slots to be written.
     changed: Vec<u32>,
+}
+
+/// What a search for a key comes to.
+enum Search {
+    /// It is there.
+    Found(usize),
+    /// It is not, and this is where it would go.
+    Room(usize),
+    /// It is not, and can not be.
+    Full,
 }
 
 impl Endpoints {
@@ -84,135 +93,163 @@ impl Endpoints {
             mask: (buckets.max(1) - 1) as u32,
             slots: vec![Slot::default(); buckets * ENDPOINT_WAYS],
             passed: vec![0; buckets],
-            places: HashMap::new(),
             resting: VecDeque::new(),
+            rests: 0,
             changed: Vec::new(),
         }
     }
 
-    fn bucket(&self, key: u64, probe: usize) -> usize {
-        (hash::endpoint(key, self.seed).wrapping_add(probe as u32) & self.mask) as usize
+    /// The buckets that a search for `key` looks at, in order.
+    fn way(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
+        let (home, mask) = (hash::endpoint(key, self.seed), self.mask);
+        let probes = ENDPOINT_PROBES.min(self.passed.len()) as u32;
+        (0..probes).map(move |probe| (home.wrapping_add(probe) & mask) as usize)
     }
 
     /// Buckets that a search for `key` passes before it finds it in slot `at`.
-    fn passes(&self, key: u64, at: u32) -> impl Iterator<Item = usize> + use<> {
-        let (home, mask) = (hash::endpoint(key, self.seed), self.mask);
-        let target = at as usize / ENDPOINT_WAYS;
-        (0..ENDPOINT_PROBES as u32)
-            .map(move |probe| (home.wrapping_add(probe) & mask) as usize)
-            .take_while(move |&bucket| bucket != target)
+    fn passes(&self, key: u64, at: usize) -> impl Iterator<Item = usize> + use<> {
+        let target = at / ENDPOINT_WAYS;
+        self.way(key).take_while(move |&bucket| bucket != target)
+    }
+
+    /// Looks for `key`. A new one goes to the slot it was given up just now, else
+    /// to the first on its way that nobody may be reading.
+    fn search(&self, key: u64) -> Search {
+        let mut room = None;
+        let mut resting = None;
+        for bucket in self.way(key) {
+            let base = bucket * ENDPOINT_WAYS;
+            let mut ends = false;
+            for (at, slot) in (base..).zip(&self.slots[base..base + ENDPOINT_WAYS]) {
+                if slot.taken == FREE {
+                    ends = true;
+                    room = room.or(Some(at));
+                } else if slot.taken == TOMBSTONE {
+                    room = room.or(Some(at));
+                } else if slot.key == key {
+                    if slot.is_live() {
+                        return Search::Found(at);
+                    }
+                    resting = Some(at);
+                }
+            }
+            if ends {
+                break;
+            }
+        }
+        resting.or(room).map_or(Search::Full, Search::Room)
     }
 
     /// Adds a user of `key`, and the key where it is not there. Nothing: no room.
     pub(super) fn add(&mut self, key: u64, value: u32) -> Option<Undo> {
-        if let Some(place) = self.places.get_mut(&key) {
-            place.users += 1;
-            return Some(Undo::Use(key));
-        }
-        let at = self.room(key)?;
-        let slot = &mut self.slots[at as usize];
-        let before = EndpointBefore(*slot);
-        // A key that comes back to its place is still counted there.
-        let returns = slot.taken == Use::Resting;
-        *slot = Slot {
+        let at = match self.search(key) {
+            Search::Found(at) => {
+                self.slots[at].taken += 1;
+                return Some(Undo::Use(at as u32));
+            }
+            Search::Room(at) => at,
+            Search::Full => return None,
+        };
+        let before = self.slots[at];
+        self.slots[at] = Slot {
             key,
             value,
-            taken: Use::Live,
-            since_ms: 0,
+            taken: 1,
         };
-        if !returns {
-            for bucket in self.passes(key, at) {
-                self.passed[bucket] += 1;
-            }
+        let word = at as u32;
+        self.changed.push(word);
+        // A key that comes back to its place is still counted there.
+        if before.is_resting() {
+            let Slot { value, taken, .. } = before;
+            return Some(Undo::Return {
+                at: word,
+                value,
+                taken,
+            });
         }
-        self.places.insert(key, Place { slot: at, users: 1 });
-        self.changed.push(at);
-        Some(Undo::Enter { at, before, key })
-    }
-
-    /// The slot for a new key: its own, if it was given up just now, else the first
-    /// on its way that nobody may be reading.
-    fn room(&self, key: u64) -> Option<u32> {
-        let mut first = None;
-        for probe in 0..ENDPOINT_PROBES.min(self.passed.len()) {
-            let bucket = self.bucket(key, probe);
-            let base = bucket * ENDPOINT_WAYS;
-            for at in base..base + ENDPOINT_WAYS {
-                match self.slots[at].taken {
-                    Use::Resting if self.slots[at].key == key => return Some(at as u32),
-                    Use::Free | Use::Tombstone if first.is_none() => first = Some(at as u32),
-                    _ => {}
-                }
-            }
+        for bucket in self.passes(key, at) {
+            self.passed[bucket] += 1;
         }
-        first
+        Some(Undo::Enter {
+            at: word,
+            tombstone: before.taken == TOMBSTONE,
+        })
     }
 
     /// Takes a user from `key`; the last one takes its place along.
     pub(super) fn remove(&mut self, key: u64, now_ms: u64) -> Option<Undo> {
-        let place = self.places.get_mut(&key)?;
-        place.users -= 1;
-        if place.users > 0 {
-            return Some(Undo::Unuse(key));
+        let Search::Found(at) = self.search(key) else {
+            return None;
+        };
+        let slot = &mut self.slots[at];
+        if slot.taken > 1 {
+            slot.taken -= 1;
+            return Some(Undo::Unuse(at as u32));
         }
-        let at = place.slot;
-        self.places.remove(&key);
-        let slot = &mut self.slots[at as usize];
-        slot.taken = Use::Resting;
-        slot.since_ms = now_ms;
-        self.resting.push_back((now_ms, at));
+        self.rests = self.rests.wrapping_add(1);
+        slot.taken = RESTING | self.rests;
+        let (at, taken) = (at as u32, slot.taken);
+        self.resting.push_back(Rest {
+            since_ms: now_ms,
+            at,
+            taken,
+        });
         self.changed.push(at);
-        Some(Undo::Remove { at, key })
+        Some(Undo::Remove(at))
     }
 
     /// Takes back the last change that was not taken back.
     pub(super) fn undo(&mut self, undo: Undo) {
         match undo {
-            Undo::Use(key) => {
-                if let Some(place) = self.places.get_mut(&key) {
-                    place.users -= 1;
-                }
-            }
-            Undo::Unuse(key) => {
-                if let Some(place) = self.places.get_mut(&key) {
-                    place.users += 1;
-                }
-            }
-            Undo::Enter { at, before, key } => {
-                self.places.remove(&key);
-                self.slots[at as usize] = before.0;
+            Undo::Use(at) => self.slots[at as usize].taken -= 1,
+            Undo::Unuse(at) => self.slots[at as usize].taken += 1,
+            Undo::Enter { at, tombstone } => {
+                let slot = &mut self.slots[at as usize];
+                let key = slot.key;
+                *slot = Slot {
+                    taken: if tombstone { TOMBSTONE } else { FREE },
+                    ..Slot::default()
+                };
                 self.changed.pop();
-                if before.0.taken != Use::Resting {
-                    for bucket in self.passes(key, at) {
-                        self.passed[bucket] -= 1;
-                    }
+                for bucket in self.passes(key, at as usize) {
+                    self.passed[bucket] -= 1;
                 }
             }
-            Undo::Remove { at, key } => {
+            Undo::Return { at, value, taken } => {
+                let slot = &mut self.slots[at as usize];
+                slot.value = value;
+                slot.taken = taken;
+                self.changed.pop();
+            }
+            Undo::Remove(at) => {
                 // What rests in the queue under this slot is stale now, and is
                 // recognised as such when its time comes.
-                self.slots[at as usize].taken = Use::Live;
+                self.slots[at as usize].taken = 1;
                 self.changed.pop();
-                self.places.insert(key, Place { slot: at, users: 1 });
             }
         }
     }
 
     /// Frees what was given up at or before `until_ms`.
     pub(super) fn release(&mut self, until_ms: u64) {
-        while let Some(&(since, at)) = self.resting.front()
-            && since <= until_ms
+        while let Some(&Rest {
+            since_ms,
+            at,
+            taken,
+        }) = self.resting.front()
+            && since_ms <= until_ms
         {
             self.resting.pop_front();
-            let slot = self.slots[at as usize];
-            if slot.taken == Use::Resting && slot.since_ms == since {
-                self.slots[at as usize].taken = Use::Tombstone;
-                for bucket in self.passes(slot.key, at) {
-                    self.passed[bucket] -= 1;
-                    self.clear_tombstones(bucket);
-                }
-                self.clear_tombstones(at as usize / ENDPOINT_WAYS);
+            let at = at as usize;
+            if self.slots[at].taken != taken {
+                continue;
             }
+            self.slots[at].taken = TOMBSTONE;
+            for bucket in self.passes(self.slots[at].key, at) {
+                self.passed[bucket] -= 1;
+                self.clear_tombstones(bucket);
+            }
+            self.clear_tombstones(at / ENDPOINT_WAYS);
         }
     }
 
@@ -222,8 +259,8 @@ impl Endpoints {
             return;
         }
         for at in bucket * ENDPOINT_WAYS..(bucket + 1) * ENDPOINT_WAYS {
-            if self.slots[at].taken == Use::Tombstone {
-                self.slots[at].taken = Use::Free;
+            if self.slots[at].taken == TOMBSTONE {
+                self.slots[at] = Slot::default();
                 self.changed.push(at as u32);
             }
         }
@@ -231,22 +268,23 @@ impl Endpoints {
 
     /// When the oldest resting slot was given up.
     pub(super) fn oldest_rest(&self) -> Option<u64> {
-        self.resting.front().map(|&(since, _)| since)
+        self.resting.front().map(|rest| rest.since_ms)
     }
 
-    /// The writes for all changes since the last time, one for each slot: for those
-    /// that are there now, and for those that went.
+    /// The writes for all changes since the last time: for what is there now, and
+    /// for what went.
     pub(super) fn take_changes(&mut self) -> (Vec<Write>, Vec<Write>) {
-        let mut changed = core::mem::take(&mut self.changed);
-        changed.sort_unstable();
-        changed.dedup();
-        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        let changed = core::mem::take(&mut self.changed);
+        let mut there = Vec::with_capacity(changed.len());
+        let mut gone = Vec::new();
         for at in changed {
             let slot = self.slots[at as usize];
-            let key = match slot.taken {
-                Use::Live => slot.key,
-                Use::Free => 0,
-                Use::Tombstone | Use::Resting => ENDPOINT_TOMBSTONE,
+            let key = if slot.is_live() {
+                slot.key
+            } else if slot.taken == FREE {
+                0
+            } else {
+                ENDPOINT_TOMBSTONE
             };
             let write = Write::Endpoint {
                 bucket: at / ENDPOINT_WAYS as u32,
@@ -254,73 +292,58 @@ impl Endpoints {
                 key,
                 value: slot.value,
             };
-            if slot.taken == Use::Live {
-                there.push(write)
+            if slot.is_live() {
+                there.push(write);
             } else {
-                gone.push(write)
+                gone.push(write);
             }
         }
         (there, gone)
     }
 
     /// Notes what the memory holds: to be called for every slot before any edit.
-    /// False: the key does not belong where it stands, or stands there twice, and
-    /// is to be written anew.
     pub(super) fn note(&mut self, bucket: usize, slot: usize, key: u64, value: u32) {
         let at = bucket * ENDPOINT_WAYS + slot;
-        let within = (0..ENDPOINT_PROBES).any(|probe| self.bucket(key, probe) == bucket);
-        if key == ENDPOINT_TOMBSTONE || !within || self.places.contains_key(&key) {
-            self.slots[at].taken = Use::Tombstone;
+        if key == ENDPOINT_TOMBSTONE || !self.way(key).any(|way| way == bucket) {
+            self.slots[at].taken = TOMBSTONE;
             if key != ENDPOINT_TOMBSTONE {
+                // It does not belong where it stands.
                 self.changed.push(at as u32);
             }
             return;
         }
+        // Without a user yet, and not usable for another.
         self.slots[at] = Slot {
             key,
             value,
-            taken: Use::Live,
-            since_ms: 0,
+            taken: RESTING,
         };
-        self.places.insert(
-            key,
-            Place {
-                slot: at as u32,
-                users: 0,
-            },
-        );
     }
 
-    /// Ends the notes: keys without a user go, and so does what can not be found
-    /// because its search ends before. `wanted` are the keys in use, a value each
-    /// time. False: there is no room for one of them.
+    /// Ends the notes: keys without a user go, and so does what stands twice; what
+    /// a search would not come to is made to be found. `wanted` are the keys in
+    /// use, a value each time. False: there is no room for one of them.
     pub(super) fn settle(&mut self, wanted: &[(u64, u32)]) -> bool {
+        let mut missing = Vec::new();
         for &(key, value) in wanted {
-            if let Some(place) = self.places.get_mut(&key) {
-                place.users += 1;
-                let slot = &mut self.slots[place.slot as usize];
-                if slot.value != value {
-                    slot.value = value;
-                    self.changed.push(place.slot);
-                }
+            let Some(at) = self.noted(key) else {
+                missing.push((key, value));
+                continue;
+            };
+            let slot = &mut self.slots[at];
+            slot.taken = if slot.is_live() { slot.taken + 1 } else { 1 };
+            if slot.value != value {
+                slot.value = value;
+                self.changed.push(at as u32);
             }
         }
-        let orphans: Vec<(u64, u32)> = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.users == 0)
-            .map(|(&key, place)| (key, place.slot))
-            .collect();
-        for (key, at) in orphans {
-            self.places.remove(&key);
-            self.slots[at as usize].taken = Use::Tombstone;
-            self.changed.push(at);
+        for (at, slot) in (0..).zip(&mut self.slots) {
+            if slot.taken == RESTING {
+                slot.taken = TOMBSTONE;
+                self.changed.push(at);
+            }
         }
         self.count_passes();
-        let missing = wanted
-            .iter()
-            .filter(|(key, _)| !self.places.contains_key(key));
-        let missing: Vec<(u64, u32)> = missing.copied().collect();
         let complete = missing
             .into_iter()
             .all(|(key, value)| self.add(key, value).is_some());
@@ -330,24 +353,38 @@ impl Endpoints {
         complete
     }
 
+    /// Where a key was noted first.
+    fn noted(&self, key: u64) -> Option<usize> {
+        self.way(key).find_map(|bucket| {
+            let mut slots = bucket * ENDPOINT_WAYS..(bucket + 1) * ENDPOINT_WAYS;
+            slots.find(|&at| {
+                let slot = self.slots[at];
+                slot.key == key && slot.taken != FREE && slot.taken != TOMBSTONE
+            })
+        })
+    }
+
     /// Counts the keys beyond each bucket, and closes gaps on their way.
     fn count_passes(&mut self) {
-        let places: Vec<(u64, u32)> = self
-            .places
-            .iter()
-            .map(|(&key, place)| (key, place.slot))
-            .collect();
-        for (key, at) in places {
-            for bucket in self.passes(key, at) {
+        for at in 0..self.slots.len() {
+            if !self.slots[at].is_live() {
+                continue;
+            }
+            for bucket in self.passes(self.slots[at].key, at) {
                 self.passed[bucket] += 1;
                 for gap in bucket * ENDPOINT_WAYS..(bucket + 1) * ENDPOINT_WAYS {
-                    if self.slots[gap].taken == Use::Free {
-                        self.slots[gap].taken = Use::Tombstone;
+                    if self.slots[gap].taken == FREE {
+                        self.slots[gap].taken = TOMBSTONE;
                         self.changed.push(gap as u32);
                     }
                 }
             }
         }
+    }
+
+    /// Makes room for this many additions at once.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.changed.reserve(keys);
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY};
+use hashbrown::HashMap;
 
 use super::Director;
 use super::plan::server_record;
@@ -50,22 +51,42 @@ impl Hop {
 
 impl Director {
     /// The addresses of all servers, each once, deleted ones with connections too.
-    pub fn server_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.state.addresses()
+    #[must_use]
+    pub fn server_addresses(&self) -> Vec<Ipv4Addr> {
+        let servers = self.state.servers().iter();
+        let mut addresses: Vec<Ipv4Addr> = servers.map(|(_, server)| server.address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 
-    /// Sets how the servers with this address are reached; nothing: they are not,
-    /// or it is not known, and packets take the slow way. Queues what is new.
+    /// [`Director::set_hops`] for one address.
     pub fn set_hop(&mut self, address: Ipv4Addr, hop: Option<Hop>) {
-        let before = match hop {
-            Some(hop) => self.hops.insert(address, hop),
-            None => self.hops.remove(&address),
-        };
-        if before == hop && hop.is_some() {
+        self.set_hops([(address, hop)]);
+    }
+
+    /// Sets how the servers with these addresses are reached; nothing: they are
+    /// not, or it is not known, and packets take the slow way. Queues what is new.
+    pub fn set_hops(&mut self, found: impl IntoIterator<Item = (Ipv4Addr, Option<Hop>)>) {
+        let mut news = HashMap::new();
+        for (address, hop) in found {
+            let before = match hop {
+                Some(hop) => self.hops.insert(address, hop),
+                None => self.hops.remove(&address),
+            };
+            // What was adopted is not known here, so that no hop may be news too.
+            if before != hop || hop.is_none() {
+                news.insert(address, hop);
+            }
+        }
+        if news.is_empty() {
             return;
         }
-        let servers: Vec<u32> = self.state.peers(address).collect();
-        for index in servers {
+        let servers = self.state.servers().iter();
+        let concerned: Vec<(u32, Option<Hop>)> = servers
+            .filter_map(|(index, server)| Some((index, *news.get(&server.address)?)))
+            .collect();
+        for (index, hop) in concerned {
             self.set_servers_hop(index, hop);
         }
         self.state.forget_journal();
@@ -100,8 +121,11 @@ impl Director {
 
     /// Forgets hops of addresses that no server has any more.
     pub(super) fn forget_hops(&mut self) {
-        let state = &self.state;
+        if self.hops.is_empty() {
+            return;
+        }
+        let addresses = self.server_addresses();
         self.hops
-            .retain(|&address, _| state.peers(address).next().is_some());
+            .retain(|address, _| addresses.binary_search(address).is_ok());
     }
 }

@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::layout::{RING_HEADER, scheduler, service_flags};
 use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::word::Word;
 
 use super::Director;
 use super::schedule::{self, Period};
-use super::state::{Server, Service, network};
+use super::state::{Change, Server, Service, network};
 use super::write::{ServerRecord, ServiceRecord, Write};
 use crate::model::Scheduler;
 
@@ -16,7 +17,7 @@ pub(super) const SCHEDULER_NAMES: [(Scheduler, u32); 2] = [(Scheduler::Rr, 1), (
 
 /// How many connections were spread by the ring at `base`.
 pub(super) fn cursor(memory: &Memory<'_>, base: u32) -> u64 {
-    let word = |i: u32| memory.rings.get((base + i) as usize).map_or(0, |w| w.get());
+    let word = |i: usize| memory.rings.get(base as usize + i).map_or(0, Word::get);
     loop {
         let (high, low) = (word(1), word(0));
         // The high word changes once in 2^32 connections.
@@ -31,7 +32,7 @@ pub(super) fn ring_slot(memory: &Memory<'_>, base: u32, slot: usize) -> Option<u
     memory
         .rings
         .get(base as usize + RING_HEADER as usize + slot)
-        .map(|w| w.get())
+        .map(Word::get)
 }
 
 /// [`evenkeel_datapath::layout::Service::ring`].
@@ -87,12 +88,9 @@ impl Director {
 
     /// Queues the writes for everything that was changed since the last commit.
     pub(super) fn commit(&mut self, now_ms: u64) {
-        let mut services = core::mem::take(&mut self.state.touched_services);
-        services.sort_unstable();
-        services.dedup();
-        let mut servers = core::mem::take(&mut self.state.touched_servers);
-        servers.sort_unstable();
-        servers.dedup();
+        let services = in_order(core::mem::take(&mut self.state.touched_services));
+        let servers = in_order(core::mem::take(&mut self.state.touched_servers));
+        self.writes.reserve(2 * servers.len());
 
         self.write_settings();
         self.write_servers(&servers, true);
@@ -152,7 +150,7 @@ impl Director {
             let Some(service) = self.state.services().get(index) else {
                 continue;
             };
-            if (service.changed || service.ring_changed) && service.live == live {
+            if service.change >= Change::Record && service.live == live {
                 let record = service_record(service);
                 self.writes.push_back(Write::Service { index, record });
             }
@@ -166,7 +164,7 @@ impl Director {
             let Some(&service) = self.state.services().get(index) else {
                 continue;
             };
-            if !service.ring_changed {
+            if service.change < Change::Ring {
                 continue;
             }
             let slots = if service.live {
@@ -214,8 +212,7 @@ impl Director {
     fn mark_written(&mut self, services: &[u32], servers: &[u32]) {
         for &index in services {
             self.state.change_service(index, |s| {
-                s.changed = false;
-                s.ring_changed = false;
+                s.change = Change::Nothing;
                 s.settled = false;
             });
         }
@@ -226,6 +223,12 @@ impl Director {
             });
         }
     }
+}
+
+fn in_order(mut indices: Vec<u32>) -> Vec<u32> {
+    indices.sort_unstable();
+    indices.dedup();
+    indices
 }
 
 /// Writes that make rings those of their services.

@@ -117,9 +117,9 @@ impl FromIterator<Candidate> for Weights {
 /// `mark` names (its index + 1; 0: at the head of the list).
 pub(super) fn round_robin(list: &[Candidate], mark: u32) -> Vec<u32> {
     let start = match mark.checked_sub(1) {
-        Some(last) => list
+        Some(used) => list
             .iter()
-            .position(|c| c.server == last)
+            .position(|c| c.server == used)
             .map_or(0, |at| at + 1),
         None => 0,
     };

@@ -1,10 +1,11 @@
 //! The table as it is wanted: services, servers, their lists, and the journal that
 //! takes steps back. No memory is touched here.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_datapath::layout::{endpoint_key, endpoint_kind, server_flags};
+use evenkeel_datapath::layout::{SERVICES_MAX, endpoint_key, endpoint_kind, server_flags};
 use hashbrown::HashMap;
 
 use super::endpoints::{self, Endpoints};
@@ -17,6 +18,16 @@ use crate::model::{
 
 /// No server; ends a list.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// What of a service is to be written, each more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    Nothing,
+    /// The record.
+    Record,
+    /// The record, and the ring is to be made anew.
+    Ring,
+}
 
 /// A service. Its slot in the memory has the same index.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +56,12 @@ pub(super) struct Service {
     pub staged: Option<Block>,
     /// True: `mark` holds where the scheduler is now.
     pub settled: bool,
-    /// True: the ring is to be made anew.
-    pub ring_changed: bool,
-    /// True: the record is to be written.
-    pub changed: bool,
+    /// What is to be written.
+    pub change: Change,
     /// What is added to the sum of its servers' counters.
     pub carry: Stats,
+    /// Epoch of the journal that has it; 0: none.
+    pub saved: u64,
 }
 
 /// A real server of one service. Its slot has the same index.
@@ -72,13 +83,12 @@ pub(super) struct Server {
     /// Neighbours in the service's list of servers, or of deleted ones.
     pub previous: u32,
     pub next: u32,
-    /// Neighbours in the list of servers with the same address.
-    pub peer_previous: u32,
-    pub peer_next: u32,
     /// False: the hop that counts is to be written too.
     pub hop_written: bool,
     /// True: the record is to be written.
     pub changed: bool,
+    /// Epoch of the journal that has it; 0: none.
+    pub saved: u64,
 }
 
 impl Service {
@@ -225,27 +235,45 @@ impl<T: Copy> Slots<T> {
 }
 
 /// How to take back one step, other than a change of a service or a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Step {
-    ServiceSlot(u32),
-    ServerSlot(u32),
-    ServiceName(ServiceKey),
-    ServerName(u32, ServerKey),
+    AddService(u32),
+    AddServer(u32),
     Ring(Block),
-    Discarded,
-    Peer(Ipv4Addr, Option<u32>),
+    Discard,
     Endpoint(endpoints::Undo),
-    Zero(u32, Option<Stats>),
-    Timeouts(Timeouts),
-    Order(u32),
+    Zero(u32, Option<Box<Stats>>),
 }
 
 /// What was done since the last commit.
 #[derive(Debug, Default)]
 struct Journal {
-    services: Vec<(u32, Option<Service>)>,
-    servers: Vec<(u32, Option<Server>)>,
+    /// Services and servers as they were before their first change in an epoch.
+    services: Vec<(u32, Service)>,
+    servers: Vec<(u32, Server)>,
     steps: Vec<Step>,
+    /// Raised whenever what comes is to be noted anew.
+    epoch: u64,
+}
+
+/// A service's key as a number.
+fn service_name(key: &ServiceKey) -> Option<u64> {
+    let IpAddr::V4(address) = key.address else {
+        return None;
+    };
+    let port = u64::from(key.port) << 8 | u64::from(key.protocol.number());
+    Some(u64::from(address.to_bits()) << 24 | port)
+}
+
+/// A server's key, and its service, as a number.
+fn server_name(service: u32, key: &ServerKey) -> Option<u64> {
+    let IpAddr::V4(address) = key.address else {
+        return None;
+    };
+    // There are no more services than 16 bits can tell apart.
+    debug_assert!(service < SERVICES_MAX);
+    let place = u64::from(address.to_bits()) << 16 | u64::from(key.port);
+    Some(u64::from(service) << 48 | place)
 }
 
 /// A point that can be gone back to.
@@ -254,6 +282,8 @@ pub(super) struct Savepoint {
     services: usize,
     servers: usize,
     steps: usize,
+    timeouts: Timeouts,
+    next_order: u32,
 }
 
 /// The wanted table.
@@ -262,10 +292,8 @@ pub(super) struct State {
     services: Slots<Service>,
     servers: Slots<Server>,
     /// Live ones and those kept for their connections.
-    service_names: HashMap<ServiceKey, u32>,
-    server_names: HashMap<(u32, ServerKey), u32>,
-    /// First server of each address.
-    peers: HashMap<Ipv4Addr, u32>,
+    service_names: HashMap<u64, u32>,
+    server_names: HashMap<u64, u32>,
     pub endpoints: Endpoints,
     pub rings: Rings,
     /// Blocks staged and then not used.
@@ -283,18 +311,20 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(services: usize, servers: usize, endpoints: Endpoints, rings: Rings) -> Self {
         Self {
-            services: Slots::new(services, "services"),
+            services: Slots::new(services.min(SERVICES_MAX as usize), "services"),
             servers: Slots::new(servers, "servers"),
             service_names: HashMap::new(),
             server_names: HashMap::new(),
-            peers: HashMap::new(),
             endpoints,
             rings,
             discarded: Vec::new(),
             zeros: HashMap::new(),
             timeouts: Timeouts::default(),
             next_order: 1,
-            journal: Journal::default(),
+            journal: Journal {
+                epoch: 1,
+                ..Journal::default()
+            },
             touched_services: Vec::new(),
             touched_servers: Vec::new(),
         }
@@ -312,12 +342,12 @@ impl State {
 
     /// The slot of a service, live or deleted.
     pub(super) fn service_named(&self, key: &ServiceKey) -> Option<u32> {
-        self.service_names.get(key).copied()
+        self.service_names.get(&service_name(key)?).copied()
     }
 
     /// The slot of a service's server, live or deleted.
     pub(super) fn server_named(&self, service: u32, key: &ServerKey) -> Option<u32> {
-        self.server_names.get(&(service, *key)).copied()
+        self.server_names.get(&server_name(service, key)?).copied()
     }
 
     /// Servers from `first` on.
@@ -326,21 +356,6 @@ impl State {
             self.servers.get(first).map(|s| (first, s)),
             |(_, server)| self.servers.get(server.next).map(|s| (server.next, s)),
         )
-    }
-
-    /// All servers, deleted ones too, with this address.
-    pub(super) fn peers(&self, address: Ipv4Addr) -> impl Iterator<Item = u32> {
-        core::iter::successors(self.peers.get(&address).copied(), |&index| {
-            self.servers
-                .get(index)
-                .map(|s| s.peer_next)
-                .filter(|&next| next != NONE)
-        })
-    }
-
-    /// The addresses of all servers.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.peers.keys().copied()
     }
 
     /// The servers of a service as its scheduler sees them.
@@ -355,11 +370,15 @@ impl State {
 
     // Going back.
 
-    pub(super) fn savepoint(&self) -> Savepoint {
+    /// Notes where to go back to.
+    pub(super) fn savepoint(&mut self) -> Savepoint {
+        self.journal.epoch += 1;
         Savepoint {
             services: self.journal.services.len(),
             servers: self.journal.servers.len(),
             steps: self.journal.steps.len(),
+            timeouts: self.timeouts,
+            next_order: self.next_order,
         }
     }
 
@@ -371,45 +390,49 @@ impl State {
         }
         while self.journal.services.len() > to.services {
             if let Some((index, before)) = self.journal.services.pop() {
-                self.services.used[index as usize] = before;
+                self.services.used[index as usize] = Some(before);
             }
         }
         while self.journal.servers.len() > to.servers {
             if let Some((index, before)) = self.journal.servers.pop() {
-                self.servers.used[index as usize] = before;
+                self.servers.used[index as usize] = Some(before);
             }
         }
+        self.timeouts = to.timeouts;
+        self.next_order = to.next_order;
     }
 
     fn take_back(&mut self, step: Step) {
         match step {
-            Step::ServiceSlot(index) => self.services.free.push(index),
-            Step::ServerSlot(index) => self.servers.free.push(index),
-            Step::ServiceName(key) => {
-                self.service_names.remove(&key);
+            Step::AddService(index) => {
+                let name = self
+                    .services
+                    .get(index)
+                    .and_then(|s| service_name(&s.key()));
+                if let Some(name) = name {
+                    self.service_names.remove(&name);
+                }
+                self.services.free(index);
             }
-            Step::ServerName(service, key) => {
-                self.server_names.remove(&(service, key));
+            Step::AddServer(index) => {
+                let server = self.servers.get(index);
+                let name = server.and_then(|s| server_name(s.service, &s.key()));
+                if let Some(name) = name {
+                    self.server_names.remove(&name);
+                }
+                self.servers.free(index);
             }
             Step::Ring(block) => self.rings.free(block),
-            Step::Discarded => {
+            Step::Discard => {
                 self.discarded.pop();
-            }
-            Step::Peer(address, Some(first)) => {
-                self.peers.insert(address, first);
-            }
-            Step::Peer(address, None) => {
-                self.peers.remove(&address);
             }
             Step::Endpoint(undo) => self.endpoints.undo(undo),
             Step::Zero(server, Some(zero)) => {
-                self.zeros.insert(server, zero);
+                self.zeros.insert(server, *zero);
             }
             Step::Zero(server, None) => {
                 self.zeros.remove(&server);
             }
-            Step::Timeouts(timeouts) => self.timeouts = timeouts,
-            Step::Order(order) => self.next_order = order,
         }
     }
 
@@ -418,59 +441,78 @@ impl State {
         self.journal.services.clear();
         self.journal.servers.clear();
         self.journal.steps.clear();
+        self.journal.epoch += 1;
+    }
+
+    /// Makes room for this many additions at once.
+    pub(super) fn reserve(&mut self, edits: usize) {
+        let servers = edits.min(self.servers.available());
+        self.server_names.reserve(servers);
+        self.servers.used.reserve(servers);
+        self.journal.servers.reserve(servers);
+        self.journal.steps.reserve(2 * servers);
+        self.touched_servers.reserve(servers);
+        self.endpoints.reserve(servers);
     }
 
     // Changing. Every method notes how to take its change back.
 
     pub(super) fn change_service(&mut self, index: u32, change: impl FnOnce(&mut Service)) {
         if let Some(Some(service)) = self.services.used.get_mut(index as usize) {
-            self.journal.services.push((index, Some(*service)));
-            self.touched_services.push(index);
+            if service.saved != self.journal.epoch {
+                self.journal.services.push((index, *service));
+                self.touched_services.push(index);
+                service.saved = self.journal.epoch;
+            }
             change(service);
         }
     }
 
     pub(super) fn change_server(&mut self, index: u32, change: impl FnOnce(&mut Server)) {
         if let Some(Some(server)) = self.servers.used.get_mut(index as usize) {
-            self.journal.servers.push((index, Some(*server)));
-            self.touched_servers.push(index);
+            if server.saved != self.journal.epoch {
+                self.journal.servers.push((index, *server));
+                self.touched_servers.push(index);
+                server.saved = self.journal.epoch;
+            }
             change(server);
         }
     }
 
     pub(super) fn add_service(&mut self, service: Service) -> Result<u32, EditError> {
         let index = self.services.allocate()?;
-        self.journal.steps.push(Step::ServiceSlot(index));
-        self.journal.services.push((index, None));
-        self.services.used[index as usize] = Some(service);
+        self.journal.steps.push(Step::AddService(index));
         self.touched_services.push(index);
-        self.service_names.insert(service.key(), index);
-        self.journal.steps.push(Step::ServiceName(service.key()));
+        self.services.used[index as usize] = Some(Service {
+            saved: self.journal.epoch,
+            ..service
+        });
+        self.name_service(index, &service);
         Ok(index)
+    }
+
+    fn name_service(&mut self, index: u32, service: &Service) {
+        if let Some(name) = service_name(&service.key()) {
+            self.service_names.insert(name, index);
+        }
     }
 
     /// Enters a server that is in no list yet.
     pub(super) fn add_server(&mut self, server: Server) -> Result<u32, EditError> {
         let index = self.servers.allocate()?;
-        self.journal.steps.push(Step::ServerSlot(index));
-        self.journal.servers.push((index, None));
-        self.servers.used[index as usize] = Some(server);
+        self.journal.steps.push(Step::AddServer(index));
         self.touched_servers.push(index);
-        self.server_names
-            .insert((server.service, server.key()), index);
-        self.journal
-            .steps
-            .push(Step::ServerName(server.service, server.key()));
-        self.join_peers(index, server.address);
+        self.servers.used[index as usize] = Some(Server {
+            saved: self.journal.epoch,
+            ..server
+        });
+        self.name_server(index, &server);
         Ok(index)
     }
 
-    fn join_peers(&mut self, index: u32, address: Ipv4Addr) {
-        let first = self.peers.insert(address, index);
-        self.journal.steps.push(Step::Peer(address, first));
-        if let Some(first) = first {
-            self.change_server(first, |s| s.peer_previous = index);
-            self.change_server(index, |s| s.peer_next = first);
+    fn name_server(&mut self, index: u32, server: &Server) {
+        if let Some(name) = server_name(server.service, &server.key()) {
+            self.server_names.insert(name, index);
         }
     }
 
@@ -496,22 +538,18 @@ impl State {
 
     pub(super) fn discard_ring(&mut self, block: Block) {
         self.discarded.push(block);
-        self.journal.steps.push(Step::Discarded);
+        self.journal.steps.push(Step::Discard);
     }
 
     pub(super) fn set_zero(&mut self, server: u32, zero: Stats) {
         let before = self.zeros.insert(server, zero);
-        self.journal.steps.push(Step::Zero(server, before));
-    }
-
-    pub(super) fn set_timeouts(&mut self, timeouts: Timeouts) {
-        self.journal.steps.push(Step::Timeouts(self.timeouts));
-        self.timeouts = timeouts;
+        self.journal
+            .steps
+            .push(Step::Zero(server, before.map(Box::new)));
     }
 
     pub(super) fn take_order(&mut self) -> u32 {
         let order = self.next_order;
-        self.journal.steps.push(Step::Order(order));
         self.next_order = order.wrapping_add(1);
         order
     }
@@ -572,21 +610,13 @@ impl State {
             return;
         };
         self.unlink(index);
-        if server.peer_previous != NONE {
-            self.change_server(server.peer_previous, |s| s.peer_next = server.peer_next);
-        } else if server.peer_next == NONE {
-            self.peers.remove(&server.address);
-        } else {
-            self.peers.insert(server.address, server.peer_next);
-        }
-        if server.peer_next != NONE {
-            self.change_server(server.peer_next, |s| s.peer_previous = server.peer_previous);
+        if let Some(name) = server_name(server.service, &server.key()) {
+            self.server_names.remove(&name);
         }
         if let Some(service) = self.services.get(server.service) {
             let key = server.endpoint(service);
             self.endpoints.remove(key, now_ms);
         }
-        self.server_names.remove(&(server.service, server.key()));
         self.zeros.remove(&index);
         self.servers.free(index);
         self.forget_journal();
@@ -597,7 +627,9 @@ impl State {
         let Some(service) = self.services.get(index) else {
             return;
         };
-        self.service_names.remove(&service.key());
+        if let Some(name) = service_name(&service.key()) {
+            self.service_names.remove(&name);
+        }
         self.services.free(index);
         self.forget_journal();
     }
@@ -615,15 +647,13 @@ impl State {
     /// Enters a service that the memory holds.
     pub(super) fn adopt_service(&mut self, index: u32, service: Service) {
         self.services.place(index, service);
-        self.service_names.insert(service.key(), index);
+        self.name_service(index, &service);
     }
 
     /// Enters a server that the memory holds, at the head of its list.
     pub(super) fn adopt_server(&mut self, index: u32, server: Server) {
         self.servers.place(index, server);
-        self.server_names
-            .insert((server.service, server.key()), index);
-        self.join_peers(index, server.address);
+        self.name_server(index, &server);
         self.link(index, !server.live);
     }
 
@@ -632,6 +662,5 @@ impl State {
         self.services.count_free();
         self.servers.count_free();
         self.forget_journal();
-        self.touched_servers.clear();
     }
 }

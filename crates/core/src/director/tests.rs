@@ -51,6 +51,10 @@ impl Rig {
         refused
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "edits read better where they are written without a reference"
+    )]
     fn attempt(&mut self, edit: Edit) -> Result<(), EditError> {
         match self.try_all(&[edit], false).pop() {
             Some((_, error)) => Err(error),
@@ -58,6 +62,7 @@ impl Rig {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "as above")]
     fn apply(&mut self, edit: Edit) {
         assert_eq!(self.attempt(edit.clone()), Ok(()), "{edit:?}");
     }

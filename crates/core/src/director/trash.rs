@@ -14,7 +14,6 @@ impl Director {
     pub fn collect(&mut self, memory: &Memory<'_>, now_ms: u64) {
         self.state.release(now_ms);
         self.empty_trash(memory, now_ms, TRASH_MS);
-        self.forget_hops();
         self.commit(now_ms);
     }
 
@@ -29,7 +28,11 @@ impl Director {
 
     fn empty_trash(&mut self, memory: &Memory<'_>, now_ms: u64, keep_ms: u64) {
         let candidates = core::mem::take(&mut self.deleted_servers);
+        let before = candidates.len();
         self.deleted_servers = self.filter_servers(candidates, memory, now_ms, keep_ms);
+        if self.deleted_servers.len() < before {
+            self.forget_hops();
+        }
         let candidates = core::mem::take(&mut self.deleted_services);
         self.deleted_services = self.filter_services(candidates, now_ms);
     }

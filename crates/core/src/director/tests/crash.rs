@@ -99,6 +99,70 @@ proptest! {
     }
 }
 
+/// All words that an edit can change.
+fn words(memory: &Memory<'_>) -> Vec<u64> {
+    let services = memory.services.iter().flat_map(|s| {
+        let words = [
+            &s.address,
+            &s.port,
+            &s.scheduler_name,
+            &s.current_weight,
+            &s.flags,
+        ];
+        words
+            .map(|w| u64::from(w.get()))
+            .into_iter()
+            .chain([s.ring.get()])
+    });
+    let servers = memory.servers.iter().flat_map(|s| {
+        [
+            &s.address,
+            &s.ports,
+            &s.virtual_address,
+            &s.service,
+            &s.flags,
+            &s.weight,
+            &s.order,
+        ]
+        .map(|w| u64::from(w.get()))
+    });
+    let endpoints = memory.endpoints.iter().flat_map(|bucket| {
+        bucket
+            .slots
+            .iter()
+            .flat_map(|s| [s.key.get(), u64::from(s.value.get())])
+    });
+    let rings = memory.rings.iter().map(|w| u64::from(w.get()));
+    services
+        .chain(servers)
+        .chain(endpoints)
+        .chain(rings)
+        .collect()
+}
+
+proptest! {
+    /// Two directors do the same, but for a transaction that one of them refuses.
+    #[test]
+    fn a_refused_transaction_leaves_no_trace(
+        before in prop::collection::vec(edit(), 0..15),
+        refused in prop::collection::vec(edit(), 0..15),
+        after in prop::collection::vec(edit(), 0..15),
+    ) {
+        let (mut rig, mut twin) = (Rig::new(), Rig::new());
+        rig.try_all(&before, false);
+        twin.try_all(&before, false);
+        let mut refused = refused;
+        refused.push(Edit::DeleteService { service: service(99) });
+        prop_assert_eq!(rig.try_all(&refused, true).len(), 1);
+        prop_assert_eq!(words(&rig.memory()), words(&twin.memory()));
+        prop_assert_eq!(rig.try_all(&after, false), twin.try_all(&after, false));
+        prop_assert_eq!(words(&rig.memory()), words(&twin.memory()));
+        rig.pass(TRASH_MS);
+        twin.pass(TRASH_MS);
+        prop_assert_eq!(words(&rig.memory()), words(&twin.memory()));
+    }
+}
+
 #[test]
 fn any_memory_is_adopted_without_panic() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();

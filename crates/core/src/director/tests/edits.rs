@@ -313,17 +313,14 @@ fn hops_reach_all_servers_of_an_address() {
         rig.apply(add(service(port), "rr"));
         rig.apply(add_server(service(port), server(port), 1));
     }
-    assert_eq!(
-        rig.director.server_addresses().collect::<Vec<_>>(),
-        [address]
-    );
+    assert_eq!(rig.director.server_addresses(), [address]);
     assert_eq!(rig.director.servers_without_hop(), 2);
-    rig.director.set_hop(address, Some(hop(1)));
+    rig.director.set_hops([(address, Some(hop(1)))]);
     rig.director.write_all(&rig.tables.memory());
     // One added later has it at once.
     rig.apply(add_server(service(80), server(82), 1));
     assert_eq!(rig.director.servers_without_hop(), 0);
-    rig.director.set_hop(address, Some(hop(9)));
+    rig.director.set_hops([(address, Some(hop(9)))]);
     rig.director.write_all(&rig.tables.memory());
     for index in 0..3 {
         let server = &rig.memory().servers[index];
@@ -337,7 +334,7 @@ fn hops_reach_all_servers_of_an_address() {
     }
     rig.restart();
     assert_eq!(rig.director.servers_without_hop(), 0);
-    rig.director.set_hop(address, None);
+    rig.director.set_hops([(address, None)]);
     rig.director.write_all(&rig.tables.memory());
     assert_eq!(rig.director.servers_without_hop(), 3);
     assert_eq!(
