@@ -153,8 +153,10 @@ const BARE_ECHO: (SocketAddrV4, u16) = (SocketAddrV4::new(VIP, 54), 5400);
 /// The client's port for the one without.
 const BARE_PORT: u16 = 5454;
 
-fn serve_echo(server: &Host) -> Result<()> {
-    let echo = server.within(|| UdpSocket::bind((SERVERS[0], ECHO.1)))??;
+/// One on each server: the socket for bare datagrams sees all that come to its host,
+/// and must not run over.
+fn serve_echo(servers: &[Host; 2]) -> Result<()> {
+    let echo = servers[0].within(|| UdpSocket::bind((SERVERS[0], ECHO.1)))??;
     thread::spawn(move || -> Result<()> {
         let mut bytes = [0; 2048];
         loop {
@@ -162,7 +164,7 @@ fn serve_echo(server: &Host) -> Result<()> {
             echo.send_to(&bytes[..length], from)?;
         }
     });
-    let bare = Bare::open(server, SERVERS[0], BARE_ECHO.1, None)?;
+    let bare = Bare::open(&servers[1], SERVERS[1], BARE_ECHO.1, None)?;
     thread::spawn(move || -> Result<()> {
         loop {
             let datagram = bare.receive()?;
@@ -285,10 +287,10 @@ fn all(hook: &str, combinations: &[Combination]) -> Result<()> {
     for (server, address) in world.servers.iter().zip(SERVERS) {
         serve_transfers(listen(server, address, 8080)?, Arc::clone(&payload));
     }
-    serve_echo(&world.servers[0])?;
+    serve_echo(&world.servers)?;
     world.serve_web(8080)?;
-    let server = SERVERS[0];
-    for (service, port) in [(ECHO.0, ECHO.1), (BARE_ECHO.0.into(), BARE_ECHO.1)] {
+    let services = [(ECHO.0, ECHO.1), (BARE_ECHO.0.into(), BARE_ECHO.1)];
+    for ((service, port), server) in services.into_iter().zip(SERVERS) {
         world.admin(&[
             &format!("ipvsadm -A -u {service} -s rr"),
             &format!("ipvsadm -a -u {service} -r {server}:{port} -m"),
