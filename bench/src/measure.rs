@@ -117,9 +117,9 @@ pub(crate) struct Measurement {
     pub(crate) unit: Unit,
     /// The samples.
     pub(crate) samples: Samples,
-    /// The median's share of plain forwarding's, where that makes sense.
+    /// Its share of plain forwarding's, where that makes sense.
     pub(crate) of_forwarding: Option<f64>,
-    /// The median's share of nftables', where that makes sense.
+    /// Its share of nftables', where that makes sense.
     pub(crate) of_nft: Option<f64>,
     /// Anything else, a few words.
     pub(crate) notes: String,

@@ -19,14 +19,19 @@ use crate::report::Part;
 use metric::{Metric, Sample};
 use path::{DataPath, Kind};
 
+/// Many short rounds rather than few long ones: the machine changes less within one.
+const ROUNDS: u32 = 9;
+/// See [`ROUNDS`].
+const SECONDS: f64 = 1.0;
+
 /// What is run, and for how long.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Rounds.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Seconds that each sample takes; 1 at least where iperf3 or wrk measures.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: f64,
     /// One round of half a second, to see whether everything works.
     #[arg(long)]
@@ -43,8 +48,8 @@ impl Options {
     /// What `all` runs.
     pub(crate) const fn usual(quick: bool) -> Self {
         Self {
-            rounds: 5,
-            seconds: 2.0,
+            rounds: ROUNDS,
+            seconds: SECONDS,
             quick,
             paths: Vec::new(),
             metrics: Vec::new(),
@@ -80,13 +85,12 @@ impl Options {
     }
 }
 
-/// What was seen of one metric on one way.
+/// What was seen of one metric on one way, a sample a round where it did not fail.
 #[derive(Debug)]
 struct Series {
     metric: Metric,
     kind: Kind,
-    samples: Vec<Sample>,
-    failures: u32,
+    rounds: Vec<Option<Sample>>,
 }
 
 /// Measures. `evenkeel` is Evenkeel's program.
@@ -120,7 +124,7 @@ pub(crate) fn run(options: &Options, evenkeel: &Path) -> Result<Part> {
             }
         }
     }
-    if series.iter().any(|one| one.samples.is_empty()) {
+    if series.iter().any(|one| one.samples().next().is_none()) {
         bail!("some measurements have no sample, see above");
     }
     Ok(part(&series, &others))
@@ -143,8 +147,7 @@ fn empty_series(options: &Options) -> Vec<Series> {
         kinds.map(move |kind| Series {
             metric,
             kind,
-            samples: Vec::new(),
-            failures: 0,
+            rounds: Vec::new(),
         })
     };
     options.metrics().into_iter().flat_map(of).collect()
@@ -168,16 +171,18 @@ fn note(series: &mut [Series], metric: Metric, kind: Kind, sample: Result<Sample
     let of = series
         .iter_mut()
         .find(|one| one.metric == metric && one.kind == kind);
-    match (of, sample) {
-        (Some(one), Ok(sample)) => one.samples.push(sample),
-        (Some(one), Err(_)) => one.failures += 1,
-        (None, _) => {}
+    if let Some(one) = of {
+        one.rounds.push(sample.ok());
     }
 }
 
 impl Series {
+    fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.rounds.iter().flatten()
+    }
+
     fn values(&self) -> Samples {
-        self.samples.iter().map(|sample| sample.value).collect()
+        self.samples().map(|sample| sample.value).collect()
     }
 
     fn measurement(&self, all: &[Self]) -> Measurement {
@@ -193,40 +198,40 @@ impl Series {
         line
     }
 
-    /// The median's share of another way's.
+    /// The share of another way's value in the same round: the median of all rounds.
     fn share_of(&self, kind: Kind, all: &[Self]) -> Option<f64> {
         let other = all
             .iter()
             .find(|one| one.metric == self.metric && one.kind == kind)?;
-        Some(self.values().median()? / other.values().median()?)
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        let shares =
+            pairs.filter_map(|(ours, theirs)| Some(ours.as_ref()?.value / theirs.as_ref()?.value));
+        shares.collect::<Samples>().median()
     }
 
     fn notes(&self) -> String {
         let median = |of: fn(&Sample) -> Option<f64>| {
-            self.samples
-                .iter()
-                .filter_map(of)
-                .collect::<Samples>()
-                .median()
+            self.samples().filter_map(of).collect::<Samples>().median()
         };
         let mut notes = Vec::new();
         if let Some((p50, p99)) = median(|sample| sample.p50_ms).zip(median(|sample| sample.p99_ms))
         {
             notes.push(format!("p50 {p50:.2} ms, p99 {p99:.2} ms"));
-            let errors: u64 = self.samples.iter().map(|sample| sample.errors).sum();
+            let errors: u64 = self.samples().map(|sample| sample.errors).sum();
             notes.push(format!("{errors} errors"));
         }
         if let Some(lost) = median(|sample| sample.lost) {
             notes.push(format!("{:.1} % lost", lost * 100.0));
         }
-        if self.failures > 0 {
-            notes.push(format!("{} samples failed", self.failures));
+        let failures = self.rounds.iter().filter(|round| round.is_none()).count();
+        if failures > 0 {
+            notes.push(format!("{failures} samples failed"));
         }
         notes.join(", ")
     }
 }
 
-/// What is aimed at of plain forwarding (first) and of nftables.
+/// What is aimed at: the share of which other way, and how much at least.
 const AIMS: [(Metric, Kind, Kind, f64); 9] = [
     (Metric::FloodUdp, Kind::EvenkeelXdp, Kind::Forward, 1.25),
     (Metric::FloodSyn, Kind::EvenkeelXdp, Kind::Forward, 1.25),
@@ -300,34 +305,36 @@ mod tests {
     use super::*;
 
     fn series(kind: Kind, values: &[f64]) -> Series {
-        let sample = |value: &f64| Sample {
-            value: *value,
-            p50_ms: Some(1.0),
-            p99_ms: Some(2.0),
-            errors: 1,
-            lost: None,
+        let sample = |value: &f64| {
+            Some(Sample {
+                value: *value,
+                p50_ms: Some(1.0),
+                p99_ms: Some(2.0),
+                errors: 1,
+                lost: None,
+            })
         };
         Series {
             metric: Metric::Short,
             kind,
-            samples: values.iter().map(sample).collect(),
-            failures: 0,
+            rounds: values.iter().map(sample).collect(),
         }
     }
 
     #[test]
-    fn ratios_and_aims_come_from_medians() {
-        let all = [
-            series(Kind::Forward, &[100.0, 200.0, 900.0]),
-            series(Kind::Evenkeel, &[250.0]),
+    fn ratios_are_between_samples_of_a_round() {
+        let mut all = [
+            series(Kind::Forward, &[100.0, 200.0, 400.0, 100.0]),
+            series(Kind::Evenkeel, &[110.0, 240.0, 520.0]),
         ];
+        all[1].rounds.push(None);
         let part = part(&all, &[50.0].into_iter().collect());
         assert_eq!(part.measurements[0].of_forwarding, Some(1.0));
-        assert_eq!(part.measurements[1].of_forwarding, Some(1.25));
+        assert_eq!(part.measurements[1].of_forwarding, Some(1.2));
         assert_eq!(part.measurements[1].of_nft, None);
         assert_eq!(
             part.measurements[1].notes,
-            "p50 1.00 ms, p99 2.00 ms, 1 errors"
+            "p50 1.00 ms, p99 2.00 ms, 3 errors, 1 samples failed"
         );
         let met: Vec<_> = part.aims.iter().filter_map(Aim::is_met).collect();
         assert_eq!(met, [true]);
