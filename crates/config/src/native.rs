@@ -518,6 +518,31 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_key_with_its_range() {
+        let manual = include_str!("../../../docs/configuration.md");
+        for key in KEYS {
+            let row = manual
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{}` |", key.name)));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the manual", key.name));
+            if key.table == "dataplane"
+                && let Kind::Number(range) = &key.kind
+            {
+                let plain = row.replace(',', "");
+                let text = format!("{} to {}", range.start(), range.end());
+                assert!(plain.contains(&text), "{row}");
+            }
+        }
+        let example = manual
+            .split("```")
+            .nth(1)
+            .and_then(|t| t.strip_prefix("toml"));
+        let mut expected = Config::default();
+        expected.dataplane.interfaces = vec!["eth0".into(), "eth1".into()];
+        assert_eq!(parse(example.unwrap(), "manual"), Ok(expected));
+    }
+
+    #[test]
     fn what_is_no_toml_has_a_place_too() {
         let found = mistakes("[dataplane]\nhook = \n");
         assert!(found[0].starts_with("e.toml:2:"), "{found:?}");

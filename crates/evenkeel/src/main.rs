@@ -83,9 +83,22 @@ fn main() -> ExitCode {
         Command::Lab(arguments) => lab::run(arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("evenkeel: {error:#}");
+        eprintln!("evenkeel: {}", in_one_line(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, as far as they are not told by what stands before them.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -96,6 +109,15 @@ mod tests {
     #[test]
     fn the_command_line_is_whole() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("no such file")
+            .context("cannot read a.toml: no such file")
+            .context("cannot start");
+        let line = "cannot start: cannot read a.toml: no such file";
+        assert_eq!(in_one_line(&error), line);
     }
 
     #[test]
