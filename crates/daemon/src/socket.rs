@@ -62,7 +62,7 @@ impl ControlSocket {
     }
 
     /// Serves the API until `end`, and then for as long as it takes to finish the
-    /// answers under way, up to [`END_TIMEOUT`].
+    /// answers under way, up to a second.
     pub async fn serve(&self, router: Router, end: impl Future<Output = ()>) -> anyhow::Result<()> {
         let listener = self
             .listener
