@@ -12,6 +12,7 @@
 //! Services and servers have the same index here and in the memory, from 0 on.
 
 mod adopt;
+mod cursors;
 mod edits;
 mod endpoints;
 mod hops;

@@ -7,13 +7,15 @@ use evenkeel_datapath::memory::Memory;
 
 use super::state::NONE;
 use super::write::{ServerRecord, ServiceRecord, Write};
-use super::{Director, GRACE_MS, TRASH_MS, listing};
+use super::{Director, GRACE_MS, TRASH_MS, cursors, listing};
 
 impl Director {
-    /// Frees what nothing refers to any more. To be called about once a second.
+    /// Frees what nothing refers to any more, and keeps cursors from running over. To
+    /// be called about once a second.
     pub fn collect(&mut self, memory: &Memory<'_>, now_ms: u64) {
         self.state.release(now_ms);
         self.empty_trash(memory, now_ms, TRASH_MS);
+        cursors::turn_back(memory);
         self.commit(now_ms);
     }
 
