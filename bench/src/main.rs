@@ -1,8 +1,8 @@
 //! What Evenkeel costs, beside its alternatives: `make bench` runs it.
 //!
-//! - [`program`]: nanoseconds that the packet path takes
+//! - [`mod@program`]: nanoseconds that the packet path takes
 //! - [`lab`]: traffic through networks of namespaces
-//! - [`memory`]: of a connection
+//! - [`mod@memory`]: of a connection
 //! - [`load`]: many services in one transaction
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
