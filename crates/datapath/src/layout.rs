@@ -21,7 +21,7 @@ pub const WAYS: usize = 16;
 /// service and the server are no part of the hash: a packet from the client and
 /// one from the server find the same bucket, so no second entry is needed.
 ///
-/// [`sibling`]: crate::table::sibling
+/// [`sibling`]: crate::hash::Place::sibling
 #[repr(C, align(64))]
 pub struct Bucket {
     /// Upper hash bits of each entry's connection, never 0 for a claimed entry;

@@ -8,7 +8,7 @@
 //! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
 //! - [`wait`]: waiting for a condition with a deadline;
 //! - [`session`]: commands in documentation, run and compared;
-//! - [`case1`]: the first scenario; [`bench`]: the network of the benchmarks.
+//! - [`case1`]: the first scenario; [`mod@bench`]: the network of the benchmarks.
 //!
 //! Everything here needs root, and the programs that `scripts/setup lab` installs.
 

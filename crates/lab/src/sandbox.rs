@@ -107,6 +107,9 @@ fn is_inside() -> bool {
 
 /// Starts the inside and waits for its end.
 fn supervise(arguments: Vec<OsString>, with_signals: bool) -> Result<u8> {
+    // Before there are new mounts: to these the file of a program in a chroot
+    // does not belong.
+    let program = env::current_exe().context("cannot find this program's own file")?;
     let inside = Inside::default();
     if with_signals {
         inside.end_on_signals()?;
@@ -115,7 +118,7 @@ fn supervise(arguments: Vec<OsString>, with_signals: bool) -> Result<u8> {
     // program stays where it is.
     let thread = thread::spawn({
         let inside = inside.clone();
-        move || inside.run(&arguments)
+        move || inside.run(&program, &arguments)
     });
     thread
         .join()
@@ -132,7 +135,7 @@ struct Inside {
 }
 
 impl Inside {
-    fn run(&self, arguments: &[OsString]) -> Result<u8> {
+    fn run(&self, program: &Path, arguments: &[OsString]) -> Result<u8> {
         unshare(
             CloneFlags::CLONE_NEWPID
                 | CloneFlags::CLONE_NEWNS
@@ -141,8 +144,7 @@ impl Inside {
                 | CloneFlags::CLONE_NEWIPC,
         )
         .context("cannot make namespaces for the lab: run it as root")?;
-        let program = env::current_exe().context("cannot find this program's own file")?;
-        let mut child = Command::new(&program)
+        let mut child = Command::new(program)
             .args(arguments)
             .env(MARK, "1")
             // Held open as long as this process lives; see `die_with_parent`.
