@@ -30,6 +30,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "evenkeel-config",
             "evenkeel-core",
             "evenkeel-daemon",
+            // What the reasons that packets are counted by mean, for `status`.
+            "evenkeel-datapath",
             "evenkeel-kernel",
             "evenkeel-lab",
         ],
