@@ -81,72 +81,60 @@ pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
     let mut director = Director::new(host.clone(), evenkeel, INSTANCE)?;
     director.configure(&configuration(&options))?;
     let request = request(&options)?;
-    let mut samples = Samples::default();
-    let mut memory_mb = Samples::default();
+    let mut loads = Vec::new();
     for round in 1..=options.rounds() {
         let busy = machine::others_percent()?;
-        let (time, resident) = once(&mut director, &options, &request)
+        let loaded = once(&mut director, &options, &request)
             .with_context(|| format!("round {round} of loading services"))?;
         eprintln!(
-            "round {round}: {} services loaded in {:.1} ms (others use {busy:.0} % of the CPUs)",
+            "round {round}: {} services loaded in {:.1} ms, {:.0} ms of CPU time (others use \
+             {busy:.0} % of the CPUs)",
             options.services(),
-            milliseconds(time)
+            milliseconds(loaded.time),
+            loaded.cpu_ms
         );
-        samples.push(milliseconds(time));
-        memory_mb.push(resident);
+        loads.push(loaded);
     }
     let busy = machine::others_percent()?;
-    let (nft_time, nft_memory) = nftables(host, &options)?;
+    let nft_time = nftables(host, &options)?;
     eprintln!(
         "nft: {} services loaded in {:.1} ms (others use {busy:.0} % of the CPUs)",
         options.services(),
         milliseconds(nft_time)
     );
-    Ok(part(
-        &options,
-        request.len(),
-        samples,
-        &memory_mb,
-        (nft_time, nft_memory),
-    ))
+    Ok(part(&options, request.len(), &loads, nft_time))
 }
 
-fn part(
-    options: &Options,
-    request: usize,
-    samples: Samples,
-    memory_mb: &Samples,
-    (nft_time, nft_memory): (Duration, f64),
-) -> Part {
-    let what = format!(
-        "load {} services with {} servers each",
-        options.services(),
-        options.servers
-    );
-    let nft_samples: Samples = [milliseconds(nft_time)].into_iter().collect();
-    let share = samples
-        .median()
-        .map(|median| median / milliseconds(nft_time));
+fn part(options: &Options, request: usize, loads: &[Loaded], nft_time: Duration) -> Part {
+    let (services, servers) = (options.services(), options.servers);
+    let what = format!("load {services} services, {servers} servers each");
+    let of = |value: fn(&Loaded) -> f64| loads.iter().map(value).collect::<Samples>();
+    let median = |value| of(value).median().unwrap_or(f64::NAN);
+    let times = of(|loaded| milliseconds(loaded.time));
     let aim = Aim {
         what: format!("{what}: evenkeel"),
-        value: samples.median(),
+        value: times.median(),
         bound: Bound::AtMost(AIM_MS),
         unit: "ms",
     };
-    let mut ours = Measurement::new(&what, "evenkeel", Unit::Milliseconds, samples);
+    let share = times.median().map(|median| median / milliseconds(nft_time));
+    let mut ours = Measurement::new(&what, "evenkeel", Unit::Milliseconds, times);
     ours.of_nft = share;
     ours.notes = format!(
-        "one transaction, {} MB of JSON; the daemon then has {:.0} MB in memory",
-        request >> 20,
-        memory_mb.median().unwrap_or(f64::NAN)
+        "one transaction, {:.0} MB of JSON; {:.0} ms of CPU time; the daemon then has {:.0} MB in \
+         memory",
+        float(request as u64) / 1e6,
+        median(|loaded| loaded.cpu_ms),
+        median(|loaded| loaded.resident_mb)
     );
-    let mut nft = Measurement::new(&what, "nft", Unit::Milliseconds, nft_samples);
+    let nft_times: Samples = [milliseconds(nft_time)].into_iter().collect();
+    let mut nft = Measurement::new(&what, "nft", Unit::Milliseconds, nft_times);
     nft.of_nft = Some(1.0);
-    nft.notes = format!("once; {nft_memory:.0} MB more of the kernel's memory in use");
+    nft.notes = "once".into();
     Part {
         measurements: vec![ours, nft],
         // The aim is about its own number of services alone.
-        aims: if options.services() == SERVICES && options.servers == SERVERS_EACH {
+        aims: if services == SERVICES && servers == SERVERS_EACH {
             vec![aim]
         } else {
             Vec::new()
@@ -254,18 +242,32 @@ fn configuration(options: &Options) -> String {
     )
 }
 
-/// Loads everything into a new daemon; gives the time and the daemon's megabytes.
-fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<(Duration, f64)> {
+/// What loading took.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    /// From the request's first byte to the answer's last.
+    time: Duration,
+    /// The daemon's CPU time meanwhile, in steps of some milliseconds.
+    cpu_ms: f64,
+    /// What the daemon has in memory afterwards.
+    resident_mb: f64,
+}
+
+/// Loads everything into a new daemon.
+fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<Loaded> {
     director.start_daemon(START)?;
     let mut stream =
         UnixStream::connect(paths::socket(INSTANCE)).context("cannot connect to the daemon")?;
     let mut answer = Vec::new();
+    let pid = Client::new(INSTANCE).status()?.pid;
+    let spent = cpu_ticks(pid)?;
     let start = Instant::now();
     stream
         .write_all(request)
         .and_then(|()| stream.read_to_end(&mut answer))
         .context("cannot exchange request and answer with the daemon")?;
     let time = start.elapsed();
+    let spent = cpu_ticks(pid)? - spent;
     check_answer(&answer)?;
     let status = Client::new(INSTANCE).status()?;
     ensure!(
@@ -275,14 +277,19 @@ fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<(D
         status.services,
         status.servers
     );
-    let resident = resident_mb(status.pid)?;
+    let resident_mb = resident_mb(pid)?;
     let output = director.shell("evenkeel stop")?;
     ensure!(
         output.status == 0,
         "evenkeel stop failed: {output}\n{}",
         director.log_tail()
     );
-    Ok((time, resident))
+    let cpu_ms = 1e3 * float(spent) / float(ticks_per_second()?);
+    Ok(Loaded {
+        time,
+        cpu_ms,
+        resident_mb,
+    })
 }
 
 fn check_answer(answer: &[u8]) -> Result<()> {
@@ -304,6 +311,24 @@ fn check_answer(answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// CPU time of a process: user and system, the 14th and 15th number of `stat`.
+fn cpu_ticks(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The second one is a name in parentheses, which may have spaces in it.
+    let numbers = text.rsplit_once(')').map_or("", |(_, numbers)| numbers);
+    let mut times = numbers.split_whitespace().skip(11).map(str::parse::<u64>);
+    match (times.next(), times.next()) {
+        (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
+        _ => bail!("cannot read {path}: {text:?}"),
+    }
+}
+
+fn ticks_per_second() -> Result<u64> {
+    let ticks = sysconf(SysconfVar::CLK_TCK)?.context("the length of a tick is unknown")?;
+    Ok(ticks.unsigned_abs())
+}
+
 /// What of a process is in memory: the second number of `statm`, in pages.
 fn resident_mb(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/statm");
@@ -317,28 +342,14 @@ fn resident_mb(pid: u32) -> Result<f64> {
     Ok(float(pages * page.unsigned_abs()) / 1e6)
 }
 
-/// Has nft load the services; gives the time and the megabytes the kernel took.
-fn nftables(host: &Host, options: &Options) -> Result<(Duration, f64)> {
+/// Has nft load the services.
+fn nftables(host: &Host, options: &Options) -> Result<Duration> {
     let script = nft_script(options);
-    let before = kernel_mb()?;
     let start = Instant::now();
     nft(host, &script)?;
     let time = start.elapsed();
-    let took = kernel_mb()? - before;
     nft(host, "delete table ip proxy\n")?;
-    Ok((time, took))
-}
-
-/// What the kernel keeps for itself: slabs, and what it maps by pages.
-fn kernel_mb() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-    let kilobytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    };
-    let all = kilobytes("Slab:").zip(kilobytes("VmallocUsed:"));
-    let (slab, mapped) = all.context("/proc/meminfo lacks Slab or VmallocUsed")?;
-    Ok(float(slab + mapped) / 1e3)
+    Ok(time)
 }
 
 /// The same services in nft's language.

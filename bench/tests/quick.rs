@@ -73,7 +73,7 @@ fn the_packet_path_memory_and_loading_are_measured() {
     assert!(lines(&table, "memory per connection") >= 2, "{table}");
     let table = bench(&["load"]);
     assert_eq!(
-        lines(&table, "load 100 services with 16 servers each"),
+        lines(&table, "load 100 services, 16 servers each"),
         2,
         "{table}"
     );
