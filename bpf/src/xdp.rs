@@ -15,7 +15,8 @@ use evenkeel_datapath::layout::{
 use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{Verdict, checksum, process};
 
-struct Kernel<'a>(&'a XdpContext);
+/// A frame at XDP.
+pub struct Kernel<'a>(pub &'a XdpContext);
 
 /// Runs the packet path.
 #[inline(always)]

@@ -1,6 +1,8 @@
 //! The two hashes of the packet path. Both are keyed with a random seed, so that
 //! nobody outside can choose addresses and ports that share a bucket.
 
+use crate::layout::WAYS;
+
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[inline(always)]
@@ -33,6 +35,14 @@ impl Place {
     #[must_use]
     pub const fn sibling(self) -> u32 {
         self.bucket ^ ((self.signature >> 7) | 1)
+    }
+
+    /// The way of a bucket that the connection takes if it is free.
+    #[inline(always)]
+    #[must_use]
+    pub const fn way(self) -> usize {
+        // The lowest bit is always set.
+        (self.signature >> 1) as usize & (WAYS - 1)
     }
 }
 

@@ -47,30 +47,53 @@ pub enum By {
     ServerTag(u32),
 }
 
+/// A connection that is looked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    address: u32,
+    /// As [`Entry::client_port`].
+    port: u32,
+    by: By,
+}
+
+impl Wanted {
+    /// True: `entry` is live, and this connection's.
+    #[inline(always)]
+    fn is(self, entry: &Entry) -> bool {
+        let partner = match self.by {
+            By::Service(index) => entry.service.get() & 0xffff == index,
+            By::ServerTag(tag) => entry.server_tag.get() == tag,
+        };
+        partner
+            && entry.client_address.get() == self.address
+            && entry.client_port.get() == self.port
+            && entry.state.get() & state_word::STATE != state::FREE
+    }
+}
+
+/// The entry of `bucket` at `way`, which neither the compiler nor the verifier may
+/// make a copy of the code behind for each value of.
+#[inline(always)]
+fn at<'a, H: Host>(host: &H, bucket: &'a Bucket, way: usize) -> Found<'a> {
+    let way = host.opaque(way as u32) as usize & (WAYS - 1);
+    Found {
+        bucket,
+        way,
+        entry: &bucket.entries[way],
+    }
+}
+
+/// Looks through a bucket by its signatures.
 #[inline(always)]
 fn find_in<'a, H: Host>(
     host: &H,
     bucket: &'a Bucket,
-    wanted: u32,
-    address: u32,
-    port: u32,
-    by: By,
+    wanted_signature: u32,
+    wanted: Wanted,
 ) -> Option<Found<'a>> {
     let mut hit = WAYS;
     for way in 0..WAYS {
-        if signature(bucket, way) != wanted {
-            continue;
-        }
-        let entry = &bucket.entries[way];
-        let partner = match by {
-            By::Service(index) => entry.service.get() & 0xffff == index,
-            By::ServerTag(tag) => entry.server_tag.get() == tag,
-        };
-        if partner
-            && entry.client_address.get() == address
-            && entry.client_port.get() == port
-            && entry.state.get() & state_word::STATE != state::FREE
-        {
+        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries[way]) {
             hit = way;
             break;
         }
@@ -78,24 +101,31 @@ fn find_in<'a, H: Host>(
     if hit == WAYS {
         return None;
     }
-    let way = host.opaque(hit as u32) as usize & (WAYS - 1);
-    Some(Found {
-        bucket,
-        way,
-        entry: &bucket.entries[way],
-    })
+    Some(at(host, bucket, hit))
 }
 
 /// The live connection of this client with that service or server.
 #[inline(always)]
 pub fn find<H: Host>(host: &H, place: Place, address: u32, port: u32, by: By) -> Option<Found<'_>> {
+    let wanted = Wanted { address, port, by };
     let home = host.bucket(place.bucket & host.bucket_mask())?;
-    let found = find_in(host, home, place.signature, address, port, by);
+    // Most connections have the way they prefer, or its neighbour in the same cache
+    // line: then the line of the signatures need not be fetched, which with many
+    // connections is what a packet waits for.
+    let preferred = at(host, home, place.way());
+    if wanted.is(preferred.entry) {
+        return Some(preferred);
+    }
+    let neighbour = at(host, home, place.way() ^ 1);
+    if wanted.is(neighbour.entry) {
+        return Some(neighbour);
+    }
+    let found = find_in(host, home, place.signature, wanted);
     if found.is_some() || home.signatures[0].get() & OVERFLOWED == 0 {
         return found;
     }
     let sibling = host.bucket(place.sibling() & host.bucket_mask())?;
-    find_in(host, sibling, place.signature, address, port, by)
+    find_in(host, sibling, place.signature, wanted)
 }
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
@@ -156,30 +186,26 @@ pub struct Opening {
     pub state: u32,
 }
 
-/// A free entry of the bucket, claimed.
+/// A free way of the bucket: `preferred`, its neighbour, or the first one.
 #[inline(always)]
-fn claim<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Found<'a>> {
-    let mut free = WAYS;
-    for way in 0..WAYS {
-        if bucket.signatures[way].get() & !OVERFLOWED == 0 {
-            free = way;
-            break;
+fn free_way<H: Host>(host: &H, bucket: &Bucket, preferred: usize) -> Option<usize> {
+    for way in [preferred, preferred ^ 1] {
+        let way = host.opaque(way as u32) as usize & (WAYS - 1);
+        if signature(bucket, way) == 0 {
+            return Some(way);
         }
     }
-    if free == WAYS {
-        return None;
-    }
-    let way = host.opaque(free as u32) as usize & (WAYS - 1);
-    let word = &bucket.signatures[way];
+    (0..WAYS).find(|&way| signature(bucket, way) == 0)
+}
+
+/// A free entry of the bucket, claimed.
+#[inline(always)]
+fn claim<'a, H: Host>(host: &H, bucket: &'a Bucket, place: Place) -> Option<Found<'a>> {
+    let found = at(host, bucket, free_way(host, bucket, place.way())?);
+    let word = &bucket.signatures[found.way];
     let mark = word.get() & OVERFLOWED;
-    if !host.compare_and_swap(word, mark, mark | signature) {
-        return None;
-    }
-    Some(Found {
-        bucket,
-        way,
-        entry: &bucket.entries[way],
-    })
+    host.compare_and_swap(word, mark, mark | place.signature)
+        .then_some(found)
 }
 
 /// Of a bucket's entries those that may be evicted, a bit each.
@@ -284,11 +310,11 @@ fn mark_overflowed<H: Host>(host: &H, home: &Bucket) {
 #[inline(always)]
 fn claim_any<H: Host>(host: &H, place: Place) -> Option<Found<'_>> {
     let home = host.bucket(place.bucket & host.bucket_mask())?;
-    if let Some(found) = claim(host, home, place.signature) {
+    if let Some(found) = claim(host, home, place) {
         return Some(found);
     }
     let sibling = host.bucket(place.sibling() & host.bucket_mask())?;
-    if let Some(found) = claim(host, sibling, place.signature) {
+    if let Some(found) = claim(host, sibling, place) {
         mark_overflowed(host, home);
         return Some(found);
     }
