@@ -6,11 +6,13 @@
 //! - [`topology`]: hosts and links as values, and building them;
 //! - [`host`]: running things on a host of it;
 //! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
+//! - [`vm`]: a machine with another kernel, emulated, on the lab's network;
 //! - [`wait`]: waiting for a condition with a deadline;
 //! - [`session`]: commands in documentation, run and compared;
 //! - [`case1`]: the first scenario; [`mod@bench`]: the network of the benchmarks.
 //!
-//! Everything here needs root, and the programs that `scripts/setup lab` installs.
+//! Everything here needs root, and the programs that `scripts/setup lab` installs;
+//! [`vm`] takes what `scripts/setup vm` unpacks.
 
 pub mod apache;
 pub mod bench;
@@ -25,4 +27,5 @@ pub mod report;
 pub mod sandbox;
 pub mod session;
 pub mod topology;
+pub mod vm;
 pub mod wait;

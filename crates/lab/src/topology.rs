@@ -224,7 +224,7 @@ fn host_commands(host: &HostSpec) -> String {
 }
 
 /// Has `ip` do a batch of commands in a namespace made before.
-fn ip(namespace: Option<&str>, commands: &str) -> Result<()> {
+pub(crate) fn ip(namespace: Option<&str>, commands: &str) -> Result<()> {
     let mut ip = Command::new("ip");
     if let Some(namespace) = namespace {
         ip.args(["-netns", namespace]);
