@@ -33,10 +33,10 @@ const CLIENTS: [(&str, [u8; 4]); 2] = [("A", [192, 16, 193, 10]), ("B", [192, 16
 /// How often both clients load the page.
 const ROUNDS: usize = 4;
 
-/// Longest that a program may take to come up.
-const START: Duration = Duration::from_secs(10);
+/// Longest that a program may take to come up, on an emulated machine as well.
+const START: Duration = Duration::from_mins(1);
 /// Longest that a counter may take to show what happened.
-const SHOW: Duration = Duration::from_secs(5);
+const SHOW: Duration = Duration::from_secs(30);
 
 /// Runs the case inside the sandbox with `program` as `evenkeel` and `ipvsadm`.
 /// True where every point holds.

@@ -19,7 +19,7 @@ use crate::process::Process;
 use crate::{sandbox, wait};
 
 /// Longest a question to the daemon may take.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A director: a host with the daemon on it, and `ipvsadm` on its PATH.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::host::Host;
 
 /// Longest a connection attempt, a read or a write may take.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest page that is read, in bytes.
 const BODY_MAX: usize = 1 << 20;
 

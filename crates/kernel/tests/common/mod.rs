@@ -15,8 +15,8 @@ use evenkeel_kernel::sizes::Settings;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-/// How long a condition is waited for.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a condition is waited for, on an emulated machine as well.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Runs `test` on a thread with namespaces of its own, or says why it can't. The
 /// directory is where an instance may be pinned.
