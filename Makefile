@@ -14,7 +14,7 @@ demo: build ## the first field case on this machine, in namespaces; leaves nothi
 	@$(BINARY) lab case1
 
 test: ## every check and test, as root
-	@scripts/setup build lab test bench
+	@scripts/setup build lab test bench vm
 	@scripts/test
 
 bench: build ## what it costs, beside the alternatives; writes docs/benchmarks.md
@@ -38,7 +38,7 @@ fuzz: ## a longer run of the fuzz targets: make fuzz SECONDS=60
 	@scripts/fuzz.sh $(SECONDS)
 
 setup: ## what these commands need, and nothing else
-	@scripts/setup build lab test
+	@scripts/setup build lab test vm
 
 clean: ## removes what was built
 	@cargo clean
