@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::Array;
+use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunAttrs, TestRunOptions};
 use nix::ifaddrs::getifaddrs;
@@ -29,6 +30,7 @@ pub(crate) fn open_object() -> Result<Ebpf> {
     // Its maps are made whether they are needed or not.
     EbpfLoader::new()
         .map_max_entries("HASH", 1)
+        .map_max_entries("LARGE_HASH", 1)
         .load_file(OBJECT)
         .with_context(|| format!("cannot load {OBJECT}"))
 }
@@ -121,6 +123,41 @@ impl Generator {
                 });
             }
         }
+    }
+}
+
+/// A program on an interface that sends the flood's frames on with other MAC
+/// addresses, and does nothing else.
+#[derive(Debug)]
+pub(crate) struct Limit(#[expect(dead_code, reason = "the program leaves with it")] Ebpf);
+
+impl Limit {
+    /// Attaches it to the calling thread's interface `from`; frames leave by `to` for
+    /// the neighbour `server`.
+    pub(crate) fn attach(from: &str, to: &str, server: [u8; 6]) -> Result<Self> {
+        let mut ebpf = open_object()?;
+        let flood = Flood {
+            source: Ipv4Addr::UNSPECIFIED,
+            destination: Ipv4Addr::UNSPECIFIED,
+            port: 0,
+            kind: Kind::Udp,
+            flows: 1,
+        };
+        let map = ebpf
+            .map_mut("LIMIT")
+            .context("the BPF object has no map LIMIT")?;
+        let settings = flood.settings(Port::find(to)?, server);
+        Array::<_, [u8; 36]>::try_from(map)
+            .and_then(|mut map| map.set(0, settings, 0))
+            .context("cannot set where frames go")?;
+        let program = xdp(&mut ebpf, "limit")?;
+        program
+            .load()
+            .context("cannot load the BPF program limit")?;
+        program
+            .attach(from, XdpMode::Driver)
+            .with_context(|| format!("cannot attach to {from}"))?;
+        Ok(Self(ebpf))
     }
 }
 

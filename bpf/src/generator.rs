@@ -62,6 +62,29 @@ pub fn generator(context: XdpContext) -> u32 {
     unsafe { bpf_redirect(traffic.interface, 0) as u32 }
 }
 
+/// Where [`limit`] sends.
+#[map]
+static LIMIT: Array<Traffic> = Array::with_max_entries(1, 0);
+
+/// Sends every frame of the flood on with other MAC addresses: the least that a
+/// director at XDP does.
+#[xdp]
+pub fn limit(context: XdpContext) -> u32 {
+    let Some(traffic) = LIMIT.get(0) else {
+        return xdp_action::XDP_PASS;
+    };
+    let Some(frame) = window(context.data(), context.data_end(), 0, FRAME) else {
+        return xdp_action::XDP_PASS;
+    };
+    // Stacks make other frames than this; they have timestamps.
+    if context.data_end() - context.data() != FRAME {
+        return xdp_action::XDP_PASS;
+    }
+    set_macs(frame, traffic);
+    // SAFETY: plain numbers.
+    unsafe { bpf_redirect(traffic.interface, 0) as u32 }
+}
+
 /// Takes every frame. A virtual interface that has a program takes frames which the
 /// other end's XDP sends, and does not gather them first as with GRO.
 #[xdp]
@@ -70,11 +93,16 @@ pub fn pass(_context: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn write(frame: Bytes, traffic: &Traffic, port: u16) {
+fn set_macs(frame: Bytes, traffic: &Traffic) {
     for at in 0..6 {
         frame.set_u8(at, traffic.destination_mac[at]);
         frame.set_u8(6 + at, traffic.source_mac[at]);
     }
+}
+
+#[inline(always)]
+fn write(frame: Bytes, traffic: &Traffic, port: u16) {
+    set_macs(frame, traffic);
     frame.set_u16(12, 0x0800_u16.to_be());
     frame.set_u16(14, 0x4500_u16.to_be());
     frame.set_u16(16, LENGTH.to_be());

@@ -14,14 +14,16 @@ use evenkeel_datapath::layout::{
     Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
 };
 use evenkeel_datapath::word::Word;
-use evenkeel_datapath::{Verdict, process};
+use evenkeel_datapath::{Verdict, frame, process};
 
 /// To the next program, or the stack.
 const NEXT: i32 = -1;
 const SHOT: i32 = 2;
+/// What is read of most frames: Ethernet, IPv4 without options, TCP or UDP.
+const USUAL_HEADERS: u32 = 14 + 20 + 20;
 /// The most that is read of a frame: Ethernet, IPv4 with options, ICMP, a quoted
 /// IPv4 header with options, and eight bytes of what it carried.
-const HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
+const ALL_HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 const PACKET_HOST: u32 = 0;
 
 struct Kernel(*mut __sk_buff);
@@ -30,12 +32,7 @@ struct Kernel(*mut __sk_buff);
 #[inline(always)]
 pub fn run(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
-    let wanted = kernel.length().min(HEADERS);
-    if ((kernel.end() - kernel.data()) as u32) < wanted {
-        // SAFETY: the program's own context. A failure shows as windows that are
-        // not there.
-        unsafe { bpf_skb_pull_data(kernel.0, wanted) };
-    }
+    kernel.gather();
     match process(&kernel) {
         Verdict::Pass => NEXT,
         Verdict::Drop => SHOT,
@@ -64,6 +61,27 @@ impl Kernel {
     #[inline(always)]
     fn end(&self) -> usize {
         field!(self.data_end) as usize
+    }
+
+    /// Makes the headers that will be read one piece. The payload of what this host
+    /// sends stands apart from its headers: copying any of it, and with it the whole
+    /// head of the frame, would cost more than all the rest.
+    #[inline(always)]
+    fn gather(&self) {
+        let there = (self.end() - self.data()) as u32;
+        let length = self.length();
+        if there >= length || there >= ALL_HEADERS {
+            return;
+        }
+        if there >= USUAL_HEADERS
+            && let Some(frame) = self.window(0, USUAL_HEADERS as usize)
+            && frame::is_plain_transport(frame)
+        {
+            return;
+        }
+        // SAFETY: the program's own context. A failure shows as windows that are not
+        // there.
+        unsafe { bpf_skb_pull_data(self.0, length.min(ALL_HEADERS)) };
     }
 
     #[inline(always)]

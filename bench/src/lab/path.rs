@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use evenkeel_api::client::Client;
-use evenkeel_lab::bench::{Bench, Offloads, SERVERS, VIP};
+use evenkeel_lab::bench::{Bench, CLIENT_PORT, Offloads, SERVER_PORTS, SERVERS, VIP};
 use evenkeel_lab::director::Director;
 use evenkeel_lab::host::Host;
 use evenkeel_lab::process::Process;
 use evenkeel_lab::{http, sandbox, wait};
 
 use super::metric::Metric;
+use crate::flood::{Limit, Port};
 
 /// Ports of the servers: web pages, and iperf3.
 pub(crate) const WEB: u16 = 80;
@@ -36,6 +37,9 @@ const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 pub(crate) enum Kind {
     /// The kernel's plain forwarding, to one server, without load balancing.
     Forward,
+    /// A program at XDP that rewrites MAC addresses and sends: the least that can be
+    /// done there.
+    XdpLimit,
     /// nftables: DNAT to the servers in turn.
     Nft,
     /// Evenkeel at tc, as it chooses on virtual interfaces.
@@ -53,6 +57,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
+            Self::XdpLimit => "xdp-limit",
             Self::Nft => "nft",
             Self::Evenkeel => "evenkeel",
             Self::EvenkeelXdp => "evenkeel-xdp",
@@ -70,6 +75,7 @@ impl Kind {
             Self::EvenkeelXdp => {
                 matches!(metric, Metric::Plain | Metric::FloodUdp | Metric::FloodSyn)
             }
+            Self::XdpLimit => matches!(metric, Metric::FloodUdp | Metric::FloodSyn),
             Self::Haproxy => !matches!(metric, Metric::Udp | Metric::FloodUdp | Metric::FloodSyn),
             Self::Nginx => !matches!(metric, Metric::FloodUdp | Metric::FloodSyn),
         }
@@ -78,8 +84,16 @@ impl Kind {
     /// The address that the client asks.
     pub(crate) const fn target(self) -> Ipv4Addr {
         match self {
-            Self::Forward => SERVERS[0],
+            Self::Forward | Self::XdpLimit => SERVERS[0],
             _ => VIP,
+        }
+    }
+
+    /// How many servers answer there.
+    const fn servers(self) -> usize {
+        match self {
+            Self::Forward | Self::XdpLimit => 1,
+            _ => SERVERS.len(),
         }
     }
 }
@@ -100,6 +114,8 @@ pub(crate) struct DataPath {
 enum Running {
     /// Nothing but the kernel.
     Kernel,
+    /// A program at XDP.
+    Limit(#[expect(dead_code, reason = "held for its end")] Limit),
     /// A proxy.
     Proxy(#[expect(dead_code, reason = "held for its end")] Process),
     /// Evenkeel.
@@ -124,6 +140,7 @@ impl DataPath {
         let director = &network.director;
         let running = match kind {
             Kind::Forward => Running::Kernel,
+            Kind::XdpLimit => Running::Limit(xdp_limit(&network)?),
             Kind::Nft => nft(director, NFT).map(|()| Running::Kernel)?,
             Kind::Evenkeel => evenkeel_on(director, evenkeel, "tc")?,
             Kind::EvenkeelXdp => evenkeel_on(director, evenkeel, "xdp")?,
@@ -154,11 +171,7 @@ impl DataPath {
     fn wait_ready(&self) -> Result<()> {
         let to = SocketAddr::from((self.kind.target(), WEB));
         let what = format!("pages over {}", self.kind.name());
-        let expected = if self.kind == Kind::Forward {
-            1
-        } else {
-            SERVERS.len()
-        };
+        let expected = self.kind.servers();
         wait::until(START, &what, || {
             let mut pages = Vec::new();
             for _ in SERVERS {
@@ -289,6 +302,15 @@ fn evenkeel_on(host: &Host, program: &Path, hook: &str) -> Result<Running> {
         }
     })?;
     Ok(Running::Evenkeel(Box::new(director)))
+}
+
+/// Frames from the client go to the first server.
+fn xdp_limit(network: &Bench) -> Result<Limit> {
+    let [port, _] = SERVER_PORTS;
+    let server = network.servers[0].within(|| Port::find(port))??;
+    network
+        .director
+        .within(|| Limit::attach(CLIENT_PORT, port, server.address))?
 }
 
 /// Services as nftables does them best: one rule each, servers in turn.

@@ -61,6 +61,15 @@ pub enum Parsed<W> {
     Counted(Reason),
 }
 
+/// True: an IPv4 packet without options that carries TCP or UDP. `frame` is 24 bytes
+/// at least.
+#[inline(always)]
+pub fn is_plain_transport<W: Window>(frame: W) -> bool {
+    frame.u16(at::ETHERTYPE) == ETHERTYPE_IPV4
+        && frame.u8(at::VERSION) == 0x45
+        && matches!(frame.u8(at::PROTOCOL), protocol::TCP | protocol::UDP)
+}
+
 /// Takes the frame apart up to the IPv4 header.
 #[inline(always)]
 pub fn parse<H: Host>(host: &H) -> Parsed<H::Window> {
