@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use evenkeel_datapath::layout::{
-    self, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server,
-    Service, TICK_SHIFT,
+    self, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load,
+    Reasons, Server, Service, TICK_SHIFT,
 };
 use evenkeel_datapath::word::Word;
 
@@ -34,6 +34,7 @@ const RING_STEP: usize = 2;
 // Sizes of 1 are set at loading.
 arrays! {
     CONNECTIONS: Bucket, 1;
+    ADDRESSES: Addresses, 1;
     ENDPOINTS: EndpointBucket, 1;
     SERVICES: Service, 1;
     SERVERS: Server, 1;
@@ -120,6 +121,14 @@ pub fn interface(index: u32) -> Option<&'static Interface> {
 #[inline(always)]
 pub fn control() -> Option<&'static Control> {
     let value = CONTROL.get_ptr(0)?;
+    // SAFETY: as in `lookups`.
+    Some(unsafe { &*value.cast() })
+}
+
+/// The addresses of all endpoints.
+#[inline(always)]
+pub fn addresses() -> Option<&'static Addresses> {
+    let value = ADDRESSES.get_ptr(0)?;
     // SAFETY: as in `lookups`.
     Some(unsafe { &*value.cast() })
 }

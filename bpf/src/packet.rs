@@ -85,6 +85,10 @@ macro_rules! shared_memory {
             $crate::maps::bucket(index)
         }
         #[inline(always)]
+        fn addresses(&self) -> Option<&Addresses> {
+            $crate::maps::addresses()
+        }
+        #[inline(always)]
         fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
             $crate::maps::endpoints(index)
         }

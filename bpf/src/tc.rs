@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use evenkeel_datapath::host::{ChecksumChange, Host, Route};
 use evenkeel_datapath::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
 };
 use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{Verdict, frame, process};

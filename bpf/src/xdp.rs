@@ -9,8 +9,8 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
 use evenkeel_datapath::host::{ChecksumChange, Host, Route, Window};
 use evenkeel_datapath::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
-    interface_flags,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server,
+    Service, interface_flags,
 };
 use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{Verdict, checksum, process};

@@ -169,18 +169,12 @@ fn inbound<H: Host>(
 ) -> Verdict {
     let port = client_port(client.port, packet.protocol);
     let place = hash::connection(client.address, port, host.seed());
-    let mut found = table::find(host, place, client.address, port, By::Service(service));
-    if let Some(old) = found
-        && is_reuse(flags, old)
-    {
-        count_reason(host, Reason::Reused);
-        table::release(host, old);
-        found = None;
-    }
-    let fresh = found.is_none();
-    let found = match found {
+    let found = table::find(host, place, client.address, port, By::Service(service));
+    let known = found.filter(|&old| !is_reuse(flags, old));
+    let fresh = known.is_none();
+    let found = match known {
         Some(found) => found,
-        None => match schedule(host, packet, flags, client, service, place) {
+        None => match schedule(host, packet, flags, client, service, place, found) {
             Ok(found) => found,
             Err(verdict) => return verdict,
         },
@@ -284,7 +278,8 @@ fn is_reuse(flags: u8, old: Found<'_>) -> bool {
         && old.entry.state.get() & state_word::STATE == state::TIME_WAIT
 }
 
-/// Opens a connection: the service's scheduler names the server.
+/// Opens a connection: the service's scheduler names the server. `before` is the
+/// client's former connection from the same port.
 #[inline(always)]
 fn schedule<'a, H: Host>(
     host: &'a H,
@@ -293,6 +288,7 @@ fn schedule<'a, H: Host>(
     client: Endpoint,
     service: u32,
     place: Place,
+    before: Option<Found<'a>>,
 ) -> Result<Found<'a>, Verdict> {
     let tcp = packet.protocol == protocol::TCP;
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
@@ -315,7 +311,10 @@ fn schedule<'a, H: Host>(
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
-    table::open(host, place, new).ok_or_else(|| drop(host, Reason::TableFull))
+    if before.is_some() {
+        count_reason(host, Reason::Reused);
+    }
+    table::open(host, place, new, before).ok_or_else(|| drop(host, Reason::TableFull))
 }
 
 /// The server at the ring's cursor, which moves on: one step over all CPUs.

@@ -1,7 +1,7 @@
 //! The two hashes of the packet path. Both are keyed with a random seed, so that
 //! nobody outside can choose addresses and ports that share a bucket.
 
-use crate::layout::WAYS;
+use crate::layout::{ADDRESS_BITS, WAYS};
 
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -18,6 +18,15 @@ const fn mix(key: u64, seed: u64) -> u64 {
 #[must_use]
 pub const fn endpoint(key: u64, seed: u64) -> u32 {
     (mix(key, seed) >> 16) as u32
+}
+
+/// The bit of an endpoint's address in [`crate::layout::Addresses`]. The address as it
+/// stands in the packet.
+#[inline(always)]
+#[must_use]
+pub const fn address(address: u32, seed: u64) -> u32 {
+    ((address as u64 ^ seed).wrapping_mul(MULTIPLIER) >> (64 - ADDRESS_BITS.trailing_zeros()))
+        as u32
 }
 
 /// Where a connection lives: its bucket (not yet masked) and its signature.

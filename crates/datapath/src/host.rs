@@ -3,7 +3,7 @@
 //! [`crate::simulated`].
 
 use crate::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
 };
 use crate::word::{Word, Word64};
 
@@ -134,6 +134,8 @@ pub trait Host {
     fn control(&self) -> Option<&Control>;
     /// A bucket of the connection table.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// The addresses of all endpoints.
+    fn addresses(&self) -> Option<&Addresses>;
     /// A bucket of the endpoint table.
     fn endpoints(&self, index: u32) -> Option<&EndpointBucket>;
     /// A service.

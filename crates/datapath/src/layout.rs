@@ -9,7 +9,7 @@ use crate::word::{Word, Word64};
 
 /// Version of everything in this file. A daemon refuses pinned memory of another
 /// version. Raise it with every change of a layout or of a field's meaning.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Connections per bucket of the connection table.
 pub const WAYS: usize = 16;
@@ -120,6 +120,19 @@ pub const ENDPOINT_TOMBSTONE: u64 = 1;
 #[must_use]
 pub const fn endpoint_key(address: u32, port: u16, protocol: u8, kind: u32) -> u64 {
     ((address as u64) << 32) | ((port as u64) << 16) | ((protocol as u64) << 8) | (kind as u64)
+}
+
+/// Bits of [`Addresses`].
+pub const ADDRESS_BITS: u32 = 1 << 17;
+
+/// A bit for each endpoint's address ([`crate::hash::address`]), so that a packet of
+/// somebody else's connection need not look for it in the endpoint table: that is
+/// large, and the place it would look at cold. Small enough to stay close to the
+/// processor. A bit may be set without need, which costs that look.
+#[repr(C, align(64))]
+pub struct Addresses {
+    /// The bits, lowest first.
+    pub words: [Word; ADDRESS_BITS as usize / 32],
 }
 
 /// Schedulers as [`Service::scheduler`] names them.
@@ -336,6 +349,7 @@ const _: () = {
     assert!(size_of::<Entry>() == 32);
     assert!(size_of::<Bucket>() == 64 + WAYS * 32);
     assert!(size_of::<EndpointBucket>() == 64);
+    assert!(size_of::<Addresses>() == 16_384);
     assert!(size_of::<Service>() == 64);
     assert!(size_of::<Server>() == 64);
     assert!(size_of::<ClientHop>() == 32);

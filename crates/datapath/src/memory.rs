@@ -3,7 +3,8 @@
 //! reference is enough to write.
 
 use crate::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server, Service,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
+    Server, Service,
 };
 use crate::word::Word;
 
@@ -14,6 +15,8 @@ pub struct Memory<'a> {
     pub control: &'a Control,
     /// Connection table; the length is a power of two.
     pub connections: &'a [Bucket],
+    /// Addresses of all endpoints.
+    pub addresses: &'a Addresses,
     /// Endpoint table; the length is a power of two.
     pub endpoints: &'a [EndpointBucket],
     /// Services.

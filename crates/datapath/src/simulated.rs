@@ -8,9 +8,9 @@ use std::vec::Vec;
 use crate::checksum;
 use crate::host::{ChecksumChange, Host, Route, Window};
 use crate::layout::{
-    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS, EndpointBucket, EndpointSlot,
-    Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load, REASONS, Reasons, Server,
-    Service, WAYS, interface_flags,
+    ADDRESS_BITS, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
+    EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load,
+    REASONS, Reasons, Server, Service, WAYS, interface_flags,
 };
 use crate::memory::Memory;
 use crate::word::{Word, Word64};
@@ -53,6 +53,7 @@ impl Default for Sizes {
 pub struct Tables {
     control: Control,
     connections: Vec<Bucket>,
+    addresses: Vec<Addresses>,
     endpoints: Vec<EndpointBucket>,
     services: Vec<Service>,
     servers: Vec<Server>,
@@ -140,6 +141,9 @@ impl Tables {
                 signatures: core::array::from_fn::<_, WAYS, _>(|_| w()),
                 entries: core::array::from_fn(|_| entry()),
             }),
+            addresses: many(1, || Addresses {
+                words: core::array::from_fn::<_, { ADDRESS_BITS as usize / 32 }, _>(|_| w()),
+            }),
             endpoints: many(sizes.endpoint_buckets, || EndpointBucket {
                 slots: core::array::from_fn::<_, ENDPOINT_WAYS, _>(|_| EndpointSlot {
                     key: w64(),
@@ -205,6 +209,7 @@ impl Tables {
         Memory {
             control: &self.control,
             connections: &self.connections,
+            addresses: &self.addresses[0],
             endpoints: &self.endpoints,
             services: &self.services,
             servers: &self.servers,
@@ -399,6 +404,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     }
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.memory.connections.get(index as usize)
+    }
+    fn addresses(&self) -> Option<&Addresses> {
+        Some(self.memory.addresses)
     }
     fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
         self.memory.endpoints.get(index as usize)

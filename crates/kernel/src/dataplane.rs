@@ -7,8 +7,8 @@ use std::path::Path;
 
 use evenkeel_core::model::Timeouts;
 use evenkeel_datapath::layout::{
-    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, Reasons, Server, Service, TICK_SHIFT,
+    Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
+    Interface, LAYOUT_VERSION, Load, Reasons, Server, Service, TICK_SHIFT,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
@@ -54,6 +54,7 @@ impl std::fmt::Debug for Dataplane {
 struct Arrays {
     control: Mapping<Control>,
     connections: Mapping<Bucket>,
+    addresses: Mapping<Addresses>,
     endpoints: Mapping<EndpointBucket>,
     services: Mapping<Service>,
     servers: Mapping<Server>,
@@ -171,9 +172,10 @@ impl Dataplane {
     pub fn memory(&self) -> Memory<'_> {
         let arrays = &self.arrays;
         Memory {
-            // `open` has mapped exactly one.
+            // Of these two, `open` has mapped exactly one.
             control: &arrays.control.slice()[0],
             connections: arrays.connections.slice(),
+            addresses: &arrays.addresses.slice()[0],
             endpoints: arrays.endpoints.slice(),
             services: arrays.services.slice(),
             servers: arrays.servers.slice(),
@@ -217,6 +219,7 @@ impl Arrays {
         Ok(Self {
             control: map_pin(pins, "CONTROL", 1)?,
             connections: map_pin(pins, "CONNECTIONS", sizes.buckets)?,
+            addresses: map_pin(pins, "ADDRESSES", 1)?,
             endpoints: map_pin(pins, "ENDPOINTS", sizes.endpoint_buckets)?,
             services: map_pin(pins, "SERVICES", sizes.services)?,
             servers: map_pin(pins, "SERVERS", sizes.servers)?,

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use evenkeel_datapath::layout::{
-    Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons, Server, Service,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
+    Server, Service,
 };
 use evenkeel_datapath::word::Word;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -30,6 +31,7 @@ shared!(
     ClientHop,
     Control,
     Counters,
+    Addresses,
     EndpointBucket,
     Interface,
     Load,

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
-    Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES, Interface, Load,
-    Reasons, SERVICES_MAX, Server, Service, WAYS,
+    Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
+    Interface, Load, Reasons, SERVICES_MAX, Server, Service, WAYS,
 };
 use evenkeel_datapath::word::Word;
 
@@ -136,9 +136,10 @@ impl Sizes {
     }
 
     /// The arrays, by their names in the object.
-    pub(crate) fn arrays(&self) -> [ArrayShape; 11] {
+    pub(crate) fn arrays(&self) -> [ArrayShape; 12] {
         [
             shape::<Bucket>("CONNECTIONS", self.buckets),
+            shape::<Addresses>("ADDRESSES", 1),
             shape::<EndpointBucket>("ENDPOINTS", self.endpoint_buckets),
             shape::<Service>("SERVICES", self.services),
             shape::<Server>("SERVERS", self.servers),

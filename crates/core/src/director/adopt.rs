@@ -10,6 +10,7 @@ use core::net::Ipv4Addr;
 
 use evenkeel_datapath::layout::{self, server_flags, service_flags};
 use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::word::Word;
 use hashbrown::HashMap;
 
 use super::Director;
@@ -245,6 +246,9 @@ impl Director {
         if !self.state.endpoints.settle(&wanted) {
             self.repairs += 1;
         }
+        let words = memory.addresses.words.iter().map(Word::get);
+        self.state.endpoints.note_addresses(words);
+        self.writes.extend(self.state.endpoints.forget_addresses());
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::write::Write;
 use evenkeel_datapath::hash;
-use evenkeel_datapath::layout::{ENDPOINT_PROBES, ENDPOINT_TOMBSTONE, ENDPOINT_WAYS};
+use evenkeel_datapath::layout::{ADDRESS_BITS, ENDPOINT_PROBES, ENDPOINT_TOMBSTONE, ENDPOINT_WAYS};
 
 /// A slot of the table: 16 bytes, so that a bucket is a cache line here too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,19 @@ pub(super) struct Endpoints {
     rests: u32,
     /// Slots to be written.
     changed: Vec<u32>,
+    /// [`Addresses`](evenkeel_datapath::layout::Addresses) as the memory has it.
+    addresses: Vec<u32>,
+    /// Endpoints went, and bits of their addresses may be set without need.
+    is_stale: bool,
+}
+
+/// Words of [`Addresses`](evenkeel_datapath::layout::Addresses).
+const ADDRESS_WORDS: usize = ADDRESS_BITS as usize / 32;
+
+/// The word of a key's address there, and its bit.
+fn place_of_address(key: u64, seed: u64) -> (usize, u32) {
+    let bit = hash::address((key >> 32) as u32, seed);
+    (bit as usize / 32, 1 << (bit % 32))
 }
 
 /// What a search for a key comes to.
@@ -96,6 +109,8 @@ impl Endpoints {
             resting: VecDeque::new(),
             rests: 0,
             changed: Vec::new(),
+            addresses: vec![0; ADDRESS_WORDS],
+            is_stale: false,
         }
     }
 
@@ -293,12 +308,55 @@ impl Endpoints {
                 value: slot.value,
             };
             if slot.is_live() {
+                there.extend(self.know(slot.key));
                 there.push(write);
             } else {
+                self.is_stale = true;
                 gone.push(write);
             }
         }
         (there, gone)
+    }
+
+    /// The write for a key's address, if it is a new one. It has to come before the
+    /// key's own: packets look for no address that they do not know.
+    fn know(&mut self, key: u64) -> Option<Write> {
+        let (word, mask) = place_of_address(key, self.seed);
+        let present = &mut self.addresses[word];
+        if *present & mask != 0 {
+            return None;
+        }
+        *present |= mask;
+        Some(Write::Addresses {
+            first: word as u32,
+            words: vec![*present],
+        })
+    }
+
+    /// Forgets the addresses that no endpoint has any more. To be called when all
+    /// changes are taken.
+    pub(super) fn forget_addresses(&mut self) -> Option<Write> {
+        if !core::mem::take(&mut self.is_stale) {
+            return None;
+        }
+        let mut words = vec![0; ADDRESS_WORDS];
+        for slot in self.slots.iter().filter(|slot| slot.is_live()) {
+            let (word, mask) = place_of_address(slot.key, self.seed);
+            words[word] |= mask;
+        }
+        if words == self.addresses {
+            return None;
+        }
+        self.addresses.clone_from(&words);
+        Some(Write::Addresses { first: 0, words })
+    }
+
+    /// Notes which addresses the memory holds: to be called before any edit.
+    pub(super) fn note_addresses(&mut self, words: impl IntoIterator<Item = u32>) {
+        for (present, word) in self.addresses.iter_mut().zip(words) {
+            *present = word;
+        }
+        self.is_stale = true;
     }
 
     /// Notes what the memory holds: to be called for every slot before any edit.
@@ -398,6 +456,7 @@ mod tests {
     struct Table {
         keys: Vec<u64>,
         values: Vec<u32>,
+        addresses: Vec<u32>,
     }
 
     impl Table {
@@ -405,28 +464,48 @@ mod tests {
             Self {
                 keys: vec![0; buckets * ENDPOINT_WAYS],
                 values: vec![0; buckets * ENDPOINT_WAYS],
+                addresses: vec![0; ADDRESS_WORDS],
             }
         }
 
         fn write(&mut self, endpoints: &mut Endpoints) {
             let (there, gone) = endpoints.take_changes();
             for write in there.into_iter().chain(gone) {
-                if let Write::Endpoint {
+                self.apply(write, endpoints.seed);
+            }
+        }
+
+        fn apply(&mut self, write: Write, seed: u64) {
+            match write {
+                Write::Endpoint {
                     bucket,
                     slot,
                     key,
                     value,
-                } = write
-                {
+                } => {
+                    assert!(key <= ENDPOINT_TOMBSTONE || self.knows(key, seed));
                     let at = bucket as usize * ENDPOINT_WAYS + slot as usize;
                     self.keys[at] = key;
                     self.values[at] = value;
                 }
+                Write::Addresses { first, words } => {
+                    let first = first as usize;
+                    self.addresses[first..first + words.len()].copy_from_slice(&words);
+                }
+                _ => {}
             }
+        }
+
+        fn knows(&self, key: u64, seed: u64) -> bool {
+            let (word, mask) = place_of_address(key, seed);
+            self.addresses[word] & mask != 0
         }
 
         /// As the layout describes the search.
         fn find(&self, key: u64, seed: u64) -> Option<u32> {
+            if !self.knows(key, seed) {
+                return None;
+            }
             let mask = self.keys.len() / ENDPOINT_WAYS - 1;
             for probe in 0..ENDPOINT_PROBES {
                 let bucket = (hash::endpoint(key, seed) as usize + probe) & mask;
@@ -440,6 +519,11 @@ mod tests {
             }
             None
         }
+    }
+
+    /// Some keys that share addresses.
+    const fn key_of(number: u64) -> u64 {
+        (number % 11) << 32 | (number + 1) << 16 | 0x0600
     }
 
     proptest! {
@@ -456,7 +540,7 @@ mod tests {
             let mut table = Table::new(buckets);
             let mut model: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
             for (now, (step, key, take_back)) in steps.into_iter().enumerate() {
-                let key = (key + 1) << 16 | 0x0600;
+                let key = key_of(key);
                 let now = now as u64;
                 endpoints.release(now.saturating_sub(5));
                 let value = now as u32;
@@ -484,11 +568,19 @@ mod tests {
                     prop_assert!(!model.contains_key(&key));
                 }
                 table.write(&mut endpoints);
-                for key in (0..42).map(|k| (k + 1) << 16 | 0x0600) {
+                if value % 7 == 0
+                    && let Some(write) = endpoints.forget_addresses()
+                {
+                    table.apply(write, seed);
+                    let bits: u32 = table.addresses.iter().map(|word| word.count_ones()).sum();
+                    prop_assert!(bits as usize <= model.len());
+                }
+                for key in (0..42).map(key_of) {
                     prop_assert_eq!(table.find(key, seed), model.get(&key).map(|v| v.0));
                 }
             }
             let mut adopted = Endpoints::new(buckets, seed);
+            adopted.note_addresses(table.addresses.iter().copied());
             for (at, &key) in table.keys.iter().enumerate().filter(|(_, k)| **k != 0) {
                 adopted.note(at / ENDPOINT_WAYS, at % ENDPOINT_WAYS, key, table.values[at]);
             }

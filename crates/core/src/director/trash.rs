@@ -17,6 +17,7 @@ impl Director {
         self.empty_trash(memory, now_ms, TRASH_MS);
         cursors::turn_back(memory);
         self.commit(now_ms);
+        self.writes.extend(self.state.endpoints.forget_addresses());
     }
 
     /// Before edits that could take more slots than are free: servers that IPVS

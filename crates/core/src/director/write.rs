@@ -59,6 +59,13 @@ pub enum Write {
         /// MTU of the way, bytes, up to 65,535.
         mtu: u32,
     },
+    /// Words of the endpoints' addresses.
+    Addresses {
+        /// Index of the first one.
+        first: u32,
+        /// They.
+        words: Vec<u32>,
+    },
     /// An endpoint.
     Endpoint {
         /// Its bucket.
@@ -158,6 +165,12 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
         } => {
             if let Some(server) = memory.servers.get(*server as usize) {
                 write_hop(server, *which, *words, *mtu);
+            }
+        }
+        Write::Addresses { first, words } => {
+            let targets = memory.addresses.words.get(*first as usize..);
+            for (target, &word) in targets.unwrap_or_default().iter().zip(words) {
+                target.set(word);
             }
         }
         Write::Endpoint {
