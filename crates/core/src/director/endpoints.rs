@@ -568,7 +568,7 @@ mod tests {
                     prop_assert!(!model.contains_key(&key));
                 }
                 table.write(&mut endpoints);
-                if value % 7 == 0
+                if value.is_multiple_of(7)
                     && let Some(write) = endpoints.forget_addresses()
                 {
                     table.apply(write, seed);
