@@ -27,6 +27,8 @@ use crate::report::Part;
 /// twice the flows of the largest run.
 const CONNECTIONS: u32 = 1 << 18;
 const MANY_CONNECTIONS: u32 = 1 << 21;
+/// Most flows that are measured in a table of the default size, as a power of two.
+const USUAL_LOG2: u8 = 16;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 /// Added to a number of flows: they come in another order (`bpf/src/bench.rs`).
@@ -54,7 +56,7 @@ impl Mode {
 
     /// The mode of a run over so many flows.
     const fn hash_map(flows_log2: u8) -> Self {
-        if flows_log2 == 20 {
+        if flows_log2 > USUAL_LOG2 {
             Self::LargeHashMap
         } else {
             Self::HashMap
@@ -131,6 +133,11 @@ struct Case {
     aim: Option<f64>,
 }
 
+/// Flows of the largest runs, as a power of two.
+const fn many_log2(scale: u32) -> u8 {
+    if scale == 1 { 20 } else { USUAL_LOG2 + 1 }
+}
+
 fn cases(scale: u32) -> Vec<Case> {
     let case = |name, mode, flows_log2, repeat: u32, aim| Case {
         name,
@@ -153,14 +160,14 @@ fn cases(scale: u32) -> Vec<Case> {
         case(
             "evenkeel, 65,536 flows",
             Mode::Evenkeel,
-            16,
+            USUAL_LOG2,
             long,
             Some(80.0),
         ),
         case(
             "evenkeel, 1,048,576 flows",
             Mode::Evenkeel,
-            20,
+            many_log2(scale),
             long,
             Some(250.0),
         ),
@@ -168,14 +175,14 @@ fn cases(scale: u32) -> Vec<Case> {
         case(
             "kernel hash map, 65,536 flows",
             Mode::HashMap,
-            16,
+            USUAL_LOG2,
             long,
             None,
         ),
         case(
             "kernel hash map, 1,048,576 flows",
             Mode::LargeHashMap,
-            20,
+            many_log2(scale),
             long,
             None,
         ),
@@ -186,8 +193,13 @@ fn cases(scale: u32) -> Vec<Case> {
 /// in earnest. `object` is the benchmarks' BPF object; `pins` a directory of a BPF
 /// file system.
 pub(crate) fn run(pins: &Path, object: &[u8], rounds: usize, scale: u32) -> Result<Vec<Line>> {
-    let bench = Bench::new(&pins.join("usual"), object, CONNECTIONS, &[0, 16])?;
-    let large = Bench::new(&pins.join("large"), object, MANY_CONNECTIONS, &[20])?;
+    let bench = Bench::new(&pins.join("usual"), object, CONNECTIONS, &[0, USUAL_LOG2])?;
+    let large = Bench::new(
+        &pins.join("large"),
+        object,
+        MANY_CONNECTIONS,
+        &[many_log2(scale)],
+    )?;
     let cases = cases(scale);
     let line = |name, aim| Line {
         name,
@@ -205,14 +217,15 @@ pub(crate) fn run(pins: &Path, object: &[u8], rounds: usize, scale: u32) -> Resu
         // The wrapper around nothing also swaps MAC addresses.
         let wrapper = rearm - swap;
         large.clear();
-        let new = large.measure(Mode::Evenkeel, 20, SYN, (1 << 20) / scale)?;
+        let many = many_log2(scale);
+        let new = large.measure(Mode::Evenkeel, many, SYN, (1 << 20) / scale)?;
         opened.above_drop.push(new - wrapper - drop);
         for bench in [&bench, &large] {
             bench.clear();
-            bench.fill(scale)?;
+            bench.fill()?;
         }
         for (case, line) in cases.iter().zip(&mut lines) {
-            let bench = if case.flows_log2 == 20 {
+            let bench = if case.flows_log2 > USUAL_LOG2 {
                 &large
             } else {
                 &bench
@@ -235,16 +248,11 @@ pub(crate) fn run(pins: &Path, object: &[u8], rounds: usize, scale: u32) -> Resu
 struct Bench {
     dataplane: Dataplane,
     /// Powers of two.
-    flows_log2: &'static [u8],
+    flows_log2: Vec<u8>,
 }
 
 impl Bench {
-    fn new(
-        pins: &Path,
-        object: &[u8],
-        connections: u32,
-        flows_log2: &'static [u8],
-    ) -> Result<Self> {
+    fn new(pins: &Path, object: &[u8], connections: u32, flows_log2: &[u8]) -> Result<Self> {
         let settings = Settings {
             connections,
             services: 16,
@@ -254,7 +262,7 @@ impl Bench {
         let (dataplane, _) = Dataplane::open_object(pins, &settings, object)?;
         let bench = Self {
             dataplane,
-            flows_log2,
+            flows_log2: flows_log2.to_vec(),
         };
         bench.set_up()?;
         Ok(bench)
@@ -324,12 +332,11 @@ impl Bench {
 
     /// Opens all flows that are measured, in table and hash map, and establishes
     /// them, in another order than that of the packets measured.
-    fn fill(&self, scale: u32) -> Result<()> {
-        for &log2 in self.flows_log2 {
+    fn fill(&self) -> Result<()> {
+        for &log2 in &self.flows_log2 {
             for mode in [Mode::Evenkeel, Mode::hash_map(log2)] {
-                let flows = ((1 << log2) / scale).max(1);
-                self.measure(mode, log2 | OTHER_ORDER, SYN, flows)?;
-                self.measure(mode, log2 | OTHER_ORDER, ACK, flows)?;
+                self.measure(mode, log2 | OTHER_ORDER, SYN, 1 << log2)?;
+                self.measure(mode, log2 | OTHER_ORDER, ACK, 1 << log2)?;
             }
         }
         Ok(())

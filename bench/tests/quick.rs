@@ -43,7 +43,7 @@ fn lines(table: &str, what: &str) -> usize {
 fn every_way_carries_traffic() {
     let table = bench(&["lab", "--metrics", "keep,flood-syn"]);
     assert_eq!(lines(&table, "HTTP, keep-alive"), 5, "{table}");
-    assert_eq!(lines(&table, "flood, new TCP, 32,768 ports"), 4, "{table}");
+    assert_eq!(lines(&table, "flood, new TCP, 32,768 ports"), 5, "{table}");
 }
 
 #[test]
