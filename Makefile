@@ -19,8 +19,7 @@ test: ## every check and test, as root
 
 bench: build ## what it costs, beside the alternatives; writes docs/benchmarks.md
 	@scripts/setup lab bench
-	@cargo build --release --quiet --package evenkeel-bench
-	@target/release/evenkeel-bench all --write docs/benchmarks.md
+	@bench/run
 
 build: bpf ## the release binary, target/release/evenkeel
 	@cargo build --release --package evenkeel

@@ -80,7 +80,7 @@ fn hash_map() -> Result<Measurement> {
         bail!("HASH is no hash map");
     };
     let charged = charged_bytes(data.fd().as_fd())?;
-    let notes = format!("16 bytes of key, 40 of value, {HASH_ENTRIES} entries");
+    let notes = format!("16 bytes of key, 16 of value, {HASH_ENTRIES} entries");
     Ok(line(
         "kernel hash map",
         float(charged) / f64::from(HASH_ENTRIES),

@@ -1,5 +1,6 @@
 //! What is measured of a way, and with what.
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use aya::Ebpf;
 use aya::programs::xdp::XdpMode;
 use clap::ValueEnum;
-use evenkeel_lab::bench::{CLIENT, CLIENT_PORT, Offloads, SERVER_PORTS};
+use evenkeel_lab::bench::{CLIENT_PORT, Offloads, SERVER_PORTS};
 use evenkeel_lab::host::Host;
 use evenkeel_lab::wait;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -22,6 +23,9 @@ use crate::measure::{Unit, float};
 const CONNECTIONS: u32 = 64;
 /// Bytes of a datagram in a frame of 64 bytes with its checksum.
 const SMALL: u32 = 22;
+/// Whom a flood's frames come from: not the client, whose connections would meet what
+/// the flood has left in the director's tables.
+const FLOODER: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 3);
 /// Flows of a flood.
 const FLOWS: u32 = 32_768;
 /// Longest that frames may be on their way after a flood.
@@ -253,7 +257,7 @@ fn flood(
     let network = &path.network;
     let gateway = network.director.within(|| Port::find(CLIENT_PORT))??;
     let flood = Flood {
-        source: CLIENT,
+        source: FLOODER,
         destination: path.kind.target(),
         port,
         kind,
@@ -299,7 +303,7 @@ impl<'a> Sinks<'a> {
   counter frames {{ }}
   chain in {{
     type filter hook ingress device {port} priority -500; policy accept;
-    ip saddr {CLIENT} counter name frames drop
+    ip saddr {FLOODER} counter name frames drop
   }}
 }}
 "

@@ -272,7 +272,9 @@ fn part(series: &[Series], others: &Samples) -> Part {
                 .into(),
             "evenkeel is at tc, as it chooses on virtual interfaces; evenkeel-xdp is at XDP, as it \
              chooses on physical ones. At XDP, a packet from a local sender with an unfinished \
-             checksum is left to tc, so that only traffic with whole checksums measures it."
+             checksum is left to tc, so that only traffic with whole checksums measures it. \
+             xdp-limit sends every frame of the flood on with other MAC addresses and looks at \
+             nothing: on this machine no director at XDP can do more."
                 .into(),
             "No offloads: TSO, GSO, GRO and checksums are off at both ends of every cable, so that \
              every packet fits the link and is whole, as on the wire."

@@ -109,6 +109,34 @@ fn the_tests_of_the_kernels_side_pass() {
     });
 }
 
+/// The kernel of the machine the tests run on may have no VLAN interfaces, and leave
+/// that part of these tests out. This one has.
+#[test]
+fn frames_with_vlan_tags_pass() {
+    sandbox::run_test(|| {
+        let Some(mut guest) = guest("vlan")? else {
+            return Ok(());
+        };
+        let Some(tests) = test_program("lab_dataplane")? else {
+            println!("skipped: lab_dataplane is not built; `cargo nextest run --workspace`");
+            return Ok(());
+        };
+        let program = env!("CARGO_BIN_EXE_evenkeel");
+        guest
+            .program("ethtool")?
+            .program("nginx")?
+            .modules(&["8021q"])?
+            .built(Path::new(program), program)?
+            .built(&tests, "/usr/bin/lab_dataplane")?;
+        let mut vm = Vm::boot(&guest, LONG)?;
+        let text = vm.expect("lab_dataplane --nocapture others_frames_pass", LONG)?;
+        println!("{text}");
+        assert!(text.contains("test result: ok. 2 passed"));
+        assert!(!text.contains("not tried"), "the guest has no VLANs either");
+        Ok(())
+    });
+}
+
 /// The newest build of one of the kernel crate's test programs. It lies beside
 /// this one, under a name that is not known here.
 fn test_program(name: &str) -> Result<Option<PathBuf>> {

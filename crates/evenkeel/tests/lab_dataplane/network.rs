@@ -172,7 +172,7 @@ fn xdp(world: &World, port: &str) -> Result<bool> {
 
 /// True: the kernel knows VLAN interfaces (`CONFIG_VLAN_8021Q`).
 fn has_vlans(host: &Host) -> Result<bool> {
-    let line = "ip link add link lo name probe type vlan id 7 && ip link delete probe";
+    let line = "ip link add link ec name probe type vlan id 7 && ip link delete probe";
     let output = host.output(Command::new("sh").args(["-c", line]))?;
     let error = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
