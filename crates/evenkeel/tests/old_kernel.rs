@@ -121,15 +121,16 @@ fn frames_with_vlan_tags_pass() {
             println!("skipped: lab_dataplane is not built; `cargo nextest run --workspace`");
             return Ok(());
         };
-        let program = env!("CARGO_BIN_EXE_evenkeel");
+        let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
         guest
             .program("ethtool")?
             .program("nginx")?
             .modules(&["8021q"])?
-            .built(Path::new(program), program)?
+            .built(program, PROGRAM)?
             .built(&tests, "/usr/bin/lab_dataplane")?;
         let mut vm = Vm::boot(&guest, LONG)?;
-        let text = vm.expect("lab_dataplane --nocapture others_frames_pass", LONG)?;
+        let command = "lab_dataplane --nocapture others_frames_pass";
+        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
         println!("{text}");
         assert!(text.contains("test result: ok. 2 passed"));
         assert!(!text.contains("not tried"), "the guest has no VLANs either");

@@ -50,8 +50,10 @@ impl World {
         {
             run(host, &format!("ethtool -K {port} gro on"))?;
         }
-        let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
-        let director = Director::new(director, program, paths::DEFAULT_INSTANCE)?;
+        // In a guest, the program is not where it was built.
+        let program = std::env::var_os("EVENKEEL_PROGRAM");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_evenkeel").into());
+        let director = Director::new(director, Path::new(&program), paths::DEFAULT_INSTANCE)?;
         Ok(Self {
             client,
             director,
