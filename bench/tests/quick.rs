@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a part and gives its table. Evenkeel's program is looked for beside the
-/// benchmarks', where a build of the same profile puts it.
+/// Runs a part and gives its table. Evenkeel's program lies beside the benchmarks',
+/// where the build for the workspace's tests puts it. It is not built here: that would
+/// take the file away from tests that are running it.
 fn bench(arguments: &[&str]) -> String {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "evenkeel"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(built.success(), "evenkeel can be built");
     let program = Path::new(env!("CARGO_BIN_EXE_evenkeel-bench"));
+    let evenkeel = program.with_file_name("evenkeel");
+    assert!(
+        evenkeel.exists(),
+        "there is no {}: `cargo build` makes it",
+        evenkeel.display()
+    );
     let output = Command::new(program)
         .args(arguments)
         .arg("--quick")
