@@ -92,6 +92,7 @@ impl Director {
             }
             if !transaction {
                 self.state.forget_journal();
+                self.free_discarded();
                 savepoint = self.state.savepoint();
             }
         }
@@ -111,18 +112,19 @@ impl Director {
         }
     }
 
-    /// When something that is not usable now becomes usable, if there is such: an
-    /// edit refused with [`EditError::Full`] may be worth another try then.
+    /// When all that is not usable now becomes usable, if there is such: an edit
+    /// refused with [`EditError::Full`] may be worth another try then. Not when the
+    /// first of it does: what needs much room would be refused for want of the rest.
     #[must_use]
     pub fn room_at_ms(&self) -> Option<u64> {
         let rests = [
-            self.state.rings.oldest_rest(),
-            self.state.endpoints.oldest_rest(),
+            self.state.rings.newest_rest(),
+            self.state.endpoints.newest_rest(),
         ];
         rests
             .into_iter()
             .flatten()
-            .min()
+            .max()
             .map(|since| since + GRACE_MS)
     }
 

@@ -281,9 +281,9 @@ impl Endpoints {
         }
     }
 
-    /// When the oldest resting slot was given up.
-    pub(super) fn oldest_rest(&self) -> Option<u64> {
-        self.resting.front().map(|rest| rest.since_ms)
+    /// When the newest resting slot was given up.
+    pub(super) fn newest_rest(&self) -> Option<u64> {
+        self.resting.back().map(|rest| rest.since_ms)
     }
 
     /// The writes for all changes since the last time: for what is there now, and

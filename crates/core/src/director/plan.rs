@@ -104,13 +104,18 @@ impl Director {
         self.write_services(&services, false);
         self.write_servers(&servers, false);
 
-        for block in core::mem::take(&mut self.state.discarded) {
-            self.state.rings.free(block);
-        }
+        self.free_discarded();
         self.mark_written(&services, &servers);
         self.state.forget_journal();
         self.state.touched_services.clear();
         self.state.touched_servers.clear();
+    }
+
+    /// Frees the rings that were never published and are not needed to go back.
+    pub(super) fn free_discarded(&mut self) {
+        for block in core::mem::take(&mut self.state.discarded) {
+            self.state.rings.free(block);
+        }
     }
 
     fn write_settings(&mut self) {

@@ -114,9 +114,9 @@ impl Rings {
         }
     }
 
-    /// When the oldest resting block was given up.
-    pub(super) fn oldest_rest(&self) -> Option<u64> {
-        self.resting.front().map(|&(since, _)| since)
+    /// When the newest resting block was given up.
+    pub(super) fn newest_rest(&self) -> Option<u64> {
+        self.resting.back().map(|&(since, _)| since)
     }
 }
 

@@ -202,6 +202,43 @@ fn rings_rest_before_they_are_used_again() {
 }
 
 #[test]
+fn rings_that_no_packet_saw_are_free_at_once() {
+    // Room for a few of the rings that these edits would make one by one.
+    let mut rig = Rig::sized(Sizes {
+        ring_words: 64,
+        ..Sizes::default()
+    });
+    let key = service(80);
+    let mut edits = vec![
+        add(key, "wrr"),
+        add_server(key, server(1), 1),
+        add_server(key, server(2), 1),
+    ];
+    for _ in 0..10 {
+        edits.extend([9, 1].map(|weight| edit_server(key, server(1), weight)));
+    }
+    assert_eq!(rig.try_all(&edits, false), []);
+}
+
+#[test]
+fn there_is_room_when_the_last_ring_has_rested() {
+    let mut rig = Rig::sized(Sizes {
+        ring_words: 16,
+        ..Sizes::default()
+    });
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    for (now_ms, weight) in [(0, 1), (0, 2), (100, 3), (200, 4)] {
+        rig.now_ms = now_ms;
+        match weight {
+            1 => rig.apply(add_server(key, server(1), weight)),
+            _ => rig.apply(edit_server(key, server(1), weight)),
+        }
+    }
+    assert_eq!(rig.director.room_at_ms(), Some(200 + GRACE_MS));
+}
+
+#[test]
 fn a_deleted_server_comes_back_with_its_connections_and_counters() {
     let mut rig = Rig::new();
     let key = service(80);
