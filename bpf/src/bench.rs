@@ -156,7 +156,8 @@ static HASH: HashMap<Key, Connection> = HashMap::with_max_entries(1 << 18, 0);
 static LARGE_HASH: HashMap<Key, Connection> = HashMap::with_max_entries(1 << 21, 0);
 
 /// What the packet path does for a client's TCP packet, with the kernel's hash map in
-/// place of both of its tables: the same checks, states, counters and rewriting.
+/// place of both of its tables: the same states, counters and rewriting, and the same
+/// checks but for the MTU.
 #[inline(always)]
 fn hash_map(context: &XdpContext, map: &HashMap<Key, Connection>) -> u32 {
     let host = xdp::Kernel(context);
