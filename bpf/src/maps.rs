@@ -7,7 +7,7 @@ use aya_ebpf::maps::Array;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use evenkeel_datapath::layout::{
     self, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load,
-    Reasons, Server, Service, TICK_SHIFT,
+    Reasons, Server, Service, TICK_SHIFT, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 
@@ -34,8 +34,10 @@ const RING_STEP: usize = 2;
 // Sizes of 1 are set at loading.
 arrays! {
     CONNECTIONS: Bucket, 1;
+    WIDE_CONNECTIONS: WideBucket, 1;
     ADDRESSES: Addresses, 1;
     ENDPOINTS: EndpointBucket, 1;
+    WIDE_ENDPOINTS: WideEndpointBucket, 1;
     SERVICES: Service, 1;
     SERVERS: Server, 1;
     RINGS: [Word; RING_STEP], 1;
@@ -51,6 +53,10 @@ arrays! {
 static BUCKET_MASK: u32 = 0;
 #[unsafe(no_mangle)]
 static ENDPOINT_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static WIDE_BUCKET_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static WIDE_ENDPOINT_MASK: u32 = 0;
 #[unsafe(no_mangle)]
 static SERVERS_CAPACITY: u32 = 0;
 #[unsafe(no_mangle)]
@@ -70,6 +76,8 @@ macro_rules! constants {
 constants! {
     bucket_mask, BUCKET_MASK: u32;
     endpoint_mask, ENDPOINT_MASK: u32;
+    wide_bucket_mask, WIDE_BUCKET_MASK: u32;
+    wide_endpoint_mask, WIDE_ENDPOINT_MASK: u32;
     servers_capacity, SERVERS_CAPACITY: u32;
     seed, SEED: u64;
 }
@@ -88,7 +96,9 @@ macro_rules! lookups {
 
 lookups! {
     bucket, CONNECTIONS: Bucket;
+    wide_bucket, WIDE_CONNECTIONS: WideBucket;
     endpoints, ENDPOINTS: EndpointBucket;
+    wide_endpoints, WIDE_ENDPOINTS: WideEndpointBucket;
     service, SERVICES: Service;
     server, SERVERS: Server;
     ring_step, RINGS: [Word; RING_STEP];

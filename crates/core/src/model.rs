@@ -7,7 +7,7 @@ mod wire;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
 /// Transport protocol of a service.
@@ -49,16 +49,85 @@ impl Protocol {
     }
 }
 
+/// Internet Protocol version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: &IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 /// What clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct ServiceKey {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Virtual address.
-    pub address: IpAddr,
-    /// Port, host order; 0 (any port) only with persistence.
-    pub port: u16,
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "wire::ServiceKey", into = "wire::ServiceKey")
+)]
+pub enum ServiceKey {
+    /// An address and a port.
+    Address {
+        /// Protocol.
+        protocol: Protocol,
+        /// Virtual address.
+        address: IpAddr,
+        /// Port, host order; 0 (any port) only with persistence.
+        port: u16,
+    },
+    /// Packets that carry this firewall mark.
+    Mark {
+        /// The mark, 1 to 4,294,967,295.
+        mark: u32,
+        /// Of which family.
+        family: Family,
+    },
+}
+
+impl ServiceKey {
+    /// The service at this address and port.
+    #[must_use]
+    pub fn at(protocol: Protocol, address: impl Into<IpAddr>, port: u16) -> Self {
+        Self::Address {
+            protocol,
+            address: address.into(),
+            port,
+        }
+    }
+
+    /// Family of its packets.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Address { address, .. } => Family::of(address),
+            Self::Mark { family, .. } => *family,
+        }
+    }
+
+    /// Its port; 0 for a mark.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Address { port, .. } => *port,
+            Self::Mark { .. } => 0,
+        }
+    }
 }
 
 /// Where a real server listens.
@@ -71,47 +140,205 @@ pub struct ServerKey {
     pub port: u16,
 }
 
-/// How connections are spread. The names are IPVS's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "kebab-case")
-)]
-pub enum Scheduler {
-    /// Round robin.
-    Rr,
-    /// Weighted round robin.
-    Wrr,
+macro_rules! schedulers {
+    ($($(#[doc = $doc:literal])+ $variant:ident, $name:literal;)+) => {
+        /// How connections are spread. The names are IPVS's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(rename_all = "kebab-case")
+        )]
+        pub enum Scheduler {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Scheduler {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its IPVS name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
 }
 
-/// Schedulers of IPVS that are not here yet.
-pub const SCHEDULERS_TO_COME: &[&str] = &[
-    "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-];
-
-impl Scheduler {
-    /// Its IPVS name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-        }
-    }
+schedulers! {
+    /// Round robin.
+    Rr, "rr";
+    /// Weighted round robin.
+    Wrr, "wrr";
+    /// Least connections.
+    Lc, "lc";
+    /// Weighted least connections.
+    Wlc, "wlc";
+    /// Locality-based least connections.
+    Lblc, "lblc";
+    /// Locality-based least connections with replication.
+    Lblcr, "lblcr";
+    /// Destination hashing.
+    Dh, "dh";
+    /// Source hashing.
+    Sh, "sh";
+    /// Shortest expected delay.
+    Sed, "sed";
+    /// Never queue.
+    Nq, "nq";
+    /// Weighted failover.
+    Fo, "fo";
+    /// Weighted overflow.
+    Ovf, "ovf";
+    /// Maglev hashing.
+    Mh, "mh";
+    /// Power of two choices.
+    Twos, "twos";
 }
 
 impl FromStr for Scheduler {
     type Err = EditError;
 
     fn from_str(name: &str) -> Result<Self, EditError> {
-        match name {
-            "rr" => Ok(Self::Rr),
-            "wrr" => Ok(Self::Wrr),
-            _ if SCHEDULERS_TO_COME.contains(&name) => Err(EditError::NotSupported(name.into())),
-            _ => Err(EditError::SchedulerNotFound),
+        let known = Self::ALL.iter().find(|known| known.name() == name);
+        known.copied().ok_or(EditError::SchedulerNotFound)
+    }
+}
+
+/// What a scheduler's flags are called depends on it: `sh-fallback` and `mh-fallback`
+/// are flag 1, `sh-port` and `mh-port` flag 2 (`IP_VS_SVC_F_SCHED1` to `3`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct SchedulerFlags {
+    /// Flag 1.
+    pub fallback: bool,
+    /// Flag 2.
+    pub port: bool,
+    /// Flag 3, which no scheduler has a meaning for.
+    pub third: bool,
+}
+
+/// Which clients count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Netmask {
+    /// IPv4: those that are equal under the mask, which may have holes.
+    V4(Ipv4Addr),
+    /// IPv6: those with this prefix, 1 to 128 bits.
+    V6(u8),
+}
+
+impl Netmask {
+    /// Each client for itself.
+    #[must_use]
+    pub const fn host(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::V4(Ipv4Addr::BROADCAST),
+            Family::V6 => Self::V6(128),
         }
     }
+}
+
+/// Clients stay with their server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+pub struct Persistence {
+    /// How long after the client's last new connection, in seconds, 1 to 2,678,400.
+    pub timeout_s: u32,
+    /// Which clients share a server.
+    pub netmask: Netmask,
+}
+
+/// A service's settings beside its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+pub struct ServiceSettings {
+    /// Scheduler by name; unknown names are an error of the edit.
+    pub scheduler: String,
+    /// Its flags.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub flags: SchedulerFlags,
+    /// Persistence.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub persistence: Option<Persistence>,
+    /// UDP: every packet is scheduled for itself, and no connection kept.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub one_packet: bool,
+    /// Persistence engine by name.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub engine: Option<String>,
+}
+
+impl ServiceSettings {
+    /// Those of a service with this scheduler and nothing else.
+    #[must_use]
+    pub fn scheduled_by(scheduler: impl Into<String>) -> Self {
+        Self {
+            scheduler: scheduler.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Outer header of a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum Tunnel {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port of the server, 1 to 65,535.
+        port: u16,
+        /// Its checksum.
+        checksum: TunnelChecksum,
+    },
+    /// GRE.
+    Gre {
+        /// Its checksum; remote is none.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// Checksum of a tunnel's outer header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None,
+    /// Over everything.
+    Full,
+    /// Remote checksum offload.
+    Remote,
 }
 
 /// How a packet reaches the real server.
@@ -127,7 +354,42 @@ pub enum ForwardMethod {
     /// Direct routing.
     Route,
     /// A tunnel.
-    Tunnel,
+    Tunnel(Tunnel),
+    /// NAT of the source as well: the server sees an address of the director.
+    FullNat,
+}
+
+/// A real server's settings beside its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+pub struct ServerSettings {
+    /// How it is reached.
+    pub method: ForwardMethod,
+    /// 0 to 2,147,483,647; 0: quiesced, it gets no new connections.
+    pub weight: u32,
+    /// Connections from which on it gets no more; 0: no limit.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub upper_threshold: u32,
+    /// Connections below which it gets some again; 0: three quarters of the upper.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub lower_threshold: u32,
+}
+
+impl ServerSettings {
+    /// Those of a server that is reached by `method`, without thresholds.
+    #[must_use]
+    pub const fn new(method: ForwardMethod, weight: u32) -> Self {
+        Self {
+            method,
+            weight,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        }
+    }
 }
 
 /// Connection timeouts that can be set, in seconds, each 1 to 2,678,400.
@@ -165,15 +427,15 @@ pub enum Edit {
     AddService {
         /// The service.
         service: ServiceKey,
-        /// Scheduler by name; unknown names are an error of the edit.
-        scheduler: String,
+        /// Its settings.
+        settings: ServiceSettings,
     },
     /// `-E`
     EditService {
         /// The service.
         service: ServiceKey,
-        /// Scheduler by name.
-        scheduler: String,
+        /// All of its settings, anew.
+        settings: ServiceSettings,
     },
     /// `-D`
     DeleteService {
@@ -188,10 +450,9 @@ pub enum Edit {
         service: ServiceKey,
         /// The server.
         server: ServerKey,
-        /// How it is reached.
-        method: ForwardMethod,
-        /// 0 to 2,147,483,647; 0: quiesced, it gets no new connections.
-        weight: u32,
+        /// Its settings.
+        #[cfg_attr(feature = "serde", serde(rename = "server_settings"))]
+        settings: ServerSettings,
     },
     /// `-e`
     EditServer {
@@ -199,10 +460,9 @@ pub enum Edit {
         service: ServiceKey,
         /// The server.
         server: ServerKey,
-        /// How it is reached.
-        method: ForwardMethod,
-        /// As in `AddServer`.
-        weight: u32,
+        /// All of its settings, anew.
+        #[cfg_attr(feature = "serde", serde(rename = "server_settings"))]
+        settings: ServerSettings,
     },
     /// `-d`
     DeleteServer {
@@ -246,6 +506,9 @@ pub enum EditError {
     /// No scheduler has this name.
     #[error("scheduler not found")]
     SchedulerNotFound,
+    /// No persistence engine has this name.
+    #[error("persistence engine not found")]
+    EngineNotFound,
     /// The kernel's EINVAL: an address that is not unicast, for example.
     #[error("invalid operation")]
     Invalid,
@@ -280,16 +543,35 @@ pub struct Stats {
     pub out_bytes: u64,
 }
 
+/// Traffic per second, estimated every two seconds as the kernel does
+/// (`net/netfilter/ipvs/ip_vs_est.c`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Rates {
+    /// Connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from servers.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes from servers.
+    pub out_bytes: u64,
+}
+
 /// A service as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ServiceView {
     /// Which.
     pub key: ServiceKey,
-    /// Its scheduler.
-    pub scheduler: Scheduler,
+    /// Its settings.
+    pub settings: ServiceSettings,
     /// Its traffic.
     pub stats: Stats,
+    /// Its traffic per second.
+    pub rates: Rates,
     /// Its servers, in list order (the last added first).
     pub servers: Vec<ServerView>,
 }
@@ -300,29 +582,40 @@ pub struct ServiceView {
 pub struct ServerView {
     /// Which.
     pub key: ServerKey,
-    /// How it is reached.
-    pub method: ForwardMethod,
-    /// Weight.
-    pub weight: u32,
+    /// Its settings.
+    pub settings: ServerSettings,
     /// Connections in an active state.
     pub active: u32,
     /// Other connections.
     pub inactive: u32,
+    /// Templates of persistence.
+    pub persistent: u32,
     /// Its traffic.
     pub stats: Stats,
+    /// Its traffic per second.
+    pub rates: Rates,
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        };
-        write!(
-            f,
-            "{protocol} {}",
-            core::net::SocketAddr::new(self.address, self.port)
-        )
+        match *self {
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => {
+                let protocol = match protocol {
+                    Protocol::Tcp => "TCP",
+                    Protocol::Udp => "UDP",
+                    Protocol::Sctp => "SCTP",
+                };
+                let end = core::net::SocketAddr::new(address, port);
+                write!(f, "{protocol} {end}")
+            }
+            Self::Mark { mark, family } => {
+                let family = if family == Family::V6 { " IPv6" } else { "" };
+                write!(f, "FWM {mark}{family}")
+            }
+        }
     }
 }

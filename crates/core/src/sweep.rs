@@ -12,7 +12,7 @@ use evenkeel_datapath::{state, table};
 const UNFINISHED_SECONDS: u32 = 2;
 
 /// Names of the states by number, as `ipvsadm -Lc` has them.
-pub const STATE_NAMES: [&str; 13] = [
+pub const STATE_NAMES: [&str; 32] = [
     "",
     "NONE",
     "ESTABLISHED",
@@ -26,13 +26,32 @@ pub const STATE_NAMES: [&str; 13] = [
     "LISTEN",
     "SYNACK",
     "UDP",
+    "TEMPLATE",
+    "TRANSLATED",
+    "FRAGMENT",
+    "NONE",
+    "INIT1",
+    "INIT",
+    "C-SENT",
+    "C-REPLIED",
+    "C-WAIT",
+    "COOKIE",
+    "C-ECHOED",
+    "ESTABLISHED",
+    "S-SENT",
+    "S-RECEIVED",
+    "S-ACK-SENT",
+    "REJECTED",
+    "CLOSED",
+    "LOCALITY",
+    "",
 ];
 
 /// What a sweep has seen and done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Live connections that stay, by state.
-    pub states: [u64; 16],
+    pub states: [u64; 32],
     /// Connections that were expired.
     pub expired: u64,
     /// Unfinished places that were freed.
@@ -72,9 +91,9 @@ pub struct Sweeper {
 
 /// Silence in ticks after which a connection expires, by state: IPVS's
 /// `tcp_timeouts` and those that can be set.
-fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 16] {
+fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 32] {
     let control = memory.control;
-    let mut seconds = [60; 16];
+    let mut seconds = [61; 32];
     for (state, value) in [
         (state::NONE, 2),
         (state::ESTABLISHED, control.timeout_tcp.get()),
@@ -88,6 +107,10 @@ fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 16] {
         (state::LISTEN, 120),
         (state::SYNACK, 120),
         (state::UDP, control.timeout_udp.get()),
+        (state::SCTP_NONE, 2),
+        (state::SCTP_INIT1, 4),
+        (state::SCTP_ESTABLISHED, 900),
+        (state::SCTP_REJECTED, 4),
     ] {
         seconds[state as usize] = value;
     }

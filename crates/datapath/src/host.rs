@@ -93,8 +93,32 @@ pub struct ChecksumChange {
     pub zero_is_none: bool,
 }
 
+/// The tables that say how connections are spread, which the packet path and the
+/// daemon both change.
+pub trait Ledger {
+    /// A service.
+    fn service(&self, index: u32) -> Option<&Service>;
+    /// A server.
+    fn server(&self, index: u32) -> Option<&Server>;
+    /// A word of the rings.
+    fn ring(&self, index: u32) -> Option<&Word>;
+    /// Live connections of a server.
+    fn load(&self, server: u32) -> Option<&Load>;
+    /// Stores `new` if the word is `old`; true when it was. A full barrier.
+    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool;
+    /// Adds, wrapping, in one step; the value before. A full barrier.
+    fn add(&self, word: &Word, amount: u32) -> u32;
+
+    /// What was written before is seen by all before anything is read after. `word` is
+    /// any word; it stays as it is.
+    #[inline(always)]
+    fn barrier(&self, word: &Word) {
+        self.add(word, 0);
+    }
+}
+
 /// Where the packet path runs.
-pub trait Host {
+pub trait Host: Ledger {
     /// Checked part of the frame.
     type Window: Window;
 
@@ -138,25 +162,13 @@ pub trait Host {
     fn addresses(&self) -> Option<&Addresses>;
     /// A bucket of the endpoint table.
     fn endpoints(&self, index: u32) -> Option<&EndpointBucket>;
-    /// A service.
-    fn service(&self, index: u32) -> Option<&Service>;
-    /// A server.
-    fn server(&self, index: u32) -> Option<&Server>;
-    /// A word of the rings.
-    fn ring(&self, index: u32) -> Option<&Word>;
     /// A hop to clients.
     fn client_hop(&self, index: u32) -> Option<&ClientHop>;
-    /// Live connections of a server.
-    fn load(&self, server: u32) -> Option<&Load>;
     /// This CPU's counters of a server.
     fn counters(&self, server: u32) -> Option<&Counters>;
     /// This CPU's reasons.
     fn reasons(&self) -> Option<&Reasons>;
 
-    /// Stores `new` if the word is `old`; true when it was. A full barrier.
-    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool;
-    /// Adds, wrapping, in one step; the value before.
-    fn add(&self, word: &Word, amount: u32) -> u32;
     /// Gives back `value`; the verifier forgets what it knew of it, and so need not
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;

@@ -2,14 +2,31 @@
 //! mapped into the daemon, pinned under the instance's directory.
 //!
 //! Addresses and ports are kept as they stand in the packet (network byte order
-//! read as a native integer), so that the packet path never swaps bytes.
+//! read as a native integer), so that the packet path never swaps bytes. Where
+//! both families can stand, an IPv4 address is mapped into IPv6 ([`mapped`]).
 //! Every type is a whole number of cache lines, or divides one.
 
 use crate::word::{Word, Word64};
 
 /// Version of everything in this file. A daemon refuses pinned memory of another
 /// version. Raise it with every change of a layout or of a field's meaning.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
+
+/// An address of either family, as four words that stand as in an IPv6 header.
+pub type Address = [u32; 4];
+
+/// An IPv4 address in the place of an IPv6 one: `::ffff:a.b.c.d`.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(address: u32) -> Address {
+    [0, 0, MAPPED, address]
+}
+
+/// The third word of a [`mapped`] address.
+pub const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// [`Address`] in shared memory.
+pub type AddressWords = [Word; 4];
 
 /// Connections per bucket of the connection table.
 pub const WAYS: usize = 16;
@@ -54,16 +71,54 @@ pub struct Entry {
     pub server_tag: Word,
 }
 
+/// As [`Bucket`], for the entries that are wider.
+#[repr(C, align(64))]
+pub struct WideBucket {
+    /// As [`Bucket::signatures`].
+    pub signatures: [Word; WAYS],
+    /// The entries.
+    pub entries: [WideEntry; WAYS],
+}
+
+/// What does not fit into an [`Entry`]: 64 bytes.
+///
+/// A connection of a service that is not named by an IPv4 address and a port: those
+/// of IPv6, of firewall marks, of port 0. Or, told by its state, no connection at all
+/// but something that is found and expires like one: see [`crate::state`].
+#[repr(C)]
+pub struct WideEntry {
+    /// Client's address.
+    pub client_address: AddressWords,
+    /// Address that the client connected to.
+    pub virtual_address: AddressWords,
+    /// As [`Entry::client_port`].
+    pub client_port: Word,
+    /// Port that the client connected to (low 16 bits), and the server's (high 16 bits).
+    pub ports: Word,
+    /// As [`Entry::service`].
+    pub service: Word,
+    /// As [`Entry::server`].
+    pub server: Word,
+    /// As [`Entry::state`].
+    pub state: Word,
+    /// As [`Entry::seen`].
+    pub seen: Word,
+    /// As [`Entry::hop`].
+    pub hop: Word,
+    /// As [`Entry::server_tag`].
+    pub server_tag: Word,
+}
+
 /// Fields of [`Entry::state`].
 ///
-/// Bits 0 to 3 the state (0: the entry is not live), bits 4 to 7 flags, bits 16
+/// Bits 0 to 4 the state (0: the entry is not live), bits 5 to 15 flags, bits 16
 /// to 31 the generation, raised each time the entry is claimed, so that a CPU
 /// still holding the previous connection can not change the next one's state.
 pub mod state_word {
     /// Mask of the state.
-    pub const STATE: u32 = 0xf;
+    pub const STATE: u32 = 0x1f;
     /// The server has answered.
-    pub const ANSWERED: u32 = 1 << 4;
+    pub const ANSWERED: u32 = 1 << 5;
     /// One step of the generation.
     pub const GENERATION: u32 = 1 << 16;
 }
@@ -79,8 +134,16 @@ pub mod endpoint_kind {
     /// An address and port that clients connect to. The value is a service.
     pub const SERVICE: u32 = 1;
     /// An address and port that a real server answers from. No value: which
-    /// server it is says the connection.
+    /// server it is says the connection, which is an [`Entry`](super::Entry).
     pub const SERVER: u32 = 2;
+    /// As `SERVER`, for a server with connections that are
+    /// [`WideEntry`](super::WideEntry)s. Port 0: it answers from any.
+    pub const WIDE_SERVER: u32 = 3;
+    /// A firewall mark in the place of the address, the port 4 or 6 for the family,
+    /// protocol 255. The value is a service.
+    pub const MARK: u32 = 4;
+    /// An address of a pool for source NAT, port 0, protocol 255.
+    pub const POOL: u32 = 5;
 }
 
 /// Endpoints per bucket.
@@ -110,6 +173,35 @@ pub struct EndpointSlot {
     pub reserved: Word,
 }
 
+/// A bucket of the table of the IPv6 endpoints, searched as that of
+/// [`EndpointBucket`]s.
+#[repr(C, align(64))]
+pub struct WideEndpointBucket {
+    /// The slots.
+    pub slots: [WideEndpointSlot; ENDPOINT_WAYS],
+}
+
+/// One IPv6 endpoint: 32 bytes.
+#[repr(C)]
+pub struct WideEndpointSlot {
+    /// Its address.
+    pub address: AddressWords,
+    /// See [`wide_endpoint_key`]; 0: free; [`ENDPOINT_TOMBSTONE`].
+    pub key: Word,
+    /// As [`EndpointSlot::value`].
+    pub value: Word,
+    /// Not used.
+    pub reserved: [Word; 2],
+}
+
+/// What an IPv6 endpoint is beside its address: port as it stands in the packet,
+/// protocol, [`endpoint_kind`]. Never 0 or [`ENDPOINT_TOMBSTONE`].
+#[inline(always)]
+#[must_use]
+pub const fn wide_endpoint_key(port: u16, protocol: u8, kind: u32) -> u32 {
+    kind << 24 | (protocol as u32) << 16 | port as u32
+}
+
 /// Key of a deleted endpoint in a bucket that has overflowed.
 pub const ENDPOINT_TOMBSTONE: u64 = 1;
 
@@ -135,21 +227,55 @@ pub struct Addresses {
     pub words: [Word; ADDRESS_BITS as usize / 32],
 }
 
-/// Schedulers as [`Service::scheduler`] names them.
+/// Schedulers as [`Service::scheduler`] names them, and what their ring holds behind
+/// its header ([`RING_HEADER`]).
+///
+/// *Ring*: servers, in the order in which they take connections, as many as
+/// [`Service::ring`] says. *Tree*: see [`crate::tree`]. *Table*: a server for each
+/// hash, [`NOBODY`] where there is none, as many as [`Service::ring`] says.
 pub mod scheduler {
-    /// The ring is walked, a connection a step. Round robin and weighted round
+    /// A ring that is walked, a connection a step. Round robin and weighted round
     /// robin differ in what the daemon puts into the ring.
     pub const RING: u32 = 1;
+    /// Least connections: a tree.
+    pub const LC: u32 = 2;
+    /// Weighted least connections: a tree.
+    pub const WLC: u32 = 3;
+    /// Shortest expected delay: a tree.
+    pub const SED: u32 = 4;
+    /// Never queue: a tree.
+    pub const NQ: u32 = 5;
+    /// Weighted failover: a tree.
+    pub const FO: u32 = 6;
+    /// Weighted overflow: a tree.
+    pub const OVF: u32 = 7;
+    /// Source hashing: a table of 256.
+    pub const SH: u32 = 8;
+    /// Destination hashing: a table of 256.
+    pub const DH: u32 = 9;
+    /// Maglev hashing: a table, and behind it a second one of the same size that holds
+    /// the owner of each slot before the last change of the servers.
+    pub const MH: u32 = 10;
+    /// Power of two choices: a ring in which each server stands as often as its weight
+    /// says.
+    pub const TWOS: u32 = 11;
+    /// Locality-based least connections: a tree, as `WLC`.
+    pub const LBLC: u32 = 12;
+    /// The same with replication: a tree, as `WLC`.
+    pub const LBLCR: u32 = 13;
 }
+
+/// In a table: no server.
+pub const NOBODY: u32 = u32::MAX;
 
 /// A virtual service: 64 bytes.
 #[repr(C, align(64))]
 pub struct Service {
     /// Where its ring stands: index of the ring's first word (high 32 bits) and
-    /// number of servers in it (low 32 bits). 0 servers: nobody can serve. The
+    /// its length (low 32 bits, see [`scheduler`]). Length 0: nobody can serve. The
     /// one word that publishes a new ring.
     pub ring: Word64,
-    /// Virtual address; 0 with `port` 0: the slot is free.
+    /// Virtual address if it is an IPv4 one, else 0.
     pub address: Word,
     /// Port (low 16 bits) and protocol (bits 16 to 23).
     pub port: Word,
@@ -160,10 +286,19 @@ pub struct Service {
     /// For the daemon: where the scheduler stood at the ring's beginning. Weighted
     /// round robin: its present weight; round robin: the server used last, + 1.
     pub current_weight: Word,
-    /// For the daemon: [`service_flags`].
+    /// [`service_flags`].
     pub flags: Word,
+    /// Virtual address, 0 for a firewall mark.
+    pub wide_address: AddressWords,
+    /// Firewall mark; 0: none.
+    pub mark: Word,
+    /// Persistence: seconds that a template lives.
+    pub persistence: Word,
+    /// Persistence: which clients share a template. IPv4: a mask as it stands in the
+    /// packet. IPv6: a prefix length, 1 to 128.
+    pub netmask: Word,
     /// Not used.
-    pub reserved: [Word; 8],
+    pub reserved: Word,
 }
 
 /// Flags of [`Service::flags`].
@@ -172,6 +307,24 @@ pub mod service_flags {
     pub const USED: u32 = 1;
     /// Deleted, and kept for the connections of its servers.
     pub const DELETED: u32 = 1 << 1;
+    /// Its packets are IPv6's.
+    pub const IPV6: u32 = 1 << 2;
+    /// Its connections are [`WideEntry`](super::WideEntry)s.
+    pub const WIDE: u32 = 1 << 3;
+    /// Clients stay with their server.
+    pub const PERSISTENT: u32 = 1 << 4;
+    /// One-packet scheduling: UDP without connections.
+    pub const ONE_PACKET: u32 = 1 << 5;
+    /// `sh-fallback`, `mh-fallback`: another server for one that is not available.
+    pub const FALLBACK: u32 = 1 << 6;
+    /// `sh-port`, `mh-port`: the client's port is part of the hash.
+    pub const PORT: u32 = 1 << 7;
+    /// `flag-3`, which no scheduler has a meaning for.
+    pub const FLAG_3: u32 = 1 << 8;
+    /// The ways of IPVS where Evenkeel has better ones.
+    pub const COMPATIBLE: u32 = 1 << 9;
+    /// For the daemon: persistence engine `sip`.
+    pub const SIP: u32 = 1 << 10;
 }
 
 /// Words before the servers in a ring: the cursor, 64 bits, low word first.
@@ -187,22 +340,62 @@ pub mod server_flags {
     pub const ALIVE: u32 = 1 << 2;
     /// For the daemon: the slot is in use.
     pub const USED: u32 = 1 << 3;
-    /// For the daemon: the port was given as 0 and stands here as the virtual port.
+    /// The port was given as 0. Where the service has one, it stands here as the
+    /// virtual port; else packets keep theirs.
     pub const PORT_GIVEN_AS_ZERO: u32 = 1 << 4;
+    /// Its weight is above 0: it takes new connections.
+    pub const WEIGHTED: u32 = 1 << 5;
+    /// Its address is the director's own.
+    pub const LOCAL: u32 = 1 << 6;
+    /// Its address is an IPv6 one.
+    pub const IPV6: u32 = 1 << 7;
     /// Bits 8 to 15: protocol.
     pub const PROTOCOL_SHIFT: u32 = 8;
-    /// Bits 16 to 18: forwarding method, numbered as IPVS does (0: masq).
+    /// Bits 16 to 18: forwarding method, see [`method`](super::method).
     pub const METHOD_SHIFT: u32 = 16;
+    /// Mask of the forwarding method, shifted down.
+    pub const METHOD: u32 = 7;
 }
 
-/// A real server of one service: 64 bytes, written by the daemon only.
+/// Forwarding methods, numbered as IPVS does.
+pub mod method {
+    /// Routed NAT.
+    pub const MASQ: u32 = 0;
+    /// A tunnel.
+    pub const TUNNEL: u32 = 2;
+    /// Direct routing.
+    pub const ROUTE: u32 = 3;
+    /// NAT of the source as well; IPVS has no such.
+    pub const FULL_NAT: u32 = 5;
+}
+
+/// Fields of [`Server::tunnel`].
+pub mod tunnel {
+    /// Mask of the kind.
+    pub const KIND: u32 = 3;
+    /// IP in IP (RFC 2003, RFC 2473, RFC 4213).
+    pub const IPIP: u32 = 0;
+    /// Generic UDP encapsulation.
+    pub const GUE: u32 = 1;
+    /// GRE (RFC 2784).
+    pub const GRE: u32 = 2;
+    /// The outer header has a checksum.
+    pub const CHECKSUM: u32 = 1 << 2;
+    /// Remote checksum offload.
+    pub const REMOTE_CHECKSUM: u32 = 1 << 3;
+    /// Bits 16 to 31: GUE's port as it stands in the packet.
+    pub const PORT_SHIFT: u32 = 16;
+}
+
+/// A real server of one service: 128 bytes, written by the daemon only. What packets
+/// of IPv4 connections need stands in the first half.
 #[repr(C, align(64))]
 pub struct Server {
-    /// Its address.
+    /// Its address if it is an IPv4 one, else 0.
     pub address: Word,
     /// Its port (low 16 bits) and the virtual port (high 16 bits).
     pub ports: Word,
-    /// The virtual address.
+    /// The virtual address if it is an IPv4 one, else 0.
     pub virtual_address: Word,
     /// Index of its service.
     pub service: Word,
@@ -212,11 +405,25 @@ pub struct Server {
     pub weight: Word,
     /// For the daemon: when it was added, as a rising number; the list order.
     pub order: Word,
-    /// MTU of hop 0 (low 16 bits) and of hop 1.
+    /// MTU of hop 0 (low 16 bits) and of hop 1, less what a tunnel adds.
     pub mtu: Word,
     /// Two hops, of which [`server_flags::HOP`] names the one that counts: the
     /// daemon writes the other and then flips the bit.
     pub hops: [HopWords; 2],
+    /// Its address.
+    pub wide_address: AddressWords,
+    /// The virtual address, 0 for a firewall mark.
+    pub wide_virtual_address: AddressWords,
+    /// The director's address on the way to it: source of the outer header of a tunnel.
+    pub source: AddressWords,
+    /// [`tunnel`].
+    pub tunnel: Word,
+    /// Connections from which on it takes no more; 0: no such limit.
+    pub upper_threshold: Word,
+    /// Connections below which it takes some again; 0: three quarters of the upper.
+    pub lower_threshold: Word,
+    /// Its place among the leaves of its service's tree ([`crate::tree`]).
+    pub leaf: Word,
 }
 
 /// An interface and a frame's addresses: 16 bytes.
@@ -250,13 +457,17 @@ pub struct ClientHop {
 /// generations; slot 0 of each half stays free because index 0 means "not known".
 pub const CLIENT_HOPS: u32 = 8192;
 
-/// Live connections of a server, both changed by atomic addition only.
+/// Live connections of a server; the counts are changed by atomic addition only.
 #[repr(C)]
 pub struct Load {
     /// In an active state (IPVS: established or being established).
     pub active: Word,
     /// All others.
     pub inactive: Word,
+    /// Templates of persistence.
+    pub persistent: Word,
+    /// 1: overloaded, since the upper threshold was reached.
+    pub overloaded: Word,
 }
 
 /// Counters of one server on one CPU: 64 bytes. Index: cpu × servers + server.
@@ -277,7 +488,7 @@ pub struct Counters {
 }
 
 /// Reasons that packets and connections are counted by.
-pub const REASONS: usize = 32;
+pub const REASONS: usize = 64;
 
 /// Counters of one CPU that belong to no server: index by [`crate::Reason`].
 #[repr(C, align(64))]
@@ -341,17 +552,71 @@ pub struct Control {
     pub timeout_udp: Word,
     /// For the daemon: next [`Server::order`].
     pub next_order: Word,
+    /// [`features`]: what the tables hold that few do, so that packets need not look
+    /// for it where it is not.
+    pub features: Word,
+    /// [`settings`].
+    pub settings: Word,
+    /// Buckets of the table of wide entries, a power of two.
+    pub wide_buckets: Word,
+    /// Buckets of the table of IPv6 endpoints, a power of two.
+    pub wide_endpoint_buckets: Word,
     /// Not used.
-    pub reserved: [Word; 48],
+    pub reserved: [Word; 44],
+}
+
+/// Bits of [`Control::features`].
+pub mod features {
+    /// Services of firewall marks; they come before all others.
+    pub const MARKS: u32 = 1;
+    /// Services of port 0.
+    pub const ANY_PORT: u32 = 1 << 1;
+    /// IPv4 servers with wide connections.
+    pub const WIDE_SERVERS: u32 = 1 << 2;
+    /// Source NAT.
+    pub const FULL_NAT: u32 = 1 << 3;
+}
+
+/// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by
+/// the same names. The defaults are IPVS's.
+pub mod settings {
+    /// Connections of a deleted server end at once.
+    pub const EXPIRE_NODEST_CONN: u32 = 1;
+    /// A template whose server has weight 0 is not used.
+    pub const EXPIRE_QUIESCENT_TEMPLATE: u32 = 1 << 1;
+    /// Bits 2 and 3: `conn_reuse_mode`.
+    pub const CONN_REUSE_MODE_SHIFT: u32 = 2;
+    /// TCP connections begin with any packet but a reset.
+    pub const SLOPPY_TCP: u32 = 1 << 4;
+    /// SCTP connections begin with any packet.
+    pub const SLOPPY_SCTP: u32 = 1 << 5;
+    /// No server: a marked packet goes to where it was sent to.
+    pub const CACHE_BYPASS: u32 = 1 << 6;
+    /// A server's packet without a connection is answered with ICMP unreachable.
+    pub const NAT_ICMP_SEND: u32 = 1 << 7;
+    /// ICMP errors about packets without a connection are scheduled.
+    pub const SCHEDULE_ICMP: u32 = 1 << 8;
+    /// Packets that are too large for a way are answered, not only dropped.
+    pub const PMTU_DISC: u32 = 1 << 9;
+    /// Tunnels to the virtual address are not scheduled.
+    pub const IGNORE_TUNNELED: u32 = 1 << 10;
+    /// TCP's states move more strictly.
+    pub const SECURE_TCP: u32 = 1 << 11;
+    /// What an instance begins with.
+    pub const DEFAULT: u32 = 1 << CONN_REUSE_MODE_SHIFT | PMTU_DISC;
 }
 
 const _: () = {
     assert!(size_of::<Entry>() == 32);
     assert!(size_of::<Bucket>() == 64 + WAYS * 32);
+    assert!(size_of::<WideEntry>() == 64);
+    assert!(size_of::<WideBucket>() == 64 + WAYS * 64);
     assert!(size_of::<EndpointBucket>() == 64);
+    assert!(size_of::<WideEndpointBucket>() == 128);
     assert!(size_of::<Addresses>() == 16_384);
     assert!(size_of::<Service>() == 64);
-    assert!(size_of::<Server>() == 64);
+    assert!(size_of::<Server>() == 128);
+    assert!(size_of::<Load>() == 16);
     assert!(size_of::<ClientHop>() == 32);
     assert!(size_of::<Counters>() == 64);
     assert!(size_of::<Reasons>() == 8 * REASONS);

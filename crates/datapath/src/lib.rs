@@ -19,6 +19,7 @@ mod hop;
 pub mod host;
 mod icmp;
 pub mod layout;
+pub mod load;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
 mod reason;
@@ -26,6 +27,7 @@ mod reason;
 pub mod simulated;
 pub mod state;
 pub mod table;
+pub mod tree;
 pub mod word;
 
 pub use forward::{Verdict, process};

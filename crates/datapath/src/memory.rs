@@ -4,8 +4,9 @@
 
 use crate::layout::{
     Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
-    Server, Service,
+    Server, Service, WideBucket, WideEndpointBucket,
 };
+use crate::host::Ledger;
 use crate::word::Word;
 
 /// All arrays of one instance.
@@ -15,10 +16,14 @@ pub struct Memory<'a> {
     pub control: &'a Control,
     /// Connection table; the length is a power of two.
     pub connections: &'a [Bucket],
+    /// Table of what is wider; the length is a power of two.
+    pub wide_connections: &'a [WideBucket],
     /// Addresses of all endpoints.
     pub addresses: &'a Addresses,
     /// Endpoint table; the length is a power of two.
     pub endpoints: &'a [EndpointBucket],
+    /// IPv6 endpoints; the length is a power of two.
+    pub wide_endpoints: &'a [WideEndpointBucket],
     /// Services.
     pub services: &'a [Service],
     /// Real servers.
@@ -35,4 +40,25 @@ pub struct Memory<'a> {
     pub reasons: &'a [Reasons],
     /// Interfaces, [`crate::layout::INTERFACES`] of them.
     pub interfaces: &'a [Interface],
+}
+
+impl Ledger for Memory<'_> {
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.services.get(index as usize)
+    }
+    fn server(&self, index: u32) -> Option<&Server> {
+        self.servers.get(index as usize)
+    }
+    fn ring(&self, index: u32) -> Option<&Word> {
+        self.rings.get(index as usize)
+    }
+    fn load(&self, server: u32) -> Option<&Load> {
+        self.loads.get(server as usize)
+    }
+    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
+        word.compare_and_swap(old, new)
+    }
+    fn add(&self, word: &Word, amount: u32) -> u32 {
+        word.add(amount)
+    }
 }

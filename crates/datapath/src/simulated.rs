@@ -6,11 +6,12 @@ use core::cell::Cell;
 use std::vec::Vec;
 
 use crate::checksum;
-use crate::host::{ChecksumChange, Host, Route, Window};
+use crate::host::{ChecksumChange, Host, Ledger, Route, Window};
 use crate::layout::{
     ADDRESS_BITS, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
     EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load,
-    REASONS, Reasons, Server, Service, WAYS, interface_flags,
+    REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot,
+    WideEntry, interface_flags, settings,
 };
 use crate::memory::Memory;
 use crate::word::{Word, Word64};
@@ -21,8 +22,12 @@ use crate::{Reason, Verdict, process};
 pub struct Sizes {
     /// Buckets of the connection table, a power of two.
     pub buckets: u32,
+    /// Buckets of the table of wide entries, a power of two.
+    pub wide_buckets: u32,
     /// Buckets of the endpoint table, a power of two.
     pub endpoint_buckets: u32,
+    /// Buckets of the table of IPv6 endpoints, a power of two.
+    pub wide_endpoint_buckets: u32,
     /// Services.
     pub services: u32,
     /// Servers.
@@ -39,7 +44,9 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             buckets: 64,
+            wide_buckets: 64,
             endpoint_buckets: 64,
+            wide_endpoint_buckets: 64,
             services: 16,
             servers: 64,
             ring_words: 1024,
@@ -53,8 +60,10 @@ impl Default for Sizes {
 pub struct Tables {
     control: Control,
     connections: Vec<Bucket>,
+    wide_connections: Vec<WideBucket>,
     addresses: Vec<Addresses>,
     endpoints: Vec<EndpointBucket>,
+    wide_endpoints: Vec<WideEndpointBucket>,
     services: Vec<Service>,
     servers: Vec<Server>,
     rings: Vec<Word>,
@@ -90,6 +99,25 @@ fn entry() -> Entry {
     }
 }
 
+fn words<const N: usize>() -> [Word; N] {
+    core::array::from_fn(|_| w())
+}
+
+fn wide_entry() -> WideEntry {
+    WideEntry {
+        client_address: words(),
+        virtual_address: words(),
+        client_port: w(),
+        ports: w(),
+        service: w(),
+        server: w(),
+        state: w(),
+        seen: w(),
+        hop: w(),
+        server_tag: w(),
+    }
+}
+
 fn hop_words() -> HopWords {
     HopWords {
         interface: w(),
@@ -115,8 +143,15 @@ fn control(sizes: &Sizes) -> Control {
         timeout_tcp_fin: w(),
         timeout_udp: w(),
         next_order: w(),
-        reserved: core::array::from_fn(|_| w()),
+        features: w(),
+        settings: w(),
+        wide_buckets: w(),
+        wide_endpoint_buckets: w(),
+        reserved: words(),
     };
+    control.settings.set(settings::DEFAULT);
+    control.wide_buckets.set(sizes.wide_buckets);
+    control.wide_endpoint_buckets.set(sizes.wide_endpoint_buckets);
     control.layout_version.set(LAYOUT_VERSION);
     control.buckets.set(sizes.buckets);
     control.endpoint_buckets.set(sizes.endpoint_buckets);
@@ -141,6 +176,10 @@ impl Tables {
                 signatures: core::array::from_fn::<_, WAYS, _>(|_| w()),
                 entries: core::array::from_fn(|_| entry()),
             }),
+            wide_connections: many(sizes.wide_buckets, || WideBucket {
+                signatures: words(),
+                entries: core::array::from_fn(|_| wide_entry()),
+            }),
             addresses: many(1, || Addresses {
                 words: core::array::from_fn::<_, { ADDRESS_BITS as usize / 32 }, _>(|_| w()),
             }),
@@ -151,6 +190,14 @@ impl Tables {
                     reserved: w(),
                 }),
             }),
+            wide_endpoints: many(sizes.wide_endpoint_buckets, || WideEndpointBucket {
+                slots: core::array::from_fn::<_, ENDPOINT_WAYS, _>(|_| WideEndpointSlot {
+                    address: words(),
+                    key: w(),
+                    value: w(),
+                    reserved: words(),
+                }),
+            }),
             services: many(sizes.services, || Service {
                 ring: w64(),
                 address: w(),
@@ -159,7 +206,11 @@ impl Tables {
                 scheduler_name: w(),
                 current_weight: w(),
                 flags: w(),
-                reserved: core::array::from_fn(|_| w()),
+                wide_address: words(),
+                mark: w(),
+                persistence: w(),
+                netmask: w(),
+                reserved: w(),
             }),
             servers: many(sizes.servers, || Server {
                 address: w(),
@@ -171,6 +222,13 @@ impl Tables {
                 order: w(),
                 mtu: w(),
                 hops: [hop_words(), hop_words()],
+                wide_address: words(),
+                wide_virtual_address: words(),
+                source: words(),
+                tunnel: w(),
+                upper_threshold: w(),
+                lower_threshold: w(),
+                leaf: w(),
             }),
             rings: many(sizes.ring_words, w),
             client_hops: many(CLIENT_HOPS, || ClientHop {
@@ -182,6 +240,8 @@ impl Tables {
             loads: many(sizes.servers, || Load {
                 active: w(),
                 inactive: w(),
+                persistent: w(),
+                overloaded: w(),
             }),
             counters: many(sizes.servers * sizes.cpus, || Counters {
                 connections: w64(),
@@ -209,8 +269,10 @@ impl Tables {
         Memory {
             control: &self.control,
             connections: &self.connections,
+            wide_connections: &self.wide_connections,
             addresses: &self.addresses[0],
             endpoints: &self.endpoints,
+            wide_endpoints: &self.wide_endpoints,
             services: &self.services,
             servers: &self.servers,
             rings: &self.rings,
@@ -328,6 +390,27 @@ impl<'a, const TC: bool> Simulated<'a, TC> {
     }
 }
 
+impl<const TC: bool> Ledger for Simulated<'_, TC> {
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.memory.services.get(index as usize)
+    }
+    fn server(&self, index: u32) -> Option<&Server> {
+        self.memory.servers.get(index as usize)
+    }
+    fn ring(&self, index: u32) -> Option<&Word> {
+        self.memory.rings.get(index as usize)
+    }
+    fn load(&self, server: u32) -> Option<&Load> {
+        self.memory.loads.get(server as usize)
+    }
+    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
+        word.compare_and_swap(old, new)
+    }
+    fn add(&self, word: &Word, amount: u32) -> u32 {
+        word.add(amount)
+    }
+}
+
 impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     type Window = Cells<'a>;
     const FINISHES: bool = TC;
@@ -411,20 +494,8 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
         self.memory.endpoints.get(index as usize)
     }
-    fn service(&self, index: u32) -> Option<&Service> {
-        self.memory.services.get(index as usize)
-    }
-    fn server(&self, index: u32) -> Option<&Server> {
-        self.memory.servers.get(index as usize)
-    }
-    fn ring(&self, index: u32) -> Option<&Word> {
-        self.memory.rings.get(index as usize)
-    }
     fn client_hop(&self, index: u32) -> Option<&ClientHop> {
         self.memory.client_hops.get(index as usize)
-    }
-    fn load(&self, server: u32) -> Option<&Load> {
-        self.memory.loads.get(server as usize)
     }
     fn counters(&self, server: u32) -> Option<&Counters> {
         let index = self.around.cpu as usize * self.memory.servers.len() + server as usize;
@@ -432,12 +503,6 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     }
     fn reasons(&self) -> Option<&Reasons> {
         self.memory.reasons.get(self.around.cpu as usize)
-    }
-    fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
-        word.compare_and_swap(old, new)
-    }
-    fn add(&self, word: &Word, amount: u32) -> u32 {
-        word.add(amount)
     }
     fn opaque(&self, value: u32) -> u32 {
         value

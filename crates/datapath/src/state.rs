@@ -1,5 +1,5 @@
-//! Connection states, their numbers in memory, and how packets change them:
-//! IPVS's TCP table, for a director that sees both directions.
+//! Connection states, their numbers in memory, and how packets change them: IPVS's
+//! tables for TCP and SCTP, for a director that sees both directions or one.
 
 use crate::layout::state_word;
 
@@ -29,12 +29,63 @@ pub const LISTEN: u32 = 10;
 pub const SYNACK: u32 = 11;
 /// A UDP flow.
 pub const UDP: u32 = 12;
+/// No connection: which server a client stays with. A
+/// [`WideEntry`](crate::layout::WideEntry) whose client address is masked.
+pub const TEMPLATE: u32 = 13;
+/// No connection: finds the connection that an answer to a translated source belongs
+/// to. Its client is the translated source, its virtual address and ports the client
+/// and the server's.
+pub const TRANSLATED: u32 = 14;
+/// No connection: which connection the fragments of a packet belong to.
+pub const FRAGMENT: u32 = 15;
+/// SCTP (`ip_vs_proto_sctp.c`), from here to [`SCTP_CLOSED`]: nothing seen yet.
+pub const SCTP_NONE: u32 = 16;
+/// An INIT, not yet answered.
+pub const SCTP_INIT1: u32 = 17;
+/// Further INITs.
+pub const SCTP_INIT: u32 = 18;
+/// The client has sent its cookie.
+pub const SCTP_COOKIE_SENT: u32 = 19;
+/// The server has answered a cookie.
+pub const SCTP_COOKIE_REPLIED: u32 = 20;
+/// The server waits for a cookie.
+pub const SCTP_COOKIE_WAIT: u32 = 21;
+/// The client has the server's cookie.
+pub const SCTP_COOKIE: u32 = 22;
+/// The client has echoed it.
+pub const SCTP_COOKIE_ECHOED: u32 = 23;
+/// Both sides have answered.
+pub const SCTP_ESTABLISHED: u32 = 24;
+/// The client shuts down.
+pub const SCTP_SHUTDOWN_SENT: u32 = 25;
+/// The server shuts down.
+pub const SCTP_SHUTDOWN_RECEIVED: u32 = 26;
+/// A shutdown was acknowledged.
+pub const SCTP_SHUTDOWN_ACK_SENT: u32 = 27;
+/// An error ended it.
+pub const SCTP_REJECTED: u32 = 28;
+/// Over.
+pub const SCTP_CLOSED: u32 = 29;
+/// No connection: the servers of a destination, for the schedulers lblc and lblcr.
+pub const LOCALITY: u32 = 30;
+
+/// True for the states that are no connection.
+#[inline(always)]
+#[must_use]
+pub const fn is_auxiliary(state: u32) -> bool {
+    const THESE: u32 = 1 << TEMPLATE | 1 << TRANSLATED | 1 << FRAGMENT | 1 << LOCALITY;
+    (THESE >> (state & state_word::STATE)) & 1 == 1
+}
 
 /// True for states that `ActiveConn` counts (IPVS: `tcp_state_active_table`).
 #[inline(always)]
 #[must_use]
 pub const fn is_active(state: u32) -> bool {
-    const ACTIVE: u32 = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    const ACTIVE: u32 = 1 << ESTABLISHED
+        | 1 << SYN_SENT
+        | 1 << SYN_RECV
+        | 1 << SYNACK
+        | 1 << SCTP_ESTABLISHED;
     (ACTIVE >> (state & state_word::STATE)) & 1 == 1
 }
 
@@ -116,7 +167,7 @@ pub fn next_tcp(state: u32, flags: u8, direction: Direction) -> u32 {
     } else {
         return state;
     };
-    ((row >> (4 * (state & state_word::STATE))) & 0xf) as u32
+    ((row >> (4 * (state & 0xf))) & 0xf) as u32
 }
 
 #[cfg(test)]
@@ -160,8 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn four_states_are_active() {
-        let active: std::vec::Vec<u32> = (0..16).filter(|&s| is_active(s)).collect();
-        assert_eq!(active, [ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK]);
+    fn five_states_are_active() {
+        let active: std::vec::Vec<u32> = (0..32).filter(|&s| is_active(s)).collect();
+        assert_eq!(
+            active,
+            [ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK, SCTP_ESTABLISHED]
+        );
     }
 }

@@ -10,7 +10,7 @@ use crate::hash::Place;
 use crate::host::Host;
 use crate::layout::{Bucket, Entry, WAYS, state_word};
 use crate::reason::Reason;
-use crate::state;
+use crate::{load, state};
 use crate::word::Word;
 
 /// Bit of a bucket's first signature: connections of this bucket may stand in its
@@ -150,14 +150,7 @@ fn kill<H: Host>(host: &H, entry: &Entry, old: u32) -> bool {
     if old & state_word::STATE == state::FREE || !host.compare_and_swap(&entry.state, old, dead) {
         return false;
     }
-    if let Some(load) = host.load(entry.server.get()) {
-        let counter = if state::is_active(old) {
-            &load.active
-        } else {
-            &load.inactive
-        };
-        host.add(counter, u32::MAX);
-    }
+    load::end(host, entry.server.get(), old);
     true
 }
 
@@ -356,14 +349,7 @@ pub fn open<'a, H: Host>(
     entry.seen.set(host.tick());
     entry.hop.set(0);
     entry.server_tag.set(new.server_tag);
-    if let Some(load) = host.load(new.server) {
-        let counter = if state::is_active(new.state) {
-            &load.active
-        } else {
-            &load.inactive
-        };
-        host.add(counter, 1);
-    }
+    load::begin(host, new.server, new.state);
     let old = entry.state.get();
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state;
     host.compare_and_swap(&entry.state, old, live);
@@ -392,13 +378,7 @@ pub fn change_state<H: Host>(host: &H, entry: &Entry, state: u32, flags: u32) {
     if !host.compare_and_swap(&entry.state, old, new) {
         return;
     }
-    let (was, is) = (state::is_active(old), state::is_active(new));
-    if was != is
-        && let Some(load) = host.load(entry.server.get())
-    {
-        host.add(&load.active, if is { 1 } else { u32::MAX });
-        host.add(&load.inactive, if is { u32::MAX } else { 1 });
-    }
+    load::shift(host, entry.server.get(), old, new);
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::path::Path;
 use evenkeel_core::model::Timeouts;
 use evenkeel_datapath::layout::{
     Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
-    Interface, LAYOUT_VERSION, Load, Reasons, Server, Service, TICK_SHIFT,
+    Interface, LAYOUT_VERSION, Load, Reasons, Server, Service, TICK_SHIFT, WideBucket,
+    WideEndpointBucket, settings,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
@@ -54,8 +55,10 @@ impl std::fmt::Debug for Dataplane {
 struct Arrays {
     control: Mapping<Control>,
     connections: Mapping<Bucket>,
+    wide_connections: Mapping<WideBucket>,
     addresses: Mapping<Addresses>,
     endpoints: Mapping<EndpointBucket>,
+    wide_endpoints: Mapping<WideEndpointBucket>,
     services: Mapping<Service>,
     servers: Mapping<Server>,
     rings: Mapping<Word>,
@@ -126,6 +129,7 @@ impl Dataplane {
             control.timeout_tcp.set(timeouts.tcp);
             control.timeout_tcp_fin.set(timeouts.tcp_fin);
             control.timeout_udp.set(timeouts.udp);
+            control.settings.set(settings::DEFAULT);
             sizes.note(control);
         }
         Ok((programs, arrays))
@@ -175,8 +179,10 @@ impl Dataplane {
             // Of these two, `open` has mapped exactly one.
             control: &arrays.control.slice()[0],
             connections: arrays.connections.slice(),
+            wide_connections: arrays.wide_connections.slice(),
             addresses: &arrays.addresses.slice()[0],
             endpoints: arrays.endpoints.slice(),
+            wide_endpoints: arrays.wide_endpoints.slice(),
             services: arrays.services.slice(),
             servers: arrays.servers.slice(),
             rings: arrays.rings.slice(),
@@ -219,8 +225,10 @@ impl Arrays {
         Ok(Self {
             control: map_pin(pins, "CONTROL", 1)?,
             connections: map_pin(pins, "CONNECTIONS", sizes.buckets)?,
+            wide_connections: map_pin(pins, "WIDE_CONNECTIONS", sizes.wide_buckets)?,
             addresses: map_pin(pins, "ADDRESSES", 1)?,
             endpoints: map_pin(pins, "ENDPOINTS", sizes.endpoint_buckets)?,
+            wide_endpoints: map_pin(pins, "WIDE_ENDPOINTS", sizes.wide_endpoint_buckets)?,
             services: map_pin(pins, "SERVICES", sizes.services)?,
             servers: map_pin(pins, "SERVERS", sizes.servers)?,
             rings: map_pin(pins, "RINGS", sizes.ring_words)?,

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use evenkeel_datapath::layout::{
     Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
-    Server, Service,
+    Server, Service, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -38,6 +38,8 @@ shared!(
     Reasons,
     Server,
     Service,
+    WideBucket,
+    WideEndpointBucket,
     Word
 );
 

@@ -97,6 +97,8 @@ fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<E
     // Its numbers are constants to the verifier, which removes bounds checks by them.
     let bucket_mask = sizes.buckets - 1;
     let endpoint_mask = sizes.endpoint_buckets - 1;
+    let wide_bucket_mask = sizes.wide_buckets - 1;
+    let wide_endpoint_mask = sizes.wide_endpoint_buckets - 1;
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
@@ -105,6 +107,8 @@ fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<E
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("BUCKET_MASK", &bucket_mask, true)
         .override_global("ENDPOINT_MASK", &endpoint_mask, true)
+        .override_global("WIDE_BUCKET_MASK", &wide_bucket_mask, true)
+        .override_global("WIDE_ENDPOINT_MASK", &wide_endpoint_mask, true)
         .override_global("SERVERS_CAPACITY", &sizes.servers, true)
         .override_global("SEED", &seed, true);
     for array in sizes.arrays() {

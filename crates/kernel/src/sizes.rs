@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
     Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
-    Interface, Load, Reasons, SERVICES_MAX, Server, Service, WAYS,
+    Interface, Load, Reasons, SERVICES_MAX, Server, Service, WAYS, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 
@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 pub struct Settings {
     /// Connections, 1,024 to 16,777,216; rounded up to a power of two.
     pub connections: u32,
+    /// Connections of IPv6, of firewall marks and of port 0, templates of persistence
+    /// and the like, 1,024 to 16,777,216; rounded up to a power of two.
+    pub wide_connections: u32,
     /// Services, 1 to 65,536.
     pub services: u32,
     /// Real servers of all services together, 1 to 1,048,576.
@@ -26,11 +29,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 262,144 connections, 4,096 services, 16,384 servers: about 13 MB, and 1 MB
-    /// for each CPU.
+    /// 262,144 connections, 65,536 wide ones, 4,096 services, 16,384 servers: about
+    /// 25 MB, and 1 MB for each CPU.
     fn default() -> Self {
         Self {
             connections: 1 << 18,
+            wide_connections: 1 << 16,
             services: 1 << 12,
             servers: 1 << 14,
             ring_words: 1 << 18,
@@ -46,8 +50,12 @@ pub(crate) const WORDS_PER_RING_VALUE: u32 = 2;
 pub struct Sizes {
     /// Buckets of the connection table.
     pub buckets: u32,
+    /// Buckets of the table of wide entries.
+    pub wide_buckets: u32,
     /// Buckets of the endpoint table.
     pub endpoint_buckets: u32,
+    /// Buckets of the table of IPv6 endpoints.
+    pub wide_endpoint_buckets: u32,
     /// Slots for services.
     pub services: u32,
     /// Slots for servers.
@@ -71,11 +79,13 @@ impl Sizes {
     pub fn new(settings: &Settings, cpus: u32) -> Result<Self> {
         let Settings {
             connections,
+            wide_connections,
             services,
             servers,
             ring_words,
         } = *settings;
         check("connections", connections, 1 << 10..=1 << 24)?;
+        check("wide_connections", wide_connections, 1 << 10..=1 << 24)?;
         check("services", services, 1..=SERVICES_MAX)?;
         check("servers", servers, 1..=1 << 20)?;
         check("ring_words", ring_words, 64..=1 << 24)?;
@@ -85,7 +95,9 @@ impl Sizes {
         let endpoint_buckets = 2 * (services + servers);
         Ok(Self {
             buckets: connections.next_power_of_two() / WAYS as u32,
+            wide_buckets: wide_connections.next_power_of_two() / WAYS as u32,
             endpoint_buckets: endpoint_buckets.next_power_of_two(),
+            wide_endpoint_buckets: endpoint_buckets.next_power_of_two(),
             services,
             servers,
             ring_words: ring_words.next_multiple_of(WORDS_PER_RING_VALUE),
@@ -97,6 +109,8 @@ impl Sizes {
     pub(crate) fn of(control: &Control) -> Self {
         Self {
             buckets: control.buckets.get(),
+            wide_buckets: control.wide_buckets.get(),
+            wide_endpoint_buckets: control.wide_endpoint_buckets.get(),
             endpoint_buckets: control.endpoint_buckets.get(),
             services: control.services.get(),
             servers: control.servers.get(),
@@ -108,6 +122,8 @@ impl Sizes {
     /// Notes them.
     pub(crate) fn note(&self, control: &Control) {
         control.buckets.set(self.buckets);
+        control.wide_buckets.set(self.wide_buckets);
+        control.wide_endpoint_buckets.set(self.wide_endpoint_buckets);
         control.endpoint_buckets.set(self.endpoint_buckets);
         control.services.set(self.services);
         control.servers.set(self.servers);
@@ -136,11 +152,13 @@ impl Sizes {
     }
 
     /// The arrays, by their names in the object.
-    pub(crate) fn arrays(&self) -> [ArrayShape; 12] {
+    pub(crate) fn arrays(&self) -> [ArrayShape; 14] {
         [
             shape::<Bucket>("CONNECTIONS", self.buckets),
+            shape::<WideBucket>("WIDE_CONNECTIONS", self.wide_buckets),
             shape::<Addresses>("ADDRESSES", 1),
             shape::<EndpointBucket>("ENDPOINTS", self.endpoint_buckets),
+            shape::<WideEndpointBucket>("WIDE_ENDPOINTS", self.wide_endpoint_buckets),
             shape::<Service>("SERVICES", self.services),
             shape::<Server>("SERVERS", self.servers),
             shape::<[Word; WORDS_PER_RING_VALUE as usize]>(
@@ -234,7 +252,7 @@ mod tests {
         let one = Sizes::new(&Settings::default(), 1).unwrap();
         let two = Sizes::new(&Settings::default(), 2).unwrap();
         // One CPU more: one more counter a server, one more list of reasons.
-        assert_eq!(two.bytes() - one.bytes(), 64 * u64::from(one.servers) + 256);
+        assert_eq!(two.bytes() - one.bytes(), 64 * u64::from(one.servers) + 512);
         let table = 576 * u64::from(one.buckets);
         assert!(one.bytes() > table && one.bytes() < 3 * table);
     }

@@ -2,11 +2,11 @@
 //! apart. Transactions have hundreds of thousands of edits, and serde's own way for
 //! tagged enums reads each twice.
 
-use alloc::string::String;
+use serde::{Deserialize, Serialize};
 
-use serde::Deserialize;
+use core::net::IpAddr;
 
-use super::{ForwardMethod, ServerKey, ServiceKey, Timeouts};
+use super::{Family, Protocol, ServerKey, ServerSettings, ServiceSettings, Timeouts};
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,16 +22,87 @@ enum Op {
     SetTimeouts,
 }
 
+/// A service's key as it stands in the text: `{"protocol":"tcp","address":"10.0.0.1",
+/// "port":80}` or `{"mark":1,"family":"v4"}`.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceKey {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    family: Option<Family>,
+}
+
+impl From<super::ServiceKey> for ServiceKey {
+    fn from(key: super::ServiceKey) -> Self {
+        let nothing = Self {
+            protocol: None,
+            address: None,
+            port: None,
+            mark: None,
+            family: None,
+        };
+        match key {
+            super::ServiceKey::Address {
+                protocol,
+                address,
+                port,
+            } => Self {
+                protocol: Some(protocol),
+                address: Some(address),
+                port: Some(port),
+                ..nothing
+            },
+            super::ServiceKey::Mark { mark, family } => Self {
+                mark: Some(mark),
+                family: Some(family),
+                ..nothing
+            },
+        }
+    }
+}
+
+impl TryFrom<ServiceKey> for super::ServiceKey {
+    type Error = &'static str;
+
+    fn try_from(raw: ServiceKey) -> Result<Self, &'static str> {
+        let ServiceKey {
+            protocol,
+            address,
+            port,
+            mark,
+            family,
+        } = raw;
+        match (protocol, address, port, mark, family) {
+            (Some(protocol), Some(address), Some(port), None, None) => Ok(Self::Address {
+                protocol,
+                address,
+                port,
+            }),
+            (None, None, None, Some(mark), family) if mark != 0 => Ok(Self::Mark {
+                mark,
+                family: family.unwrap_or(Family::V4),
+            }),
+            _ => Err("a service is `protocol`, `address` and `port`, or a `mark` that is not 0"),
+        }
+    }
+}
+
 /// An edit as it stands in the text.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Edit {
     op: Op,
-    service: Option<ServiceKey>,
-    scheduler: Option<String>,
+    service: Option<super::ServiceKey>,
+    settings: Option<ServiceSettings>,
     server: Option<ServerKey>,
-    method: Option<ForwardMethod>,
-    weight: Option<u32>,
+    server_settings: Option<ServerSettings>,
     tcp: Option<u32>,
     tcp_fin: Option<u32>,
     udp: Option<u32>,
@@ -55,10 +126,9 @@ impl Edit {
     fn is_used_up(&self) -> Result<(), Misfit> {
         for (is_there, name) in [
             (self.service.is_some(), "service"),
-            (self.scheduler.is_some(), "scheduler"),
+            (self.settings.is_some(), "settings"),
             (self.server.is_some(), "server"),
-            (self.method.is_some(), "method"),
-            (self.weight.is_some(), "weight"),
+            (self.server_settings.is_some(), "server_settings"),
             (self.tcp.is_some(), "tcp"),
             (self.tcp_fin.is_some(), "tcp_fin"),
             (self.udp.is_some(), "udp"),
@@ -78,11 +148,11 @@ impl TryFrom<Edit> for super::Edit {
         let edit = match raw.op {
             Op::AddService => Self::AddService {
                 service: need(&mut raw.service, "service")?,
-                scheduler: need(&mut raw.scheduler, "scheduler")?,
+                settings: need(&mut raw.settings, "settings")?,
             },
             Op::EditService => Self::EditService {
                 service: need(&mut raw.service, "service")?,
-                scheduler: need(&mut raw.scheduler, "scheduler")?,
+                settings: need(&mut raw.settings, "settings")?,
             },
             Op::DeleteService => Self::DeleteService {
                 service: need(&mut raw.service, "service")?,
@@ -91,14 +161,12 @@ impl TryFrom<Edit> for super::Edit {
             Op::AddServer => Self::AddServer {
                 service: need(&mut raw.service, "service")?,
                 server: need(&mut raw.server, "server")?,
-                method: need(&mut raw.method, "method")?,
-                weight: need(&mut raw.weight, "weight")?,
+                settings: need(&mut raw.server_settings, "server_settings")?,
             },
             Op::EditServer => Self::EditServer {
                 service: need(&mut raw.service, "service")?,
                 server: need(&mut raw.server, "server")?,
-                method: need(&mut raw.method, "method")?,
-                weight: need(&mut raw.weight, "weight")?,
+                settings: need(&mut raw.server_settings, "server_settings")?,
             },
             Op::DeleteServer => Self::DeleteServer {
                 service: need(&mut raw.service, "service")?,
@@ -120,7 +188,9 @@ impl TryFrom<Edit> for super::Edit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Edit, Protocol};
+    use super::super::{
+        Edit, ForwardMethod, Netmask, Persistence, Protocol, Tunnel, TunnelChecksum,
+    };
     use super::*;
     use alloc::string::ToString;
     use alloc::vec::Vec;
@@ -131,36 +201,49 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let service = ServiceKey {
-            protocol: Protocol::Udp,
-            address: [10, 0, 0, 1].into(),
-            port: 53,
+        let service = super::super::ServiceKey::at(Protocol::Udp, [10, 0, 0, 1], 53);
+        let mark = super::super::ServiceKey::Mark {
+            mark: 7,
+            family: Family::V6,
         };
         let server = ServerKey {
             address: [10, 0, 0, 2].into(),
             port: 0,
         };
-        let method = ForwardMethod::Masq;
-        let scheduler = String::from("rr");
+        let settings = ServiceSettings {
+            persistence: Some(Persistence {
+                timeout_s: 300,
+                netmask: Netmask::V6(64),
+            }),
+            ..ServiceSettings::scheduled_by("mh")
+        };
+        let tunnel = Tunnel::Gue {
+            port: 6080,
+            checksum: TunnelChecksum::Full,
+        };
         let edits: Vec<Edit> = [
             Edit::AddService {
-                service,
-                scheduler: scheduler.clone(),
+                service: mark,
+                settings,
             },
-            Edit::EditService { service, scheduler },
+            Edit::EditService {
+                service,
+                settings: ServiceSettings::scheduled_by("rr"),
+            },
             Edit::DeleteService { service },
             Edit::Flush,
             Edit::AddServer {
                 service,
                 server,
-                method,
-                weight: 0,
+                settings: ServerSettings::new(ForwardMethod::Tunnel(tunnel), 0),
             },
             Edit::EditServer {
                 service,
                 server,
-                method,
-                weight: 7,
+                settings: ServerSettings {
+                    upper_threshold: 9,
+                    ..ServerSettings::new(ForwardMethod::Masq, 7)
+                },
             },
             Edit::DeleteServer { service, server },
             Edit::Zero {
@@ -183,7 +266,7 @@ mod tests {
     #[test]
     fn misfits_are_told() {
         for (text, part) in [
-            (r#"{"op":"flush","weight":1}"#, "takes no field `weight`"),
+            (r#"{"op":"flush","tcp":1}"#, "takes no field `tcp`"),
             (r#"{"op":"delete-service"}"#, "has no field `service`"),
             (r#"{"op":"flush","more":1}"#, "unknown field `more`"),
             (

@@ -1,0 +1,258 @@
+//! Trees of servers, for the schedulers that look at how many connections each has.
+//!
+//! IPVS compares all servers for every connection. Here each comparison's winner
+//! is kept, as in a knock-out tournament: the winner of all is read, and when a
+//! server's connections change, only the comparisons on its way to the top are
+//! made again.
+//!
+//! Behind the ring's header stand `nodes(n)` words, and behind these for each of the
+//! `n` servers, in list order, two: the server and its weight, which is above 0.
+//! Node `i` compares what the nodes `2i` and `2i + 1` hold; node 1 is the top, node 0
+//! not used, and from `nodes(n)` on they are the servers themselves. A node holds
+//! the place of its winner among the servers, or [`NOBODY`].
+//!
+//! Where two are equal the first in list order wins, as in IPVS, because it is on the
+//! left. When several CPUs change a node at once, each looks again after it has
+//! written, so that the last one to write has seen everything.
+
+use crate::host::Ledger;
+use crate::layout::{Load, NOBODY, RING_HEADER, Server, scheduler};
+
+/// Most servers of a tree.
+pub const SERVERS_MAX: u32 = 1024;
+/// Levels of the largest tree.
+const LEVELS: u32 = 10;
+
+/// Words for the comparisons among `servers`.
+#[inline(always)]
+#[must_use]
+pub const fn nodes(servers: u32) -> u32 {
+    servers.next_power_of_two()
+}
+
+/// Words of a tree of `servers` and its ring's header.
+#[must_use]
+pub const fn words(servers: u32) -> u32 {
+    RING_HEADER + nodes(servers) + 2 * servers
+}
+
+/// A tree in the rings.
+#[derive(Clone, Copy)]
+pub struct Tree {
+    /// [`scheduler`].
+    scheduler: u32,
+    /// Index of node 0.
+    base: u32,
+    servers: u32,
+    nodes: u32,
+}
+
+/// A server in a comparison.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// What is compared: the smaller `cost` / `weight` is better.
+    cost: u64,
+    weight: u64,
+}
+
+/// Never chosen.
+const WORST: Candidate = Candidate { cost: 1, weight: 0 };
+
+impl Candidate {
+    /// Strictly better, so that of equals the other stays.
+    #[inline(always)]
+    const fn is_better_than(self, other: Self) -> bool {
+        self.cost * other.weight < other.cost * self.weight
+    }
+}
+
+/// True for schedulers that have a tree.
+#[inline(always)]
+#[must_use]
+pub const fn has_tree(number: u32) -> bool {
+    const THESE: u32 = 1 << scheduler::LC
+        | 1 << scheduler::WLC
+        | 1 << scheduler::SED
+        | 1 << scheduler::NQ
+        | 1 << scheduler::FO
+        | 1 << scheduler::OVF
+        | 1 << scheduler::LBLC
+        | 1 << scheduler::LBLCR;
+    number < 32 && (THESE >> number) & 1 == 1
+}
+
+/// A server in the eyes of its scheduler.
+#[inline(always)]
+fn candidate(number: u32, load: &Load, weight: u32) -> Candidate {
+    if load.overloaded.get() != 0 {
+        return WORST;
+    }
+    let active = u64::from(load.active.get());
+    let inactive = u64::from(load.inactive.get());
+    let weight = u64::from(weight);
+    match number {
+        scheduler::LC => Candidate {
+            cost: (active << 8) + inactive,
+            weight: 1,
+        },
+        scheduler::SED => Candidate {
+            cost: active + 1,
+            weight,
+        },
+        // An idle server at once, whatever its weight.
+        scheduler::NQ if active == 0 => Candidate { cost: 0, weight: 1 },
+        scheduler::NQ => Candidate {
+            cost: active + 1,
+            weight,
+        },
+        scheduler::FO => Candidate { cost: 1, weight },
+        scheduler::OVF if active > weight => WORST,
+        scheduler::OVF => Candidate { cost: 1, weight },
+        _ => Candidate {
+            cost: (active << 8) + inactive,
+            weight,
+        },
+    }
+}
+
+impl Tree {
+    /// The tree of a service.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(number: u32, ring: u64) -> Self {
+        let servers = ring as u32;
+        Self {
+            scheduler: number,
+            base: ((ring >> 32) as u32).wrapping_add(RING_HEADER),
+            servers,
+            nodes: power_of_two(servers),
+        }
+    }
+
+    /// The server at a place, and its weight.
+    #[inline(always)]
+    fn server_at<T: Ledger>(self, ledger: &T, place: u32) -> Option<(u32, u32)> {
+        if place >= self.servers {
+            return None;
+        }
+        let at = self
+            .base
+            .wrapping_add(self.nodes)
+            .wrapping_add(place.wrapping_mul(2));
+        Some((
+            ledger.ring(at)?.get(),
+            ledger.ring(at.wrapping_add(1))?.get(),
+        ))
+    }
+
+    /// Who stands at node `node`.
+    #[inline(always)]
+    fn at<T: Ledger>(self, ledger: &T, node: u32) -> u32 {
+        if node >= self.nodes {
+            return node.wrapping_sub(self.nodes);
+        }
+        let word = ledger.ring(self.base.wrapping_add(node));
+        word.map_or(NOBODY, |word| word.get())
+    }
+
+    #[inline(always)]
+    fn candidate_at<T: Ledger>(self, ledger: &T, place: u32) -> Candidate {
+        let Some((server, weight)) = self.server_at(ledger, place) else {
+            return WORST;
+        };
+        match ledger.load(server) {
+            Some(load) => candidate(self.scheduler, load, weight),
+            None => WORST,
+        }
+    }
+
+    /// Makes the comparison of a node.
+    #[inline(always)]
+    fn compare<T: Ledger>(self, ledger: &T, node: u32) -> u32 {
+        let (left, right) = (self.at(ledger, node * 2), self.at(ledger, node * 2 + 1));
+        if right >= self.servers {
+            return left;
+        }
+        let is_right = self
+            .candidate_at(ledger, right)
+            .is_better_than(self.candidate_at(ledger, left));
+        if is_right { right } else { left }
+    }
+
+    /// Makes the comparison and notes it, until a look behind shows nothing new.
+    #[inline(always)]
+    fn settle<T: Ledger>(self, ledger: &T, node: u32) {
+        let Some(word) = ledger.ring(self.base.wrapping_add(node)) else {
+            return;
+        };
+        let winner = self.compare(ledger, node);
+        if word.get() == winner {
+            return;
+        }
+        word.set(winner);
+        ledger.barrier(word);
+        let again = self.compare(ledger, node);
+        if again != winner {
+            word.set(again);
+        }
+    }
+
+    /// The best server, unless none takes connections.
+    #[inline(always)]
+    #[must_use]
+    pub fn best<T: Ledger>(self, ledger: &T) -> Option<u32> {
+        let place = self.at(ledger, 1);
+        let (server, weight) = self.server_at(ledger, place)?;
+        let best = candidate(self.scheduler, ledger.load(server)?, weight);
+        (best.weight != 0).then_some(server)
+    }
+
+    /// Makes all comparisons, from the leaves up: for the daemon.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn settle_all<T: Ledger>(self, ledger: &T) {
+        for node in (1..self.nodes).rev() {
+            self.settle(ledger, node);
+        }
+    }
+}
+
+/// The next power of two, for up to [`SERVERS_MAX`]: without `leading_zeros`, for which
+/// the target has no instruction.
+#[inline(always)]
+const fn power_of_two(number: u32) -> u32 {
+    let x = number.wrapping_sub(1);
+    let x = x | x >> 1;
+    let x = x | x >> 2;
+    let x = x | x >> 4;
+    let x = x | x >> 8;
+    (x | x >> 16).wrapping_add(1)
+}
+
+/// The connections of `server` have changed: makes the comparisons again that it takes
+/// part in.
+#[inline(always)]
+pub fn changed<T: Ledger>(ledger: &T, server: &Server) {
+    let Some(service) = ledger.service(server.service.get()) else {
+        return;
+    };
+    let number = service.scheduler.get();
+    if has_tree(number) {
+        climb(ledger, Tree::of(number, service.ring.get()), server.leaf.get());
+    }
+}
+
+/// From a server to the top.
+#[inline(never)]
+fn climb<T: Ledger>(ledger: &T, tree: Tree, leaf: u32) {
+    if leaf >= tree.servers {
+        return;
+    }
+    let mut node = tree.nodes.wrapping_add(leaf);
+    for _ in 0..LEVELS {
+        node /= 2;
+        if node == 0 {
+            return;
+        }
+        tree.settle(ledger, node);
+    }
+}
