@@ -1,7 +1,7 @@
 //! The two hashes of the packet path. Both are keyed with a random seed, so that
 //! nobody outside can choose addresses and ports that share a bucket.
 
-use crate::layout::{ADDRESS_BITS, WAYS};
+use crate::layout::{ADDRESS_BITS, Address, WAYS};
 
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -61,6 +61,25 @@ impl Place {
 #[must_use]
 pub const fn connection(address: u32, port_and_protocol: u32, seed: u64) -> Place {
     let h = mix(((address as u64) << 32) | port_and_protocol as u64, seed);
+    Place {
+        bucket: h as u32,
+        signature: ((h >> 32) as u32 & 0x7fff_ffff) | 1,
+    }
+}
+
+/// The words of an address, and of what it goes with, mixed.
+#[inline(always)]
+const fn mix_wide(address: Address, with: u64, seed: u64) -> u64 {
+    let first = mix((address[0] as u64) << 32 | address[1] as u64, seed);
+    let second = mix(((address[2] as u64) << 32 | address[3] as u64) ^ first, seed);
+    mix(with ^ second, seed)
+}
+
+/// As [`connection`], for the table of wide entries.
+#[inline(always)]
+#[must_use]
+pub const fn wide_connection(address: Address, port_and_protocol: u32, seed: u64) -> Place {
+    let h = mix_wide(address, port_and_protocol as u64, seed);
     Place {
         bucket: h as u32,
         signature: ((h >> 32) as u32 & 0x7fff_ffff) | 1,
