@@ -118,6 +118,13 @@ pub const fn server_tag(address: u32, port: u16, seed: u64) -> u32 {
     (mix(((address as u64) << 32) | port as u64, seed) >> 8) as u32
 }
 
+/// As [`server_tag`], in a wide entry.
+#[inline(always)]
+#[must_use]
+pub const fn wide_server_tag(address: Address, port: u16, seed: u64) -> u32 {
+    (mix_wide(address, port as u64, seed) >> 8) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
