@@ -9,7 +9,6 @@ use evenkeel_datapath::layout::{RING_HEADER, server_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
 
-use super::state::network;
 use super::{Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
     Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey,
@@ -75,14 +74,15 @@ impl Rig {
         self.director.write_all(&memory);
     }
 
+    /// The slot of a service that is there.
+    fn index(&self, key: &ServiceKey) -> usize {
+        self.director.live_service(key).unwrap() as usize
+    }
+
     /// The server that the packet path would give the next connection to, by index.
     fn next(&self, key: &ServiceKey) -> Option<u32> {
         let memory = self.memory();
-        let service = memory
-            .services
-            .iter()
-            .find(|s| (s.address.get(), s.port.get()) == wire(key) && s.flags.get() == 1)?;
-        let ring = service.ring.get();
+        let ring = memory.services[self.index(key)].ring.get();
         let (base, length) = ((ring >> 32) as u32, ring as u32);
         let step = memory.rings[base as usize].add(1).checked_rem(length)?;
         Some(memory.rings[(base + RING_HEADER + step) as usize].get())
@@ -111,21 +111,6 @@ impl Rig {
     fn restart(&mut self) {
         self.director = Director::adopt(&self.tables.memory(), self.now_ms);
         self.director.write_all(&self.tables.memory());
-    }
-}
-
-/// Address and port as a service's record has them.
-fn wire(key: &ServiceKey) -> (u32, u32) {
-    match *key {
-        ServiceKey::Address {
-            protocol,
-            address: IpAddr::V4(address),
-            port,
-        } => (
-            network(address),
-            u32::from(port.to_be()) | u32::from(protocol.number()) << 16,
-        ),
-        _ => panic!("not IPv4"),
     }
 }
 
@@ -166,3 +151,4 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 mod crash;
 mod edits;
 mod schedulers;
+mod speed;
