@@ -179,13 +179,7 @@ impl Director {
     }
 
     /// True: the ring in the memory is the right one.
-    fn adopt_ring(
-        &mut self,
-        index: u32,
-        word: u64,
-        wanted: &Wanted,
-        memory: &Memory<'_>,
-    ) -> bool {
+    fn adopt_ring(&mut self, index: u32, word: u64, wanted: &Wanted, memory: &Memory<'_>) -> bool {
         if wanted.length == 0 {
             return word == 0;
         }

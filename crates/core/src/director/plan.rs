@@ -100,7 +100,10 @@ impl Director {
             return table.to_vec();
         }
         let (present, former) = both.split_at(slots);
-        let is_same = present.iter().zip(table).all(|(word, &now)| word.get() == now);
+        let is_same = present
+            .iter()
+            .zip(table)
+            .all(|(word, &now)| word.get() == now);
         let owners = if is_same { former } else { present };
         let owners = owners.iter().zip(table).map(|(word, &now)| {
             let owner = word.get();
@@ -208,12 +211,7 @@ impl Director {
     }
 
     /// Fills new rings, gives up the old ones, and returns what publishes them.
-    fn write_rings(
-        &mut self,
-        services: &[u32],
-        memory: &Memory<'_>,
-        now_ms: u64,
-    ) -> Publications {
+    fn write_rings(&mut self, services: &[u32], memory: &Memory<'_>, now_ms: u64) -> Publications {
         let mut publications = Publications::default();
         for &index in services {
             let Some(&service) = self.state.services().get(index) else {

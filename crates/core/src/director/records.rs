@@ -134,10 +134,7 @@ fn service_flags_of(service: &Service) -> u32 {
     } = service.settings;
     service_flags::USED
         | flag(!service.live, service_flags::DELETED)
-        | flag(
-            service.key.family() == Family::V6,
-            service_flags::IPV6,
-        )
+        | flag(service.key.family() == Family::V6, service_flags::IPV6)
         | flag(service.is_wide(), service_flags::WIDE)
         | flag(persistence.is_some(), service_flags::PERSISTENT)
         | flag(one_packet, service_flags::ONE_PACKET)

@@ -253,8 +253,7 @@ impl State {
         self.journal.steps.push(Step::AddService(index));
         self.touched_services.push(index);
         let saved = self.journal.epoch;
-        self.services
-            .fill(index, Service { saved, ..service });
+        self.services.fill(index, Service { saved, ..service });
         let name = Name::service(&service.key);
         self.service_names.insert(name, index);
         Ok(index)

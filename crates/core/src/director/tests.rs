@@ -11,8 +11,8 @@ use evenkeel_datapath::simulated::{Sizes, Tables};
 
 use super::{Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
-    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey,
-    ServiceSettings, Timeouts,
+    Edit, EditError, Family, ForwardMethod, Netmask, Persistence, Protocol, ServerKey,
+    ServerSettings, ServerView, ServiceKey, ServiceSettings, Timeouts, Tunnel, TunnelChecksum,
 };
 
 /// A director with its memory and a clock.
@@ -125,6 +125,43 @@ fn server(port: u16) -> ServerKey {
     }
 }
 
+fn service6(port: u16) -> ServiceKey {
+    let address: IpAddr = "2001:db8::10".parse().unwrap();
+    ServiceKey::at(Protocol::Udp, address, port)
+}
+
+fn server6(port: u16) -> ServerKey {
+    ServerKey {
+        address: "2001:db8::1:1".parse().unwrap(),
+        port,
+    }
+}
+
+fn mark(mark: u32, family: Family) -> ServiceKey {
+    ServiceKey::Mark { mark, family }
+}
+
+/// Persistence of a minute, each client for itself.
+fn persistent(family: Family) -> Option<Persistence> {
+    Some(Persistence {
+        timeout_s: 60,
+        netmask: Netmask::host(family),
+    })
+}
+
+/// A service as `add` makes it, with other settings.
+fn add_with(service: ServiceKey, settings: ServiceSettings) -> Edit {
+    Edit::AddService { service, settings }
+}
+
+fn add_by(service: ServiceKey, server: ServerKey, method: ForwardMethod) -> Edit {
+    Edit::AddServer {
+        service,
+        server,
+        settings: ServerSettings::new(method, 1),
+    }
+}
+
 fn add(service: ServiceKey, scheduler: &str) -> Edit {
     Edit::AddService {
         service,
@@ -150,5 +187,9 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 
 mod crash;
 mod edits;
+mod kinds;
+mod maglev;
 mod schedulers;
 mod speed;
+mod trees;
+mod walk;

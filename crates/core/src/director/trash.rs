@@ -55,7 +55,9 @@ impl Director {
             let Some(&server) = self.state.servers().get(index).filter(|s| !s.live) else {
                 return false;
             };
-            if listing::load(memory, index).is_used() || now_ms.saturating_sub(server.deleted_ms) < keep_ms {
+            if listing::load(memory, index).is_used()
+                || now_ms.saturating_sub(server.deleted_ms) < keep_ms
+            {
                 return true;
             }
             let counted = listing::counted(memory, index);

@@ -274,7 +274,10 @@ fn forget_owner(memory: &Memory<'_>, ring: u64, server: u32) {
     let (slots, base) = parts(ring);
     let tables = memory.rings.get(base as usize..).unwrap_or_default();
     let former = tables.get(slots as usize..).unwrap_or_default();
-    for (former, present) in former.iter().zip(&tables[..tables.len().min(slots as usize)]) {
+    for (former, present) in former
+        .iter()
+        .zip(&tables[..tables.len().min(slots as usize)])
+    {
         if former.get() == server {
             former.set(present.get());
         }

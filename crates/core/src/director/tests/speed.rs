@@ -34,7 +34,10 @@ fn ten_thousand_services() {
         let refused = rig.director.apply(&edits, true, &memory, 0);
         let applied = start.elapsed();
         rig.director.write_all(&memory);
-        println!("applied in {applied:?}, written in {:?}", start.elapsed() - applied);
+        println!(
+            "applied in {applied:?}, written in {:?}",
+            start.elapsed() - applied
+        );
         assert_eq!(refused, []);
     }
 }
