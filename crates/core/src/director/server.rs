@@ -74,10 +74,9 @@ impl Server {
         }
     }
 
-    /// True: it is of the service's family, or a tunnel makes up for that.
+    /// True: it can be a server of this service.
     pub(super) fn can_serve(&self, service: &Service) -> bool {
-        let same = Family::of(&self.key.address) == service.key.family();
-        same || matches!(self.settings.method, ForwardMethod::Tunnel(_))
+        check_family(service.key.family(), &self.key, self.settings.method).is_ok()
     }
 
     /// As what packets from it find it ([`endpoint_kind`]). Nothing: its answers go to
@@ -103,16 +102,16 @@ impl Server {
 
     /// What packets have to look for while it is there ([`features`]).
     pub(super) fn features(&self, service: &Service) -> u32 {
-        let mut bits = 0;
-        if self.settings.method == ForwardMethod::FullNat {
-            bits |= features::FULL_NAT;
-        }
-        if self.key.address.is_ipv4()
-            && self.endpoint_kind(service) == Some(endpoint_kind::WIDE_SERVER)
-        {
-            bits |= features::WIDE_SERVERS;
-        }
-        bits
+        let of_method = match self.settings.method {
+            ForwardMethod::FullNat => features::FULL_NAT,
+            _ => 0,
+        };
+        let of_endpoint = match (self.key.address, self.endpoint_kind(service)) {
+            (IpAddr::V4(_), Some(endpoint_kind::WIDE_SERVER)) => features::WIDE_SERVERS,
+            (IpAddr::V6(_), Some(_)) => features::IPV6,
+            _ => 0,
+        };
+        of_method | of_endpoint
     }
 }
 
@@ -142,8 +141,7 @@ pub(super) fn check_family(
     key: &ServerKey,
     method: ForwardMethod,
 ) -> Result<(), EditError> {
-    let is_same = Family::of(&key.address) == family;
-    if is_same || matches!(method, ForwardMethod::Tunnel(_)) {
+    if Family::of(&key.address) == family || matches!(method, ForwardMethod::Tunnel(_)) {
         Ok(())
     } else {
         Err(EditError::Invalid)

@@ -17,6 +17,9 @@ use crate::model::{
 /// Longest persistence in seconds: 31 days.
 const PERSISTENCE_MAX: u32 = 2_678_400;
 
+/// Port of FTP's control connections; its data connections follow them.
+const FTP: u16 = 21;
+
 /// The only persistence engine that IPVS has.
 const SIP: &str = "sip";
 
@@ -220,12 +223,20 @@ impl Service {
 
     /// What packets have to look for while it lives ([`features`]).
     pub(super) fn features(&self) -> u32 {
-        let mut bits = 0;
-        match self.key {
-            ServiceKey::Mark { .. } => bits |= features::MARKS,
-            ServiceKey::Address { port: 0, .. } => bits |= features::ANY_PORT,
-            ServiceKey::Address { .. } => {}
-        }
-        bits
+        let of_key = match self.key {
+            ServiceKey::Mark { .. } => features::MARKS,
+            ServiceKey::Address { port: 0, .. } => features::ANY_PORT,
+            ServiceKey::Address {
+                protocol: Protocol::Tcp,
+                port: FTP,
+                ..
+            } if self.settings.persistence.is_some() => features::FTP,
+            ServiceKey::Address { .. } => 0,
+        };
+        let of_family = match self.key.family() {
+            Family::V4 => 0,
+            Family::V6 => features::IPV6,
+        };
+        of_key | of_family
     }
 }

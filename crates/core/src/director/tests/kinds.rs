@@ -36,8 +36,10 @@ fn add_persistent(rig: &mut Rig, service: ServiceKey) {
 #[test]
 fn services_of_all_kinds_are_found() {
     let any_port = ServiceKey::at(Protocol::Sctp, [10, 0, 0, 9], 0);
+    let ftp = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 9], 21);
     let keys = [
         (service(80), 0),
+        (ftp, 0),
         (service6(53), service_flags::WIDE | service_flags::IPV6),
         (any_port, service_flags::WIDE),
         (mark(7, Family::V4), service_flags::WIDE),
@@ -67,6 +69,8 @@ fn services_of_all_kinds_are_found() {
             assert_eq!(record.flags.get() & kind, flags, "{key} {restarted}");
             assert_eq!(record.persistence.get(), 60);
         }
+        let there = features::MARKS | features::ANY_PORT | features::IPV6 | features::FTP;
+        assert_eq!(features_of(&rig), there);
         rig.restart();
         assert_eq!(rig.director.repairs(), 0);
     }
@@ -131,7 +135,7 @@ fn settings_come_back_as_they_were_given() {
         }),
     ];
     let mut rig = Rig::sized(Sizes {
-        ring_words: 1 << 15,
+        ring_words: 1 << 18,
         ..Sizes::default()
     });
     rig.apply(add_with(service(80), full.clone()));

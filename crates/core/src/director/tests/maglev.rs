@@ -39,21 +39,21 @@ fn former_owners_are_those_before_the_last_change() {
     let (before, _) = tables(&rig, &key);
     rig.apply(add_server(key, server(5), 1));
     let (present, former) = tables(&rig, &key);
-    assert_eq!(former, before);
+    assert!(former == before);
     let moved = present.iter().zip(&former).filter(|(a, b)| a != b).count();
     // A fifth goes to the new one; others hardly move.
     assert!((600..1500).contains(&moved), "{moved}");
     // An edit that moves nobody is no change of the servers.
     rig.apply(edit_server(key, server(5), 1));
-    assert_eq!(tables(&rig, &key), (present.clone(), former.clone()));
+    assert!(tables(&rig, &key) == (present.clone(), former.clone()));
     rig.restart();
     assert_eq!(rig.director.repairs(), 0);
-    assert_eq!(tables(&rig, &key), (present.clone(), former));
+    assert!(tables(&rig, &key) == (present.clone(), former));
     rig.apply(Edit::DeleteServer {
         service: key,
         server: server(5),
     });
-    assert_eq!(tables(&rig, &key), (before, present));
+    assert!(tables(&rig, &key) == (before, present));
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn a_slot_that_is_given_away_is_nobodys_former_one() {
     let (present, former) = tables(&rig, &key);
     assert!(former.contains(&gone) && !present.contains(&gone));
     rig.pass(TRASH_MS);
-    let (present, former) = tables(&rig, &key);
-    assert_eq!(former, present);
+    let (after, former) = tables(&rig, &key);
+    assert!(after == present && !former.contains(&gone));
     rig.apply(add(service(81), "rr"));
     rig.apply(add_server(service(81), server(9), 1));
     assert_eq!(slot_of(&rig, &service(81), 9), gone);
@@ -82,11 +82,11 @@ fn a_weight_of_0_keeps_its_slots_with_ipvs_and_gives_them_up_without() {
     let (before, _) = tables(&rig, &key);
     let drained = slot_of(&rig, &key, 2);
     rig.apply(edit_server(key, server(2), 0));
-    assert_eq!(tables(&rig, &key).0, before);
+    assert!(tables(&rig, &key).0 == before);
     // Over a restart too.
     rig.restart();
     rig.apply(edit_server(key, server(3), 1));
-    assert_eq!(tables(&rig, &key).0, before);
+    assert!(tables(&rig, &key).0 == before);
     assert_eq!(rig.director.repairs(), 0);
     rig.director.set_compatible(false);
     rig.apply(Edit::EditService {
@@ -97,7 +97,7 @@ fn a_weight_of_0_keeps_its_slots_with_ipvs_and_gives_them_up_without() {
     rig.restart();
     assert_eq!(rig.director.repairs(), 0);
     rig.apply(edit_server(key, server(2), 1));
-    assert_eq!(tables(&rig, &key).0, before);
+    assert!(tables(&rig, &key).0 == before);
 }
 
 #[test]
