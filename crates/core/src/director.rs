@@ -28,12 +28,12 @@ pub mod write;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
-pub use hops::Hop;
+pub use hops::{Hop, Reach};
 pub use schedule::RING_SLOTS_MAX;
 pub use write::Write;
 
@@ -54,7 +54,7 @@ pub struct Director {
     state: State,
     writes: VecDeque<Write>,
     /// How to reach servers, by address. Nothing: not reachable now.
-    hops: HashMap<Ipv4Addr, Hop>,
+    hops: HashMap<IpAddr, Reach>,
     /// Deleted servers and services, to be looked at now and then; some may have
     /// come back.
     deleted_servers: Vec<u32>,

@@ -1,7 +1,7 @@
-//! The two hashes of the packet path. Both are keyed with a random seed, so that
-//! nobody outside can choose addresses and ports that share a bucket.
+//! The hashes by which the packet path finds things. They are keyed with a random seed,
+//! so that nobody outside can choose addresses and ports that share a bucket.
 
-use crate::layout::{ADDRESS_BITS, WAYS};
+use crate::layout::{ADDRESS_BITS, Address, WAYS};
 
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -27,6 +27,30 @@ pub const fn endpoint(key: u64, seed: u64) -> u32 {
 pub const fn address(address: u32, seed: u64) -> u32 {
     ((address as u64 ^ seed).wrapping_mul(MULTIPLIER) >> (64 - ADDRESS_BITS.trailing_zeros()))
         as u32
+}
+
+/// As [`endpoint`], of an IPv6 endpoint: its address and its
+/// [`crate::layout::wide_endpoint_key`].
+#[inline(always)]
+#[must_use]
+pub const fn wide_endpoint(address: Address, key: u32, seed: u64) -> u32 {
+    let (upper, lower) = halves(address);
+    (mix(lower ^ mix(upper ^ key as u64, seed), seed) >> 16) as u32
+}
+
+/// As [`address`], of an IPv6 address.
+#[inline(always)]
+#[must_use]
+pub const fn wide_address(address: Address, seed: u64) -> u32 {
+    let (upper, lower) = halves(address);
+    let h = (upper ^ seed).wrapping_mul(MULTIPLIER) ^ lower;
+    ((h ^ (h >> 29)).wrapping_mul(MULTIPLIER) >> (64 - ADDRESS_BITS.trailing_zeros())) as u32
+}
+
+#[inline(always)]
+const fn halves(address: Address) -> (u64, u64) {
+    let [a, b, c, d] = address;
+    ((a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64)
 }
 
 /// Where a connection lives: its bucket (not yet masked) and its signature.
@@ -88,6 +112,28 @@ mod tests {
         }
         // 16 on average; a Poisson tail beyond 40 would be a defect of the hash.
         assert!(counts.iter().all(|&c| c < 40), "{:?}", counts.iter().max());
+    }
+
+    #[test]
+    fn wide_endpoints_spread_over_buckets_and_bits() {
+        let seed = 0x1234_5678_9abc_def1;
+        let mut buckets = std::vec![0u32; 1024];
+        let mut bits = std::collections::BTreeSet::new();
+        for host in 0..16_384u32 {
+            let address = [0x2001_0db8_u32.to_be(), 0, 0, host.to_be()];
+            let port = (80 + (host & 1) as u16).to_be();
+            let key = crate::layout::wide_endpoint_key(port, 6, 1);
+            buckets[wide_endpoint(address, key, seed) as usize % 1024] += 1;
+            assert!(wide_address(address, seed) < ADDRESS_BITS);
+            bits.insert(wide_address(address, seed));
+        }
+        // 16 on average, and one bit in eight taken.
+        assert!(
+            buckets.iter().all(|&c| c < 40),
+            "{:?}",
+            buckets.iter().max()
+        );
+        assert!(bits.len() > 14_000, "{}", bits.len());
     }
 
     #[test]

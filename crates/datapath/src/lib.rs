@@ -25,6 +25,7 @@ pub mod memory;
 mod reason;
 #[cfg(not(target_arch = "bpf"))]
 pub mod simulated;
+pub mod spread;
 pub mod state;
 pub mod table;
 pub mod tree;

@@ -20,7 +20,7 @@ use super::rings::{self, Block, Rings};
 use super::schedule::Weights;
 use super::state::{Change, NONE, Server, Service, State};
 use super::write::{ServerRecord, ServiceRecord, Write};
-use crate::model::{ForwardMethod, Protocol, Stats, Timeouts};
+use crate::model::{ForwardMethod, Protocol, Stats, Timeouts, Tunnel};
 
 impl Director {
     /// The director of this memory. Repairs are queued as writes.
@@ -290,7 +290,7 @@ fn service_of(record: &layout::Service, now_ms: u64) -> Option<Service> {
 fn server_of(record: &layout::Server, now_ms: u64) -> Server {
     let flags = record.flags.get();
     let method = match flags >> server_flags::METHOD_SHIFT & 7 {
-        2 => ForwardMethod::Tunnel,
+        2 => ForwardMethod::Tunnel(Tunnel::Ipip),
         3 => ForwardMethod::Route,
         _ => ForwardMethod::Masq,
     };
@@ -308,7 +308,7 @@ fn server_of(record: &layout::Server, now_ms: u64) -> Server {
         live: flags & server_flags::ALIVE != 0,
         deleted_ms: now_ms,
         order: record.order.get(),
-        hop_flags: flags & (server_flags::HOP | server_flags::HOP_READY),
+        hop_flags: flags & (server_flags::HOP | server_flags::HOP_READY | server_flags::LOCAL),
         previous: NONE,
         next: NONE,
         hop_written: true,

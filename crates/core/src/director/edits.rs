@@ -4,14 +4,14 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_datapath::layout::server_flags::HOP_READY;
 use evenkeel_datapath::memory::Memory;
 
 use super::schedule::{Period, Weights};
 use super::state::{Change, NONE, Server, Service};
-use super::{Director, rings};
+use super::{Director, Reach, rings};
 use crate::model::{
-    Edit, EditError, ForwardMethod, Protocol, Scheduler, ServerKey, ServiceKey, Stats, Timeouts,
+    Edit, EditError, ForwardMethod, Protocol, Scheduler, ServerKey, ServerSettings, ServiceKey,
+    ServiceSettings, Stats, Timeouts,
 };
 
 /// Greatest weight: IPVS keeps it in a signed integer.
@@ -30,10 +30,10 @@ impl Director {
         now_ms: u64,
     ) -> Result<(), EditError> {
         match edit {
-            Edit::AddService { service, scheduler } => self.add_service(service, scheduler, memory),
-            Edit::EditService { service, scheduler } => {
+            Edit::AddService { service, settings } => self.add_service(service, settings, memory),
+            Edit::EditService { service, settings } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
-                self.edit_service(index, scheduler.parse()?)
+                self.edit_service(index, scheduler_of(settings)?)
             }
             Edit::DeleteService { service } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
@@ -51,24 +51,22 @@ impl Director {
             Edit::AddServer {
                 service,
                 server,
-                method,
-                weight,
+                settings,
             } => {
                 let service = self
                     .live_service(service)
                     .ok_or(EditError::ServiceNotDefined)?;
-                self.add_server(service, server, *method, *weight, memory)
+                self.add_server(service, server, settings, memory)
             }
             Edit::EditServer {
                 service,
                 server,
-                method,
-                weight,
+                settings,
             } => {
                 let service = self
                     .live_service(service)
                     .ok_or(EditError::ServiceNotDefined)?;
-                self.edit_server(service, server, *method, *weight, memory)
+                self.edit_server(service, server, settings, memory)
             }
             Edit::DeleteServer { service, server } => {
                 let service = self
@@ -117,15 +115,15 @@ impl Director {
     fn add_service(
         &mut self,
         key: &ServiceKey,
-        scheduler: &str,
+        settings: &ServiceSettings,
         memory: &Memory<'_>,
     ) -> Result<(), EditError> {
         let known = self.state.service_named(key);
         if known.is_some_and(|index| self.state.services().get(index).is_some_and(|s| s.live)) {
             return Err(EditError::ServiceExists);
         }
-        let scheduler = scheduler.parse()?;
-        let address = service_address(key)?;
+        let scheduler = scheduler_of(settings)?;
+        let (protocol, address, port) = service_address(key)?;
         let index = match known {
             Some(index) => {
                 // The same service again while its former servers still have
@@ -141,8 +139,8 @@ impl Director {
             }
             None => self.state.add_service(Service {
                 address,
-                port: key.port,
-                protocol: key.protocol,
+                port,
+                protocol,
                 scheduler,
                 live: true,
                 deleted_ms: 0,
@@ -180,8 +178,8 @@ impl Director {
             s.scheduler = scheduler;
             s.weights = weights;
             s.mark = match scheduler {
-                Scheduler::Rr => 0,
                 Scheduler::Wrr => weights.initial_present_weight(),
+                _ => 0,
             };
             s.settled = true;
             s.change = s.change.max(Change::Record);
@@ -217,11 +215,12 @@ impl Director {
         &mut self,
         service: u32,
         key: &ServerKey,
-        method: ForwardMethod,
-        weight: u32,
+        settings: &ServerSettings,
         memory: &Memory<'_>,
     ) -> Result<(), EditError> {
+        let &ServerSettings { method, weight, .. } = settings;
         check_weight(weight)?;
+        check_thresholds(settings)?;
         let known = self.state.server_named(service, key);
         if known.is_some_and(|index| self.state.servers().get(index).is_some_and(|s| s.live)) {
             return Err(EditError::ServerExists);
@@ -262,11 +261,8 @@ impl Director {
         method: ForwardMethod,
     ) -> Result<u32, EditError> {
         // Another service may have a server there already.
-        let hop_flags = if self.hops.contains_key(&address) {
-            HOP_READY
-        } else {
-            0
-        };
+        let reach = self.hops.get(&IpAddr::V4(address));
+        let hop_flags = reach.map_or(0, |reach| reach.flags(0));
         let server = Server {
             address,
             port,
@@ -279,7 +275,7 @@ impl Director {
             hop_flags,
             previous: NONE,
             next: NONE,
-            hop_written: hop_flags == 0,
+            hop_written: !matches!(reach, Some(Reach::By(_))),
             changed: true,
             saved: 0,
         };
@@ -294,11 +290,12 @@ impl Director {
         &mut self,
         service: u32,
         key: &ServerKey,
-        method: ForwardMethod,
-        weight: u32,
+        settings: &ServerSettings,
         memory: &Memory<'_>,
     ) -> Result<(), EditError> {
+        let &ServerSettings { method, weight, .. } = settings;
         check_weight(weight)?;
+        check_thresholds(settings)?;
         let index = self
             .live_server(service, key)
             .ok_or(EditError::NoSuchServer)?;
@@ -384,11 +381,11 @@ impl Director {
         };
         let slot = (used % u64::from(service.ring_slots)) as usize;
         match service.scheduler {
-            Scheduler::Rr => super::plan::ring_slot(memory, ring.base, slot).map_or(0, |s| s + 1),
             Scheduler::Wrr => {
                 let period = Period::new(&self.state.candidates(service));
                 period.present_weight(service.mark, slot)
             }
+            _ => super::plan::ring_slot(memory, ring.base, slot).map_or(0, |s| s + 1),
         }
     }
 
@@ -461,18 +458,52 @@ fn check_method(method: ForwardMethod) -> Result<(), EditError> {
     match method {
         ForwardMethod::Masq => Ok(()),
         ForwardMethod::Route => Err(EditError::NotSupported("gatewaying".into())),
-        ForwardMethod::Tunnel => Err(EditError::NotSupported("ipip".into())),
+        ForwardMethod::Tunnel(_) => Err(EditError::NotSupported("ipip".into())),
+        ForwardMethod::FullNat => Err(EditError::NotSupported("full NAT".into())),
     }
 }
 
-fn service_address(key: &ServiceKey) -> Result<Ipv4Addr, EditError> {
-    if key.protocol == Protocol::Sctp {
+fn check_thresholds(settings: &ServerSettings) -> Result<(), EditError> {
+    if settings.lower_threshold > settings.upper_threshold {
+        return Err(EditError::OutOfRange);
+    }
+    if settings.upper_threshold > 0 {
+        return Err(EditError::NotSupported("thresholds".into()));
+    }
+    Ok(())
+}
+
+/// The scheduler, when there is nothing beside it.
+fn scheduler_of(settings: &ServiceSettings) -> Result<Scheduler, EditError> {
+    let scheduler: Scheduler = settings.scheduler.parse()?;
+    if !matches!(scheduler, Scheduler::Rr | Scheduler::Wrr) {
+        return Err(EditError::NotSupported(scheduler.name().into()));
+    }
+    if settings.persistence.is_some() {
+        return Err(EditError::NotSupported("persistence".into()));
+    }
+    if settings.one_packet {
+        return Err(EditError::NotSupported("one-packet scheduling".into()));
+    }
+    Ok(scheduler)
+}
+
+fn service_address(key: &ServiceKey) -> Result<(Protocol, Ipv4Addr, u16), EditError> {
+    let &ServiceKey::Address {
+        protocol,
+        address,
+        port,
+    } = key
+    else {
+        return Err(EditError::NotSupported("firewall marks".into()));
+    };
+    if protocol == Protocol::Sctp {
         return Err(EditError::NotSupported("sctp".into()));
     }
-    match key.address {
+    match address {
         // Any port is for persistent services.
-        IpAddr::V4(_) if key.port == 0 => Err(EditError::Invalid),
-        IpAddr::V4(address) => Ok(address),
+        IpAddr::V4(_) if port == 0 => Err(EditError::Invalid),
+        IpAddr::V4(address) => Ok((protocol, address, port)),
         IpAddr::V6(_) => Err(EditError::NotSupported("IPv6".into())),
     }
 }
@@ -488,7 +519,7 @@ fn server_address(key: &ServerKey, method: ForwardMethod) -> Result<Ipv4Addr, Ed
             }
             Ok(address)
         }
-        IpAddr::V6(_) if method == ForwardMethod::Tunnel => {
+        IpAddr::V6(_) if matches!(method, ForwardMethod::Tunnel(_)) => {
             Err(EditError::NotSupported("ipip".into()))
         }
         IpAddr::V6(_) => Err(EditError::Invalid),

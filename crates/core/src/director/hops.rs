@@ -2,9 +2,9 @@
 //! here it gets into the servers' records.
 
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
-use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY};
+use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY, LOCAL};
 use hashbrown::HashMap;
 
 use super::Director;
@@ -22,6 +22,28 @@ pub struct Hop {
     pub source_mac: [u8; 6],
     /// Largest IP packet on this way, bytes.
     pub mtu: u32,
+    /// The director's own address on this way: where tunnels come from.
+    pub source: Option<IpAddr>,
+}
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its address is the director's own.
+    Local,
+    /// By this way.
+    By(Hop),
+}
+
+impl Reach {
+    /// The flags of a server that is reached like this, with hop `which` (0 or
+    /// [`HOP`]) as the one that counts.
+    pub(super) const fn flags(&self, which: u32) -> u32 {
+        match self {
+            Self::Local => which | LOCAL,
+            Self::By(_) => which | HOP_READY,
+        }
+    }
 }
 
 impl Hop {
@@ -52,59 +74,61 @@ impl Hop {
 impl Director {
     /// The addresses of all servers, each once, deleted ones with connections too.
     #[must_use]
-    pub fn server_addresses(&self) -> Vec<Ipv4Addr> {
+    pub fn server_addresses(&self) -> Vec<IpAddr> {
         let servers = self.state.servers().iter();
-        let mut addresses: Vec<Ipv4Addr> = servers.map(|(_, server)| server.address).collect();
+        let mut addresses: Vec<IpAddr> = servers.map(|(_, server)| server.address.into()).collect();
         addresses.sort_unstable();
         addresses.dedup();
         addresses
     }
 
     /// [`Director::set_hops`] for one address.
-    pub fn set_hop(&mut self, address: Ipv4Addr, hop: Option<Hop>) {
-        self.set_hops([(address, hop)]);
+    pub fn set_hop(&mut self, address: IpAddr, reach: Option<Reach>) {
+        self.set_hops([(address, reach)]);
     }
 
     /// Sets how the servers with these addresses are reached; nothing: they are
     /// not, or it is not known, and packets take the slow way. Queues what is new.
-    pub fn set_hops(&mut self, found: impl IntoIterator<Item = (Ipv4Addr, Option<Hop>)>) {
+    pub fn set_hops(&mut self, found: impl IntoIterator<Item = (IpAddr, Option<Reach>)>) {
         let mut news = HashMap::new();
-        for (address, hop) in found {
-            let before = match hop {
-                Some(hop) => self.hops.insert(address, hop),
+        for (address, reach) in found {
+            let before = match reach {
+                Some(reach) => self.hops.insert(address, reach),
                 None => self.hops.remove(&address),
             };
             // What was adopted is not known here, so that no hop may be news too.
-            if before != hop || hop.is_none() {
-                news.insert(address, hop);
+            if before != reach || reach.is_none() {
+                news.insert(address, reach);
             }
         }
         if news.is_empty() {
             return;
         }
         let servers = self.state.servers().iter();
-        let concerned: Vec<(u32, Option<Hop>)> = servers
-            .filter_map(|(index, server)| Some((index, *news.get(&server.address)?)))
+        let concerned: Vec<(u32, Option<Reach>)> = servers
+            .filter_map(|(index, server)| Some((index, *news.get(&IpAddr::V4(server.address))?)))
             .collect();
-        for (index, hop) in concerned {
-            self.set_servers_hop(index, hop);
+        for (index, reach) in concerned {
+            self.set_servers_hop(index, reach);
         }
         self.state.forget_journal();
         self.state.touched_servers.clear();
     }
 
-    fn set_servers_hop(&mut self, index: u32, hop: Option<Hop>) {
+    fn set_servers_hop(&mut self, index: u32, reach: Option<Reach>) {
         let Some(&server) = self.state.servers().get(index) else {
             return;
         };
-        let flags = match hop {
-            Some(hop) => {
+        let which = server.hop_flags & HOP;
+        let flags = match reach {
+            Some(Reach::By(hop)) => {
                 // The other one, since packets are using this one.
-                let which = (server.hop_flags & HOP) ^ HOP;
+                let which = which ^ HOP;
                 self.writes.push_back(hop.write(index, which as usize));
                 which | HOP_READY
             }
-            None => server.hop_flags & !HOP_READY,
+            Some(Reach::Local) => which | LOCAL,
+            None => which,
         };
         if flags == server.hop_flags {
             return;

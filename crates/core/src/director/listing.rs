@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 
-use evenkeel_datapath::layout::server_flags::HOP_READY;
+use evenkeel_datapath::layout::server_flags::{HOP_READY, LOCAL};
 use evenkeel_datapath::memory::Memory;
 
 use super::Director;
 use super::state::Service;
-use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Timeouts};
+use crate::model::{
+    Rates, ServerSettings, ServerView, ServiceKey, ServiceSettings, ServiceView, Stats, Timeouts,
+};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -81,17 +83,19 @@ impl Director {
             let zero = self.state.zeros.get(&index).copied().unwrap_or_default();
             ServerView {
                 key: server.key(),
-                method: server.method,
-                weight: server.weight,
+                settings: ServerSettings::new(server.method, server.weight),
                 active,
                 inactive,
+                persistent: 0,
                 stats: counted(memory, index).less(&zero),
+                rates: Rates::default(),
             }
         });
         ServiceView {
             key: service.key(),
-            scheduler: service.scheduler,
+            settings: ServiceSettings::scheduled_by(service.scheduler.name()),
             stats: self.sum_of_servers(index, memory).plus(&service.carry),
+            rates: Rates::default(),
             servers: servers.collect(),
         }
     }
@@ -133,7 +137,7 @@ impl Director {
     pub fn servers_without_hop(&self) -> usize {
         let servers = self.state.servers().iter();
         servers
-            .filter(|(_, s)| s.live && s.hop_flags & HOP_READY == 0)
+            .filter(|(_, s)| s.live && s.hop_flags & (HOP_READY | LOCAL) == 0)
             .count()
     }
 }

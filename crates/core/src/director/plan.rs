@@ -1,15 +1,16 @@
 //! From the changed table to writes, in their order.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use evenkeel_datapath::layout::{RING_HEADER, scheduler, service_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
 
-use super::Director;
 use super::schedule::{self, Period};
 use super::state::{Change, Server, Service, network};
 use super::write::{ServerRecord, ServiceRecord, Write};
+use super::{Director, Reach};
 use crate::model::Scheduler;
 
 /// [`ServiceRecord::scheduler_name`] of each scheduler.
@@ -81,8 +82,8 @@ impl Director {
     pub(super) fn ring(&self, service: &Service) -> Vec<u32> {
         let list = self.state.candidates(service);
         match service.scheduler {
-            Scheduler::Rr => schedule::round_robin(&list, service.mark),
             Scheduler::Wrr => Period::new(&list).ring(service.mark),
+            _ => schedule::round_robin(&list, service.mark),
         }
     }
 
@@ -140,7 +141,7 @@ impl Director {
             };
             if server.changed && server.live == live {
                 if !server.hop_written
-                    && let Some(hop) = self.hops.get(&server.address)
+                    && let Some(Reach::By(hop)) = self.hops.get(&IpAddr::V4(server.address))
                 {
                     self.writes.push_back(hop.write(index, 0));
                 }

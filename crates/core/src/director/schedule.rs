@@ -74,11 +74,11 @@ impl Weights {
     /// Upper bound of the slots that a ring of these weights takes.
     pub(super) fn ring_slots(&self, scheduler: Scheduler) -> u32 {
         match scheduler {
-            Scheduler::Rr => self.positive,
             Scheduler::Wrr => match u32::try_from(self.period()) {
                 Ok(slots) if slots <= RING_SLOTS_MAX => slots,
                 _ => RING_SLOTS_MAX.max(self.positive),
             },
+            _ => self.positive,
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) struct Server {
     pub deleted_ms: u64,
     /// Rank in the list, descending.
     pub order: u32,
-    /// `HOP` and `HOP_READY` of [`server_flags`].
+    /// `HOP`, `HOP_READY` and `LOCAL` of [`server_flags`].
     pub hop_flags: u32,
     /// Neighbours in the service's list of servers, or of deleted ones.
     pub previous: u32,
@@ -93,11 +93,7 @@ pub(super) struct Server {
 
 impl Service {
     pub(super) fn key(&self) -> ServiceKey {
-        ServiceKey {
-            protocol: self.protocol,
-            address: IpAddr::V4(self.address),
-            port: self.port,
-        }
+        ServiceKey::at(self.protocol, self.address, self.port)
     }
 
     pub(super) fn endpoint(&self) -> u64 {
@@ -135,8 +131,9 @@ impl Server {
     pub(super) fn flags(&self, service: &Service) -> u32 {
         let method = match self.method {
             ForwardMethod::Masq => 0,
-            ForwardMethod::Tunnel => 2,
+            ForwardMethod::Tunnel(_) => 2,
             ForwardMethod::Route => 3,
+            ForwardMethod::FullNat => 5,
         };
         let mut flags = server_flags::USED
             | u32::from(service.protocol.number()) << server_flags::PROTOCOL_SHIFT
@@ -258,10 +255,15 @@ struct Journal {
 
 /// A service's key as a number.
 fn service_name(key: &ServiceKey) -> Option<u64> {
-    let IpAddr::V4(address) = key.address else {
+    let &ServiceKey::Address {
+        protocol,
+        address: IpAddr::V4(address),
+        port,
+    } = key
+    else {
         return None;
     };
-    let port = u64::from(key.port) << 8 | u64::from(key.protocol.number());
+    let port = u64::from(port) << 8 | u64::from(protocol.number());
     Some(u64::from(address.to_bits()) << 24 | port)
 }
 

@@ -3,16 +3,17 @@
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use evenkeel_datapath::layout::{RING_HEADER, server_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
 
 use super::state::network;
-use super::{Director, GRACE_MS, Hop, TRASH_MS};
+use super::{Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
-    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerView, ServiceKey, Timeouts,
+    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey,
+    ServiceSettings, Timeouts,
 };
 
 /// A director with its memory and a clock.
@@ -77,11 +78,10 @@ impl Rig {
     /// The server that the packet path would give the next connection to, by index.
     fn next(&self, key: &ServiceKey) -> Option<u32> {
         let memory = self.memory();
-        let service = memory.services.iter().find(|s| {
-            s.address.get() == network(v4(key.address))
-                && s.port.get() == wire_port(key)
-                && s.flags.get() == 1
-        })?;
+        let service = memory
+            .services
+            .iter()
+            .find(|s| (s.address.get(), s.port.get()) == wire(key) && s.flags.get() == 1)?;
         let ring = service.ring.get();
         let (base, length) = ((ring >> 32) as u32, ring as u32);
         let step = memory.rings[base as usize].add(1).checked_rem(length)?;
@@ -114,23 +114,23 @@ impl Rig {
     }
 }
 
-fn v4(address: IpAddr) -> Ipv4Addr {
-    match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => panic!("not IPv4"),
+/// Address and port as a service's record has them.
+fn wire(key: &ServiceKey) -> (u32, u32) {
+    match *key {
+        ServiceKey::Address {
+            protocol,
+            address: IpAddr::V4(address),
+            port,
+        } => (
+            network(address),
+            u32::from(port.to_be()) | u32::from(protocol.number()) << 16,
+        ),
+        _ => panic!("not IPv4"),
     }
-}
-
-fn wire_port(key: &ServiceKey) -> u32 {
-    u32::from(key.port.to_be()) | u32::from(key.protocol.number()) << 16
 }
 
 fn service(port: u16) -> ServiceKey {
-    ServiceKey {
-        protocol: Protocol::Tcp,
-        address: [10, 0, 0, 10].into(),
-        port,
-    }
+    ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], port)
 }
 
 fn server(port: u16) -> ServerKey {
@@ -143,7 +143,7 @@ fn server(port: u16) -> ServerKey {
 fn add(service: ServiceKey, scheduler: &str) -> Edit {
     Edit::AddService {
         service,
-        scheduler: String::from(scheduler),
+        settings: ServiceSettings::scheduled_by(scheduler),
     }
 }
 
@@ -151,8 +151,7 @@ fn add_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
     Edit::AddServer {
         service,
         server,
-        method: ForwardMethod::Masq,
-        weight,
+        settings: ServerSettings::new(ForwardMethod::Masq, weight),
     }
 }
 
@@ -160,8 +159,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
     Edit::EditServer {
         service,
         server,
-        method: ForwardMethod::Masq,
-        weight,
+        settings: ServerSettings::new(ForwardMethod::Masq, weight),
     }
 }
 

@@ -273,7 +273,7 @@ mod tests {
                 r#"{"op":"set-timeouts","tcp":1,"udp":1}"#,
                 "has no field `tcp_fin`",
             ),
-            (r#"{"weight":1}"#, "missing field `op`"),
+            (r#"{"tcp":1}"#, "missing field `op`"),
             (r#"{"op":"nothing"}"#, "unknown variant `nothing`"),
         ] {
             let error = read(text).unwrap_err();

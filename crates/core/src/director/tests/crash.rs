@@ -13,9 +13,9 @@ fn edit() -> impl Strategy<Value = Edit> {
     let scheduler = prop_oneof![Just(String::from("rr")), Just(String::from("wrr"))];
     prop_oneof![
         2 => (key.clone(), scheduler.clone())
-            .prop_map(|(service, scheduler)| Edit::AddService { service, scheduler }),
+            .prop_map(|(service, scheduler)| Edit::AddService { service, settings: ServiceSettings::scheduled_by(scheduler) }),
         1 => (key.clone(), scheduler)
-            .prop_map(|(service, scheduler)| Edit::EditService { service, scheduler }),
+            .prop_map(|(service, scheduler)| Edit::EditService { service, settings: ServiceSettings::scheduled_by(scheduler) }),
         1 => key.clone().prop_map(|service| Edit::DeleteService { service }),
         5 => (key.clone(), target.clone(), weight.clone())
             .prop_map(|(service, server, weight)| add_server(service, server, weight)),
@@ -45,19 +45,19 @@ fn agrees_with_the_memory(rig: &Rig) {
     }
     assert_eq!(endpoints, rig.director.service_count());
     for view in essence(rig) {
-        let weighted = view.servers.iter().any(|s| s.weight > 0);
+        let weighted = view.servers.iter().any(|s| s.settings.weight > 0);
         // Takes whole rounds, so that positions are as before.
         let length = memory
             .services
             .iter()
-            .find(|s| s.flags.get() == 1 && s.port.get() == wire_port(&view.key))
+            .find(|s| s.flags.get() == 1 && s.port.get() == wire(&view.key).1)
             .map_or(0, |s| s.ring.get() as u32 as usize);
         assert_eq!(length > 0, weighted, "{view:?}");
         let ports = rig.ports(&view.key, length);
         for server in &view.servers {
             assert_eq!(
                 ports.contains(&server.key.port),
-                server.weight > 0,
+                server.settings.weight > 0,
                 "{view:?}"
             );
         }

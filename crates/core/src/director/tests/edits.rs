@@ -9,8 +9,7 @@ fn errors_come_in_the_order_of_ipvs() {
     let route = |server| Edit::AddServer {
         service: key,
         server,
-        method: ForwardMethod::Route,
-        weight: 1,
+        settings: ServerSettings::new(ForwardMethod::Route, 1),
     };
     assert_eq!(
         rig.attempt(route(server(80))),
@@ -64,7 +63,7 @@ fn errors_come_in_the_order_of_ipvs() {
         Edit::DeleteService { service: other },
         Edit::EditService {
             service: other,
-            scheduler: "rr".into(),
+            settings: ServiceSettings::scheduled_by("rr"),
         },
         Edit::Zero {
             service: Some(other),
@@ -138,7 +137,7 @@ fn a_refused_transaction_changes_nothing() {
     assert_eq!(
         servers
             .iter()
-            .map(|s| (s.key.port, s.weight))
+            .map(|s| (s.key.port, s.settings.weight))
             .collect::<Vec<_>>(),
         [(2, 5)]
     );
@@ -196,7 +195,7 @@ fn rings_rest_before_they_are_used_again() {
     let full = rig.attempt(edit_server(key, server(1), 3));
     assert_eq!(full, Err(EditError::Full("ring words".into())));
     assert_eq!(rig.director.room_at_ms(), Some(GRACE_MS));
-    assert_eq!(rig.servers(&key)[0].weight, 2);
+    assert_eq!(rig.servers(&key)[0].settings.weight, 2);
     rig.now_ms = GRACE_MS;
     rig.apply(edit_server(key, server(1), 3));
 }
@@ -344,20 +343,21 @@ fn hops_reach_all_servers_of_an_address() {
         destination_mac: [2, 0, 0, 0, 0, last],
         source_mac: [2, 1, 2, 3, 4, 5],
         mtu: 1500,
+        source: None,
     };
-    let address = Ipv4Addr::new(192, 168, 1, 1);
+    let address = IpAddr::from([192, 168, 1, 1]);
     for port in [80, 81] {
         rig.apply(add(service(port), "rr"));
         rig.apply(add_server(service(port), server(port), 1));
     }
     assert_eq!(rig.director.server_addresses(), [address]);
     assert_eq!(rig.director.servers_without_hop(), 2);
-    rig.director.set_hops([(address, Some(hop(1)))]);
+    rig.director.set_hops([(address, Some(Reach::By(hop(1))))]);
     rig.director.write_all(&rig.tables.memory());
     // One added later has it at once.
     rig.apply(add_server(service(80), server(82), 1));
     assert_eq!(rig.director.servers_without_hop(), 0);
-    rig.director.set_hops([(address, Some(hop(9)))]);
+    rig.director.set_hops([(address, Some(Reach::By(hop(9))))]);
     rig.director.write_all(&rig.tables.memory());
     for index in 0..3 {
         let server = &rig.memory().servers[index];

@@ -215,7 +215,7 @@ fn follow(rig: &mut Rig, kernel: &mut Kernel, step: &Step) -> Result<(), TestCas
             let scheduler = String::from(if weighted { "wrr" } else { "rr" });
             rig.apply(Edit::EditService {
                 service: key,
-                scheduler,
+                settings: ServiceSettings::scheduled_by(scheduler),
             });
             if weighted != kernel.weighted {
                 kernel.init(weighted);
@@ -232,7 +232,7 @@ fn follow(rig: &mut Rig, kernel: &mut Kernel, step: &Step) -> Result<(), TestCas
     let listed: Vec<(u16, i64)> = rig
         .servers(&key)
         .iter()
-        .map(|s| (s.key.port, i64::from(s.weight)))
+        .map(|s| (s.key.port, i64::from(s.settings.weight)))
         .collect();
     prop_assert_eq!(&listed, &kernel.list);
     Ok(())
