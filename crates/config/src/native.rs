@@ -64,6 +64,9 @@ pub struct Config {
 pub struct Dataplane {
     /// Connections, a power of two.
     pub connections: u32,
+    /// Connections of IPv6, of firewall marks and of port 0, templates of persistence
+    /// and the like, a power of two.
+    pub wide_connections: u32,
     /// Services.
     pub services: u32,
     /// Real servers of all services together.
@@ -81,6 +84,7 @@ impl Default for Config {
         Self {
             dataplane: Dataplane {
                 connections: 1 << 18,
+                wide_connections: 1 << 16,
                 services: 1 << 12,
                 servers: 1 << 14,
                 ring_words: 1 << 18,
@@ -143,6 +147,17 @@ pub const KEYS: &[Key] = &[
         help: "connections at a time, rounded up to a power of two; 36 bytes of memory each; \
                default 262144",
         set: |config, value| config.dataplane.connections = value.number().next_power_of_two(),
+    },
+    Key {
+        table: "dataplane",
+        name: "wide_connections",
+        kind: Kind::Number(1024..=1 << 24),
+        help: "connections of IPv6, of firewall marks and of port 0, templates of persistence \
+               and fragments at a time, rounded up to a power of two; 68 bytes of memory each; \
+               default 65536",
+        set: |config, value| {
+            config.dataplane.wide_connections = value.number().next_power_of_two();
+        },
     },
     Key {
         table: "dataplane",
@@ -452,6 +467,7 @@ mod tests {
         let text = r#"
             [dataplane]
             connections = 1_000_000
+            wide_connections = 5000
             services = 10
             servers = 0x20
             ring_words = 4096
@@ -466,6 +482,7 @@ mod tests {
         let expected = Config {
             dataplane: Dataplane {
                 connections: 1 << 20,
+                wide_connections: 1 << 13,
                 services: 10,
                 servers: 32,
                 ring_words: 4096,

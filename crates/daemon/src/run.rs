@@ -38,6 +38,7 @@ impl Options {
     fn settings(&self) -> Settings {
         let native::Dataplane {
             connections,
+            wide_connections,
             services,
             servers,
             ring_words,
@@ -45,6 +46,7 @@ impl Options {
         } = self.config.dataplane;
         Settings {
             connections,
+            wide_connections,
             services,
             servers,
             ring_words,
