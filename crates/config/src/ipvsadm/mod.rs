@@ -6,6 +6,7 @@
 //! Names are looked up through [`Names`], so nothing here does IO.
 
 mod address;
+mod boot;
 mod command;
 mod connections;
 mod draft;
@@ -26,6 +27,7 @@ mod words;
 pub use evenkeel_core::model::Protocol;
 
 pub use address::{Names, NoNames};
+pub use boot::{DEFAULTS_FILE, Defaults, RULES_FILE, Remark, Rules, defaults, rules};
 pub use command::{Columns, Command, Layout, List, Listed, SyncDaemon, SyncRole, Usage};
 pub use connections::{connection, connections_title};
 pub use grammar::parse;

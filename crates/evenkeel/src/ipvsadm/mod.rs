@@ -4,6 +4,7 @@
 //! What words mean and what is printed is decided in [`evenkeel_config::ipvsadm`];
 //! here are the ends: standard input and output, the resolver, the socket.
 
+pub mod boot;
 mod names;
 mod restore;
 
@@ -16,8 +17,8 @@ use evenkeel_api::client::{Client, ClientError};
 use evenkeel_api::connections::Query;
 use evenkeel_api::{EditRequest, paths};
 use evenkeel_config::ipvsadm::{
-    Command, HELP, Layout, List, Listed, Names, SAVE_USAGE, VERSION, connection,
-    connections_title, listing, parse, refused, save, timeouts,
+    Command, HELP, Layout, List, Listed, Names, SAVE_USAGE, VERSION, connection, connections_title,
+    listing, parse, refused, save, timeouts,
 };
 use evenkeel_core::model::{Edit, ServiceKey};
 
