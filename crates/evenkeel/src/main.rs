@@ -38,6 +38,8 @@ enum Command {
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
     Purge,
+    /// Makes this machine a real server for direct routing or tunnels.
+    Realserver(commands::realserver::Arguments),
     /// Edits and lists the table, as ipvsadm does (also by that name).
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
+        Command::Realserver(arguments) => commands::realserver::run(arguments),
         Command::Ipvsadm { arguments } => {
             return commands::ipvsadm(&cli.instance, arguments);
         }

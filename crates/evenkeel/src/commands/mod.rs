@@ -1,6 +1,7 @@
 //! The commands of `evenkeel` itself.
 
 pub(crate) mod purge;
+pub(crate) mod realserver;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod stop;
