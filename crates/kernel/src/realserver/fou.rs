@@ -8,6 +8,7 @@ use netlink_packet_core::{
     DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
 };
 use nix::libc;
+use nix::net::if_::if_nametoindex;
 
 use crate::error::{Attempt, Error, Result};
 use crate::netlink::Socket;
@@ -59,7 +60,8 @@ pub fn ports() -> Result<Vec<Port>> {
     Ok(answers.iter().filter_map(Generic::port).collect())
 }
 
-/// Opens a port for generic UDP encapsulation. The kernel loads its module for that.
+/// Opens a port for generic UDP encapsulation. The kernel loads its module for that,
+/// where this process may load modules.
 pub fn open_port(ipv6: bool, number: u16) -> Result<()> {
     change(ADD, ipv6, number).attempt(|| format!("open the GUE port {number}"))?
 }
@@ -72,25 +74,11 @@ pub fn close_port(ipv6: bool, number: u16) -> Result<()> {
 /// The inner result tells that there is no such family.
 fn change(command: u8, ipv6: bool, number: u16) -> io::Result<Result<()>> {
     let mut socket = Socket::generic()?;
-    let mut name = FAMILY.as_bytes().to_vec();
-    name.push(0);
-    let question = Generic::new(
-        CONTROL,
-        GET_FAMILY,
-        &[DefaultNla::new(ATTRIBUTE_NAME, name)],
-    );
-    let missing = || {
-        Err(Error::NoModule {
+    let Some(family) = family(&mut socket)? else {
+        return Ok(Err(Error::NoModule {
             module: FAMILY,
             what: "take packets that are wrapped in UDP".into(),
-        })
-    };
-    let answers = match socket.request(question, 0) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(missing()),
-        other => other?,
-    };
-    let Some(family) = answers.iter().find_map(Generic::family_if_fou) else {
-        return Ok(missing());
+        }));
     };
     let address_family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
     let attributes = [
@@ -100,6 +88,29 @@ fn change(command: u8, ipv6: bool, number: u16) -> io::Result<Result<()>> {
     ];
     socket.request(Generic::new(family, command, &attributes), 0)?;
     Ok(Ok(()))
+}
+
+/// The family's number, once its module is loaded.
+fn family(socket: &mut Socket) -> io::Result<Option<u16>> {
+    let mut name = FAMILY.as_bytes().to_vec();
+    name.push(0);
+    let question = Generic::new(
+        CONTROL,
+        GET_FAMILY,
+        &[DefaultNla::new(ATTRIBUTE_NAME, name)],
+    );
+    let mut ask = || match socket.request(question.clone(), 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        other => other.map(|answers| answers.iter().find_map(Generic::family_if_fou)),
+    };
+    if let Some(number) = ask()? {
+        return Ok(Some(number));
+    }
+    // The module does not say that this family is its own, so that the question alone
+    // does not make the kernel load it. One about an interface that is not there makes it
+    // load the module of that name.
+    let _ = if_nametoindex(FAMILY);
+    ask()
 }
 
 /// A message of a generic family.

@@ -350,9 +350,9 @@ impl Changes {
     }
 }
 
-/// What makes the machine what is wanted. The settings come first: from its first moment
-/// on, an address is not answered for. What a missing device needs besides is told once
-/// it is there.
+/// What makes the machine what is wanted. First what the kernel may not have, then the
+/// settings: from its first moment on, an address is not answered for. What a missing
+/// device needs besides is told once it is there.
 pub(super) fn up(seen: &Seen, wanted: &Wanted) -> Vec<Change> {
     let mut changes = Changes::default();
     for vip in &wanted.vips {
@@ -368,6 +368,15 @@ pub(super) fn up(seen: &Seen, wanted: &Wanted) -> Vec<Change> {
         let place = |&vip: &IpAddr| (vip, seen.place(vip, wanted.tunnel));
         wanted.vips.iter().map(place)
     };
+    if let Some(Tunnel::Gue(port)) = wanted.tunnel {
+        for vip in &wanted.vips {
+            let ipv6 = vip.is_ipv6();
+            let port = Port { ipv6, port };
+            if !seen.ports.contains(&port) {
+                changes.push(Change::OpenPort(port));
+            }
+        }
+    }
     if wanted.vips.iter().any(IpAddr::is_ipv4) {
         no_answers(seen, &mut changes);
     }
@@ -386,13 +395,6 @@ pub(super) fn up(seen: &Seen, wanted: &Wanted) -> Vec<Change> {
         }
     }
     for (vip, device) in places() {
-        if let Some(Tunnel::Gue(port)) = wanted.tunnel {
-            let ipv6 = vip.is_ipv6();
-            let port = Port { ipv6, port };
-            if !seen.ports.contains(&port) {
-                changes.push(Change::OpenPort(port));
-            }
-        }
         if !seen.has(vip, device) {
             changes.push(Change::AddAddress {
                 address: vip,

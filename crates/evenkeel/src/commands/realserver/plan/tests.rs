@@ -193,14 +193,14 @@ fn a_tunnel_needs_its_device_and_no_reverse_path_filter() {
         [
             "tunl0: made",
             "ip6tnl0: made",
+            "GUE port 6080 over IPv4: opened",
+            "GUE port 6080 over IPv6: opened",
             "arp_ignore on all: 0 -> 1",
             "arp_announce on all: 0 -> 2",
             "rp_filter on all: 1 -> 0",
             "tunl0: down -> up",
             "ip6tnl0: down -> up",
-            "GUE port 6080 over IPv4: opened",
             "10.0.0.100 on tunl0: added",
-            "GUE port 6080 over IPv6: opened",
             "2001:db8::100 on ip6tnl0: added",
         ]
     );
@@ -337,12 +337,12 @@ fn each_change_is_a_problem_with_a_remedy() {
     assert_eq!(
         remedies,
         [
+            "ip fou add port 7 gue",
             "sysctl -w net.ipv4.conf.all.arp_ignore=1",
             "sysctl -w net/ipv4/conf/eth0.5/arp_ignore=1",
             "sysctl -w net.ipv4.conf.all.arp_announce=2",
             "sysctl -w net.ipv4.conf.tunl0.rp_filter=0",
             "ip link set tunl0 up",
-            "ip fou add port 7 gue",
             "ip address add 10.0.0.100/32 dev tunl0",
         ]
     );
