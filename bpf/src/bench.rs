@@ -70,6 +70,18 @@ pub fn evenkeel_xdp(context: XdpContext) -> u32 {
     }
 }
 
+/// The general way.
+#[xdp_program]
+pub fn evenkeel_xdp_general(context: XdpContext) -> u32 {
+    xdp::run_general(&context)
+}
+
+/// Only here because an instance has one.
+#[classifier]
+pub fn evenkeel_tc_general(_context: TcContext) -> i32 {
+    -1
+}
+
 /// Only here because an instance has one.
 #[classifier]
 pub fn evenkeel_tc(_context: TcContext) -> i32 {

@@ -32,6 +32,18 @@ pub fn evenkeel_tc(context: TcContext) -> i32 {
     tc::run(&context)
 }
 
+/// What the accelerator leaves to it.
+#[xdp_program]
+pub fn evenkeel_xdp_general(context: XdpContext) -> u32 {
+    xdp::run_general(&context)
+}
+
+/// What the packet path at tc leaves to it.
+#[classifier]
+pub fn evenkeel_tc_general(context: TcContext) -> i32 {
+    tc::run_general(&context)
+}
+
 /// The present tick, for a daemon that asks by a test run.
 #[xdp_program]
 pub fn evenkeel_clock(_context: XdpContext) -> u32 {

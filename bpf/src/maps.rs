@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::Array;
+use aya_ebpf::maps::{Array, ProgramArray};
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use evenkeel_datapath::layout::{
     self, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load,
@@ -48,6 +48,13 @@ arrays! {
     INTERFACES: Interface, layout::INTERFACES;
     CONTROL: Control, 1;
 }
+
+/// The general way, for where the short one can't.
+#[map]
+pub static XDP_GENERAL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The same at tc.
+#[map]
+pub static TC_GENERAL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
 static BUCKET_MASK: u32 = 0;

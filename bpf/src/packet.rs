@@ -56,6 +56,39 @@ pub fn opaque(value: u32, noise: u32) -> u32 {
     hidden ^ noise
 }
 
+/// [`evenkeel_datapath::host::Ledger`] over the maps.
+#[macro_export]
+macro_rules! ledger {
+    ($($kernel:tt)+) => {
+        impl evenkeel_datapath::host::Ledger for $($kernel)+ {
+            #[inline(always)]
+            fn service(&self, index: u32) -> Option<&Service> {
+                $crate::maps::service(index)
+            }
+            #[inline(always)]
+            fn server(&self, index: u32) -> Option<&Server> {
+                $crate::maps::server(index)
+            }
+            #[inline(always)]
+            fn ring(&self, index: u32) -> Option<&Word> {
+                $crate::maps::ring(index)
+            }
+            #[inline(always)]
+            fn load(&self, server: u32) -> Option<&Load> {
+                $crate::maps::load(server)
+            }
+            #[inline(always)]
+            fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
+                $crate::maps::compare_and_swap(word, old, new)
+            }
+            #[inline(always)]
+            fn add(&self, word: &Word, amount: u32) -> u32 {
+                $crate::maps::add(word, amount)
+            }
+        }
+    };
+}
+
 /// The part of [`evenkeel_datapath::host::Host`] that is the same for XDP and tc.
 #[macro_export]
 macro_rules! shared_memory {
@@ -69,8 +102,16 @@ macro_rules! shared_memory {
             $crate::maps::bucket_mask()
         }
         #[inline(always)]
+        fn wide_bucket_mask(&self) -> u32 {
+            $crate::maps::wide_bucket_mask()
+        }
+        #[inline(always)]
         fn endpoint_mask(&self) -> u32 {
             $crate::maps::endpoint_mask()
+        }
+        #[inline(always)]
+        fn wide_endpoint_mask(&self) -> u32 {
+            $crate::maps::wide_endpoint_mask()
         }
         #[inline(always)]
         fn seed(&self) -> u64 {
@@ -85,6 +126,10 @@ macro_rules! shared_memory {
             $crate::maps::bucket(index)
         }
         #[inline(always)]
+        fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
+            $crate::maps::wide_bucket(index)
+        }
+        #[inline(always)]
         fn addresses(&self) -> Option<&Addresses> {
             $crate::maps::addresses()
         }
@@ -93,24 +138,12 @@ macro_rules! shared_memory {
             $crate::maps::endpoints(index)
         }
         #[inline(always)]
-        fn service(&self, index: u32) -> Option<&Service> {
-            $crate::maps::service(index)
-        }
-        #[inline(always)]
-        fn server(&self, index: u32) -> Option<&Server> {
-            $crate::maps::server(index)
-        }
-        #[inline(always)]
-        fn ring(&self, index: u32) -> Option<&Word> {
-            $crate::maps::ring(index)
+        fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket> {
+            $crate::maps::wide_endpoints(index)
         }
         #[inline(always)]
         fn client_hop(&self, index: u32) -> Option<&ClientHop> {
             $crate::maps::client_hop(index)
-        }
-        #[inline(always)]
-        fn load(&self, server: u32) -> Option<&Load> {
-            $crate::maps::load(server)
         }
         #[inline(always)]
         fn counters(&self, server: u32) -> Option<&Counters> {
@@ -119,14 +152,6 @@ macro_rules! shared_memory {
         #[inline(always)]
         fn reasons(&self) -> Option<&Reasons> {
             $crate::maps::reasons()
-        }
-        #[inline(always)]
-        fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
-            $crate::maps::compare_and_swap(word, old, new)
-        }
-        #[inline(always)]
-        fn add(&self, word: &Word, amount: u32) -> u32 {
-            $crate::maps::add(word, amount)
         }
     };
 }

@@ -3,8 +3,10 @@
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use evenkeel_datapath::host::{Hop, Route, RouteAnswer};
+use evenkeel_datapath::layout::Address;
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 /// Return values of the helper, `linux/bpf.h`: `BPF_FIB_LKUP_RET_*`.
 mod answer {
     pub(super) const SUCCESS: i64 = 0;
@@ -12,7 +14,7 @@ mod answer {
     pub(super) const NO_NEIGHBOUR: i64 = 7;
 }
 
-/// `struct bpf_fib_lookup` as it is used for IPv4.
+/// `struct bpf_fib_lookup`.
 #[repr(C)]
 struct Query {
     family: u8,
@@ -32,7 +34,7 @@ struct Query {
 
 const _: () = assert!(size_of::<Query>() == 64);
 
-/// Asks the kernel as if the packet were to be forwarded.
+/// Asks the kernel as if an IPv4 packet were to be forwarded.
 #[inline(always)]
 pub fn lookup(
     context: *mut c_void,
@@ -41,16 +43,47 @@ pub fn lookup(
     destination: u32,
     protocol: u8,
 ) -> Route {
+    ask(
+        context,
+        interface,
+        AF_INET,
+        [source, 0, 0, 0],
+        [destination, 0, 0, 0],
+        protocol,
+    )
+}
+
+/// Asks the kernel as if an IPv6 packet were to be forwarded.
+#[inline(always)]
+pub fn wide_lookup(
+    context: *mut c_void,
+    interface: u32,
+    source: Address,
+    destination: Address,
+    protocol: u8,
+) -> Route {
+    ask(context, interface, AF_INET6, source, destination, protocol)
+}
+
+#[inline(always)]
+fn ask(
+    context: *mut c_void,
+    interface: u32,
+    family: u8,
+    source: Address,
+    destination: Address,
+    protocol: u8,
+) -> Route {
     let mut query = Query {
-        family: AF_INET,
+        family,
         protocol,
         ports: [0; 2],
         // Not 0: the kernel then tells the MTU and leaves its check to us.
         length_or_mtu: 1,
         interface,
         tos: 0,
-        source: [source, 0, 0, 0],
-        destination: [destination, 0, 0, 0],
+        source,
+        destination,
         vlan: 0,
         macs: [0; 3],
     };

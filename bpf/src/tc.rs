@@ -3,18 +3,20 @@
 //! which, so transport checksums change through its helper.
 
 use crate::packet::{Bytes, opaque, window};
-use crate::{routing, shared_memory};
+use crate::{ledger, maps, routing, shared_memory};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
-use evenkeel_datapath::host::{ChecksumChange, Host, Route};
+use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route};
 use evenkeel_datapath::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
+    Server, Service, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
-use evenkeel_datapath::{Verdict, frame, process};
+use evenkeel_datapath::{Verdict, frame, general, short};
 
 /// To the next program, or the stack.
 const NEXT: i32 = -1;
@@ -24,17 +26,49 @@ const USUAL_HEADERS: u32 = 14 + 20 + 20;
 /// The most that is read of a frame: Ethernet, IPv4 with options, ICMP, a quoted
 /// IPv4 header with options, and eight bytes of what it carried.
 const ALL_HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
+/// The most that the general way reads of a frame, where there is no more to an IPv6
+/// packet than some extension headers: Ethernet, IPv6 twice, and 200 bytes of those.
+const MOST_HEADERS: u32 = 14 + 40 + 200 + 8 + 40 + 20;
 const PACKET_HOST: u32 = 0;
+/// Flags of `bpf_skb_adjust_room`, `linux/bpf.h`: `BPF_F_ADJ_ROOM_*`.
+mod room {
+    pub(super) const MAC: u32 = 1;
+    pub(super) const L3_IPV4: u64 = 1 << 1;
+    pub(super) const L3_IPV6: u64 = 1 << 2;
+    pub(super) const L4_GRE: u64 = 1 << 3;
+    pub(super) const L4_UDP: u64 = 1 << 4;
+}
 
 struct Kernel(*mut __sk_buff);
 
-/// Runs the packet path.
+/// Runs the short way, and then, if it must, the general one.
 #[inline(always)]
 pub fn run(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
     kernel.gather();
-    match process(&kernel) {
-        Verdict::Pass => NEXT,
+    match short::process(&kernel) {
+        Verdict::General => {
+            // SAFETY: the context is the program's own, and of the array's kind. It comes
+            // back only if there is nothing in the array.
+            let _ = unsafe { maps::TC_GENERAL.tail_call(context, 0) };
+            NEXT
+        }
+        verdict => answer(verdict),
+    }
+}
+
+/// Runs the general way.
+#[inline(always)]
+pub fn run_general(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    kernel.gather_all();
+    answer(general::process(&kernel))
+}
+
+#[inline(always)]
+fn answer(verdict: Verdict) -> i32 {
+    match verdict {
+        Verdict::Pass | Verdict::General => NEXT,
         Verdict::Drop => SHOT,
         // SAFETY: plain numbers.
         Verdict::Transmit { interface } => unsafe { bpf_redirect(interface, 0) as i32 },
@@ -84,12 +118,25 @@ impl Kernel {
         unsafe { bpf_skb_pull_data(self.0, length.min(ALL_HEADERS)) };
     }
 
+    /// As [`Kernel::gather`], for what the general way reads.
+    #[inline(always)]
+    fn gather_all(&self) {
+        let there = (self.end() - self.data()) as u32;
+        let wanted = self.length().min(MOST_HEADERS);
+        if there < wanted {
+            // SAFETY: as in `gather`.
+            unsafe { bpf_skb_pull_data(self.0, wanted) };
+        }
+    }
+
     #[inline(always)]
     fn replace(&self, offset: usize, before: u64, after: u64, flags: u32) -> bool {
         // SAFETY: the program's own context; the helper checks the offset.
         unsafe { bpf_l4_csum_replace(self.0, offset as u32, before, after, u64::from(flags)) == 0 }
     }
 }
+
+ledger!(Kernel);
 
 impl Host for Kernel {
     type Window = Bytes;
@@ -152,6 +199,45 @@ impl Host for Kernel {
             destination,
             protocol,
         )
+    }
+
+    #[inline(always)]
+    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
+        routing::wide_lookup(
+            self.0.cast(),
+            field!(self.ifindex),
+            source,
+            destination,
+            protocol,
+        )
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        field!(self.mark)
+    }
+
+    #[inline(always)]
+    fn grow(&self, wanted: Room) -> bool {
+        let network = if wanted.is_ipv6 {
+            room::L3_IPV6
+        } else {
+            room::L3_IPV4
+        };
+        let flags = match wanted.header {
+            Header::Answer => 0,
+            Header::Ip => network,
+            Header::Udp => network | room::L4_UDP,
+            Header::Gre => network | room::L4_GRE,
+        };
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_adjust_room(self.0, wanted.bytes as i32, room::MAC, flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn cut(&self, length: u32) -> bool {
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
     }
 
     #[inline(always)]

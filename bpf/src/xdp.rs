@@ -3,26 +3,46 @@
 //! partial) is passed on untouched, and tc on the same interface finishes it.
 
 use crate::packet::{Bytes, opaque, window};
-use crate::{maps, routing, shared_memory};
+use crate::{ledger, maps, routing, shared_memory};
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use evenkeel_datapath::host::{ChecksumChange, Host, Route, Window};
+use evenkeel_datapath::frame::ETHERNET;
+use evenkeel_datapath::host::{ChecksumChange, Host, Room, Route, Window};
 use evenkeel_datapath::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server,
-    Service, interface_flags,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
+    Server, Service, WideBucket, WideEndpointBucket, interface_flags,
 };
 use evenkeel_datapath::word::Word;
-use evenkeel_datapath::{Verdict, checksum, process};
+use evenkeel_datapath::{Verdict, checksum, general, short};
 
 /// A frame at XDP.
 pub struct Kernel<'a>(pub &'a XdpContext);
 
-/// Runs the packet path.
+/// Runs the short way, and then, if it must, the general one.
 #[inline(always)]
 pub fn run(context: &XdpContext) -> u32 {
-    match process(&Kernel(context)) {
-        Verdict::Pass | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
+    match short::process(&Kernel(context)) {
+        Verdict::General => {
+            // SAFETY: the context is the program's own, and of the array's kind. It comes
+            // back only if there is nothing in the array.
+            let _ = unsafe { maps::XDP_GENERAL.tail_call(context, 0) };
+            xdp_action::XDP_PASS
+        }
+        verdict => answer(context, verdict),
+    }
+}
+
+/// Runs the general way.
+#[inline(always)]
+pub fn run_general(context: &XdpContext) -> u32 {
+    answer(context, general::process(&Kernel(context)))
+}
+
+#[inline(always)]
+fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass | Verdict::General | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit { interface } => {
             if interface == context.ingress_ifindex() as u32 {
@@ -34,6 +54,8 @@ pub fn run(context: &XdpContext) -> u32 {
         }
     }
 }
+
+ledger!(Kernel<'_>);
 
 impl Host for Kernel<'_> {
     type Window = Bytes;
@@ -108,6 +130,47 @@ impl Host for Kernel<'_> {
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {
         let interface = self.0.ingress_ifindex() as u32;
         routing::lookup(self.0.ctx.cast(), interface, source, destination, protocol)
+    }
+
+    #[inline(always)]
+    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
+        routing::wide_lookup(
+            self.0.ctx.cast(),
+            self.0.ingress_ifindex() as u32,
+            source,
+            destination,
+            protocol,
+        )
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn grow(&self, room: Room) -> bool {
+        let before = -(room.bytes as i32);
+        // SAFETY: the program's own context.
+        if unsafe { bpf_xdp_adjust_head(self.0.ctx, before) } != 0 {
+            return false;
+        }
+        let (Some(new), Some(old)) = (self.window(0, ETHERNET), self.window(room.bytes, ETHERNET))
+        else {
+            return false;
+        };
+        new.set_u32(0, old.u32(0));
+        new.set_u32(4, old.u32(4));
+        new.set_u32(8, old.u32(8));
+        new.set_u16(12, old.u16(12));
+        true
+    }
+
+    #[inline(always)]
+    fn cut(&self, length: u32) -> bool {
+        let less = length as i32 - self.length() as i32;
+        // SAFETY: the program's own context.
+        unsafe { bpf_xdp_adjust_tail(self.0.ctx, less) == 0 }
     }
 
     #[inline(always)]

@@ -15,11 +15,17 @@ mod adopt;
 mod cursors;
 mod edits;
 mod endpoints;
+mod features;
 mod hops;
 mod listing;
+mod names;
 mod plan;
+mod records;
 mod rings;
 mod schedule;
+mod server;
+mod service;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -61,6 +67,9 @@ pub struct Director {
     deleted_services: Vec<u32>,
     written_timeouts: Timeouts,
     written_order: u32,
+    written_features: u32,
+    /// See [`Director::set_compatible`].
+    compatible: bool,
     repairs: u32,
 }
 
@@ -96,7 +105,7 @@ impl Director {
                 savepoint = self.state.savepoint();
             }
         }
-        self.commit(now_ms);
+        self.commit(memory, now_ms);
         refused
     }
 
@@ -126,6 +135,12 @@ impl Director {
             .flatten()
             .max()
             .map(|since| since + GRACE_MS)
+    }
+
+    /// Whether services that are added or edited from now on have IPVS's ways where
+    /// Evenkeel has better ones; at first they have.
+    pub fn set_compatible(&mut self, compatible: bool) {
+        self.compatible = compatible;
     }
 
     /// How many half-made or impossible entries [`Director::adopt`] has put right.

@@ -2,12 +2,12 @@
 
 use crate::hash;
 use crate::host::Host;
-use crate::layout::ENDPOINT_PROBES;
+use crate::layout::{Address, ENDPOINT_PROBES, wide_endpoint_key};
+use crate::table::is_address;
 
-/// False: no endpoint has this address.
+/// False: no endpoint's address has this bit.
 #[inline(always)]
-fn is_known<H: Host>(host: &H, address: u32) -> bool {
-    let bit = hash::address(address, host.seed());
+fn is_known<H: Host>(host: &H, bit: u32) -> bool {
     host.addresses()
         .and_then(|addresses| addresses.words.get(bit as usize / 32))
         .is_some_and(|word| word.get() >> (bit % 32) & 1 != 0)
@@ -16,7 +16,7 @@ fn is_known<H: Host>(host: &H, address: u32) -> bool {
 /// Value of the endpoint with this key.
 #[inline(always)]
 pub fn find<H: Host>(host: &H, key: u64) -> Option<u32> {
-    if !is_known(host, (key >> 32) as u32) {
+    if !is_known(host, hash::address((key >> 32) as u32, host.seed())) {
         return None;
     }
     let home = hash::endpoint(key, host.seed());
@@ -28,6 +28,42 @@ pub fn find<H: Host>(host: &H, key: u64) -> Option<u32> {
             if present == key {
                 let value = slot.value.get();
                 // The slot may have been given to another key between the two.
+                return if slot.key.get() == key {
+                    Some(value)
+                } else {
+                    None
+                };
+            }
+            full &= present != 0;
+        }
+        if !full {
+            return None;
+        }
+    }
+    None
+}
+
+/// Value of the IPv6 endpoint at this address and port.
+#[inline(always)]
+pub fn find_wide<H: Host>(
+    host: &H,
+    address: Address,
+    port: u16,
+    protocol: u8,
+    kind: u32,
+) -> Option<u32> {
+    if !is_known(host, hash::wide_address(address, host.seed())) {
+        return None;
+    }
+    let key = wide_endpoint_key(port, protocol, kind);
+    let home = hash::wide_endpoint(address, key, host.seed());
+    for probe in 0..ENDPOINT_PROBES as u32 {
+        let bucket = host.wide_endpoints(home.wrapping_add(probe) & host.wide_endpoint_mask())?;
+        let mut full = true;
+        for slot in &bucket.slots {
+            let present = slot.key.get();
+            if present == key && is_address(&slot.address, address) {
+                let value = slot.value.get();
                 return if slot.key.get() == key {
                     Some(value)
                 } else {

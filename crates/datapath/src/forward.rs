@@ -1,22 +1,25 @@
 //! A packet's whole way: whose it is, which connection, which server, what is
 //! rewritten, where it leaves.
+//!
+//! There are two ways of the same meaning. The short one ([`crate::short`]) is for what
+//! nearly all packets are: TCP or UDP over IPv4, to or from a service with an address
+//! and a port of its own. Whatever it can't finish it leaves as it is to the general
+//! one ([`crate::general`]), which can do everything. In the kernel the two are
+//! programs of their own.
 
-use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
-use crate::hash::{self, Place};
-use crate::hop::{self, Way};
-use crate::host::{Host, RouteAnswer, Window, count};
-use crate::layout::{
-    RING_HEADER, Server, Service, endpoint_key, endpoint_kind, server_flags, state_word,
-};
+use crate::frame;
+use crate::host::{Host, RouteAnswer, count};
+use crate::hop::Way;
+use crate::layout::{Server, server_flags, state_word};
 use crate::reason::Reason;
-use crate::state::{self, Direction, tcp_flags};
-use crate::table::{self, By, Found, Opening};
-use crate::{count_reason, endpoint, icmp};
+use crate::state::{self, Direction};
+use crate::table::{self, Slot};
+use crate::{count_reason, general, short};
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// To the kernel, untouched.
+    /// To the kernel.
     Pass,
     /// Nowhere.
     Drop,
@@ -30,19 +33,44 @@ pub enum Verdict {
         /// Its index.
         interface: u32,
     },
+    /// Untouched to the general way; [`process`] never says so.
+    General,
+}
+
+impl Verdict {
+    /// As a number: what functions of their own give back in the kernel, where there is
+    /// one register for it.
+    #[inline(always)]
+    pub(crate) const fn packed(self) -> u64 {
+        match self {
+            Self::Pass => 0,
+            Self::Drop => 1 << 32,
+            Self::General => 2 << 32,
+            Self::Transmit { interface } => 3 << 32 | interface as u64,
+            Self::Resolve { interface } => 4 << 32 | interface as u64,
+        }
+    }
+
+    /// From what [`Verdict::packed`] made of it.
+    #[inline(always)]
+    pub(crate) const fn unpacked(packed: u64) -> Self {
+        let interface = packed as u32;
+        match packed >> 32 {
+            0 => Self::Pass,
+            2 => Self::General,
+            3 => Self::Transmit { interface },
+            4 => Self::Resolve { interface },
+            _ => Self::Drop,
+        }
+    }
 }
 
 /// Decides about a frame and rewrites it.
 #[inline(always)]
 pub fn process<H: Host>(host: &H) -> Verdict {
-    match frame::parse(host) {
-        Parsed::Other => Verdict::Pass,
-        Parsed::Counted(reason) => pass(host, reason),
-        Parsed::Ipv4(packet) => match packet.protocol {
-            protocol::TCP | protocol::UDP => transport(host, &packet),
-            protocol::ICMP => icmp::process(host, &packet),
-            _ => Verdict::Pass,
-        },
+    match short::process(host) {
+        Verdict::General => general::process(host),
+        verdict => verdict,
     }
 }
 
@@ -62,7 +90,7 @@ pub(crate) fn drop<H: Host>(host: &H, reason: Reason) -> Verdict {
 
 /// Source port and destination port as they stand.
 #[inline(always)]
-fn ports(word: u32) -> (u16, u16) {
+pub(crate) fn ports(word: u32) -> (u16, u16) {
     let bytes = word.to_ne_bytes();
     (
         u16::from_ne_bytes([bytes[0], bytes[1]]),
@@ -72,288 +100,52 @@ fn ports(word: u32) -> (u16, u16) {
 
 /// [`crate::layout::Entry::client_port`].
 #[inline(always)]
-pub(crate) fn client_port(port: u16, protocol: u8) -> u32 {
-    u32::from(port) | u32::from(protocol) << 16
+pub(crate) const fn client_port(port: u16, protocol: u8) -> u32 {
+    port as u32 | (protocol as u32) << 16
 }
 
+/// [`crate::layout::method`] of a server.
 #[inline(always)]
-fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
-    let Some(header) = host.window(packet.transport, 8) else {
-        return pass(host, Reason::Malformed);
-    };
-    let (source_port, destination_port) = ports(header.u32(0));
-    let to_service = endpoint_key(
-        packet.destination,
-        destination_port,
-        packet.protocol,
-        endpoint_kind::SERVICE,
-    );
-    if let Some(service) = endpoint::find(host, to_service) {
-        let client = Endpoint {
-            address: packet.source,
-            port: source_port,
-        };
-        let aim = Endpoint {
-            address: packet.destination,
-            port: destination_port,
-        };
-        return checked(host, packet, header, |flags| {
-            inbound(host, packet, flags, client, aim, service)
-        });
-    }
-    let from_server = endpoint_key(
-        packet.source,
-        source_port,
-        packet.protocol,
-        endpoint_kind::SERVER,
-    );
-    if endpoint::find(host, from_server).is_some() {
-        let client = Endpoint {
-            address: packet.destination,
-            port: destination_port,
-        };
-        let server = Endpoint {
-            address: packet.source,
-            port: source_port,
-        };
-        return checked(host, packet, header, |flags| {
-            outbound(host, packet, flags, client, server)
-        });
-    }
-    Verdict::Pass
+pub(crate) fn method_of(flags: u32) -> u32 {
+    (flags >> server_flags::METHOD_SHIFT) & server_flags::METHOD
 }
 
-/// The rest of the checks, for packets that concern us; then `go` with the TCP
-/// flags (0 for UDP).
+/// True: connections may use the server.
 #[inline(always)]
-fn checked<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    header: H::Window,
-    go: impl FnOnce(u8) -> Verdict,
-) -> Verdict {
-    if !host.is_for_us(packet.head) {
-        return pass(host, Reason::OtherHost);
-    }
-    let (checksum, flags) = if packet.protocol == protocol::UDP {
-        let length = u32::from(u16::from_be(header.u16(4)));
-        if length < 8 || length > packet.payload() {
-            return pass(host, Reason::Malformed);
-        }
-        (header.u16(6), 0)
-    } else {
-        let Some(tcp) = host.window(packet.transport, 20) else {
-            return pass(host, Reason::Malformed);
-        };
-        let length = u32::from(tcp.u8(12) >> 4) * 4;
-        if length < 20 || length > packet.payload() {
-            return pass(host, Reason::Malformed);
-        }
-        (tcp.u16(16), tcp.u8(13))
-    };
-    if !host.can_change_checksum(checksum, packet.pseudo_header()) {
-        return pass(host, Reason::Deferred);
-    }
-    go(flags)
+pub(crate) fn is_alive(server: &Server) -> bool {
+    server.flags.get() & server_flags::ALIVE != 0
 }
 
-/// From a client to a service.
-#[inline(always)]
-fn inbound<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    client: Endpoint,
-    aim: Endpoint,
-    service: u32,
-) -> Verdict {
-    let port = client_port(client.port, packet.protocol);
-    let place = hash::connection(client.address, port, host.seed());
-    let found = table::find(host, place, client.address, port, By::Service(service));
-    let known = found.filter(|&old| !is_reuse(flags, old));
-    let fresh = known.is_none();
-    let found = match known {
-        Some(found) => found,
-        None => match schedule(host, packet, flags, client, service, place, found) {
-            Ok(found) => found,
-            Err(verdict) => return verdict,
-        },
-    };
-    let index = found.entry.server.get();
-    let Some(server) = host.server(index) else {
-        return drop(host, Reason::ServerGone);
-    };
-    if server.flags.get() & server_flags::ALIVE == 0 {
-        return drop(host, Reason::ServerGone);
-    }
-    let way = hop::to_server(host, server, packet.source, packet.protocol);
-    if fresh && let Some(counters) = host.counters(index) {
-        count(&counters.connections, 1);
-    }
-    if let Err(verdict) = sendable(host, packet, &way) {
-        return verdict;
-    }
-    track(host, packet, flags, found, Direction::Input);
-    if let Some(counters) = host.counters(index) {
-        count(&counters.in_packets, 1);
-        count(
-            &counters.in_bytes,
-            u64::from(host.length() - frame::ETHERNET as u32),
-        );
-    }
-    let after = Endpoint {
-        address: server.address.get(),
-        port: server.ports.get() as u16,
-    };
-    if !frame::translate(host, packet, End::Destination, aim, after) {
-        return drop(host, Reason::RewriteFailed);
-    }
-    leave(host, way)
+/// Whether a packet can leave by a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sendable {
+    /// It can.
+    Yes,
+    /// Not from here: the next stage can.
+    Later,
+    /// It can't, for this reason.
+    No(Reason),
 }
 
-/// From a server to a client.
+/// Looks whether a packet of this length and time to live can leave by `way`, before
+/// anything is changed.
 #[inline(always)]
-fn outbound<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    client: Endpoint,
-    from: Endpoint,
-) -> Verdict {
-    let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
-        // The server's own business.
-        return Verdict::Pass;
-    };
-    let entry = found.entry;
-    let virtual_end = Endpoint {
-        address: server.virtual_address.get(),
-        port: (server.ports.get() >> 16) as u16,
-    };
-    let way = hop::to_client(
-        host,
-        entry,
-        virtual_end.address,
-        client.address,
-        packet.protocol,
-    );
-    if let Err(verdict) = sendable(host, packet, &way) {
-        return verdict;
-    }
-    track(host, packet, flags, found, Direction::Output);
-    if let Some(counters) = host.counters(entry.server.get()) {
-        count(&counters.out_packets, 1);
-        count(
-            &counters.out_bytes,
-            u64::from(host.length() - frame::ETHERNET as u32),
-        );
-    }
-    if !frame::translate(host, packet, End::Source, from, virtual_end) {
-        return drop(host, Reason::RewriteFailed);
-    }
-    leave(host, way)
-}
-
-/// The connection that a server's packet to `client` belongs to, and the server.
-#[inline(always)]
-pub(crate) fn find_from_server<H: Host>(
-    host: &H,
-    protocol: u8,
-    client: Endpoint,
-    from: Endpoint,
-) -> Option<(Found<'_>, &Server)> {
-    let port = client_port(client.port, protocol);
-    let place = hash::connection(client.address, port, host.seed());
-    let by = By::ServerTag(hash::server_tag(from.address, from.port, host.seed()));
-    let found = table::find(host, place, client.address, port, by)?;
-    let server = host.server(found.entry.server.get())?;
-    let same = server.address.get() == from.address && server.ports.get() as u16 == from.port;
-    if same { Some((found, server)) } else { None }
-}
-
-/// True for a SYN on a connection in `TIME_WAIT`: the client uses its port again, and
-/// the connection is scheduled anew (IPVS: `conn_reuse_mode` 1).
-#[inline(always)]
-fn is_reuse(flags: u8, old: Found<'_>) -> bool {
-    flags & (tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST) == tcp_flags::SYN
-        && old.entry.state.get() & state_word::STATE == state::TIME_WAIT
-}
-
-/// Opens a connection: the service's scheduler names the server. `before` is the
-/// client's former connection from the same port.
-#[inline(always)]
-fn schedule<'a, H: Host>(
-    host: &'a H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    client: Endpoint,
-    service: u32,
-    place: Place,
-    before: Option<Found<'a>>,
-) -> Result<Found<'a>, Verdict> {
-    let tcp = packet.protocol == protocol::TCP;
-    if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
-        return Err(pass(host, Reason::NoConnection));
-    }
-    let index = host
-        .service(service)
-        .and_then(|record| next_in_ring(host, record));
-    let Some(index) = index else {
-        return Err(drop(host, Reason::NoServer));
-    };
-    let Some(server) = host.server(index) else {
-        return Err(drop(host, Reason::NoServer));
-    };
-    let new = Opening {
-        address: client.address,
-        port: client_port(client.port, packet.protocol),
-        service,
-        server: index,
-        server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
-        state: if tcp { state::SYN_RECV } else { state::UDP },
-    };
-    if before.is_some() {
-        count_reason(host, Reason::Reused);
-    }
-    table::open(host, place, new, before).ok_or_else(|| drop(host, Reason::TableFull))
-}
-
-/// The server at the ring's cursor, which moves on: one step over all CPUs.
-#[inline(always)]
-fn next_in_ring<H: Host>(host: &H, service: &Service) -> Option<u32> {
-    let ring = service.ring.get();
-    let (base, length) = ((ring >> 32) as u32, ring as u32);
-    if length == 0 {
-        return None;
-    }
-    let step = host.add(host.ring(base)?, 1);
-    Some(
-        host.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
-            .get(),
-    )
-}
-
-/// Looks whether the packet can leave by `way`, before anything is changed.
-#[inline(always)]
-pub(crate) fn sendable<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    way: &Way,
-) -> Result<(), Verdict> {
-    if packet.ttl() <= 1 {
-        return Err(drop(host, Reason::TimeToLive));
+pub(crate) fn sendable<H: Host>(host: &H, length: u32, ttl: u8, way: &Way) -> Sendable {
+    if ttl <= 1 {
+        return Sendable::No(Reason::TimeToLive);
     }
     match way.answer {
         RouteAnswer::Ready => {
             let mtu = way.hop.mtu;
-            if mtu != 0 && packet.length > mtu && !host.is_cut_later() {
-                return Err(drop(host, Reason::TooBig));
+            if mtu != 0 && length > mtu && !host.is_cut_later() {
+                return Sendable::No(Reason::TooBig);
             }
-            Ok(())
+            Sendable::Yes
         }
-        RouteAnswer::Unresolved if H::FINISHES => Ok(()),
-        RouteAnswer::Unresolved => Err(pass(host, Reason::Deferred)),
-        RouteAnswer::ForwardingOff => Err(drop(host, Reason::ForwardingOff)),
-        RouteAnswer::None => Err(drop(host, Reason::NoRoute)),
+        RouteAnswer::Unresolved if H::FINISHES => Sendable::Yes,
+        RouteAnswer::Unresolved => Sendable::Later,
+        RouteAnswer::ForwardingOff => Sendable::No(Reason::ForwardingOff),
+        RouteAnswer::None => Sendable::No(Reason::NoRoute),
     }
 }
 
@@ -371,34 +163,62 @@ pub(crate) fn leave<H: Host>(host: &H, way: Way) -> Verdict {
     Verdict::Transmit { interface }
 }
 
-/// Notes the packet in its connection.
+/// Counts a packet of this many bytes for a server.
 #[inline(always)]
-fn track<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    found: Found<'_>,
-    direction: Direction,
-) {
-    let entry = found.entry;
-    let now = host.tick();
-    if entry.seen.get() != now {
-        entry.seen.set(now);
-    }
-    let present = entry.state.get();
-    let next = if packet.protocol == protocol::TCP {
-        state::next_tcp(present & state_word::STATE, flags, direction)
-    } else {
-        state::UDP
-    };
-    let answered = match direction {
-        Direction::Output => state_word::ANSWERED,
-        Direction::Input => {
-            entry.service.set(entry.service.get().wrapping_add(1 << 16));
-            0
+pub(crate) fn count_packet<H: Host>(host: &H, server: u32, length: u32, direction: Direction) {
+    if let Some(counters) = host.counters(server) {
+        if matches!(direction, Direction::Output) {
+            count(&counters.out_packets, 1);
+            count(&counters.out_bytes, u64::from(length));
+        } else {
+            count(&counters.in_packets, 1);
+            count(&counters.in_bytes, u64::from(length));
         }
+    }
+}
+
+/// Counts a new connection for a server.
+#[inline(always)]
+pub(crate) fn count_connection<H: Host>(host: &H, server: u32) {
+    if let Some(counters) = host.counters(server) {
+        count(&counters.connections, 1);
+    }
+}
+
+/// Notes a packet in its connection; `next` is the state after it.
+#[inline(always)]
+pub(crate) fn track<H: Host, E: Slot>(host: &H, entry: &E, next: u32, direction: Direction) {
+    let now = host.tick();
+    if entry.seen().get() != now {
+        entry.seen().set(now);
+    }
+    let present = entry.state().get();
+    let answered = if matches!(direction, Direction::Output) {
+        state_word::ANSWERED
+    } else {
+        let service = entry.service();
+        service.set(service.get().wrapping_add(1 << 16));
+        0
     };
     if next != present & state_word::STATE || answered & !present != 0 {
         table::change_state(host, entry, next, answered);
     }
 }
+
+/// The TCP flags of a header, or the type of an SCTP packet's first chunk: what
+/// changes the state of a connection.
+#[inline(always)]
+pub(crate) fn next_state(protocol: u8, present: u32, event: u8, direction: Direction) -> u32 {
+    match protocol {
+        frame::protocol::TCP => state::next_tcp(present & state_word::STATE, event, direction),
+        frame::protocol::SCTP => state::next_sctp(present & state_word::STATE, event, direction),
+        _ => state::UDP,
+    }
+}
+
+/// Length of the frame without its Ethernet header: what servers' counters count.
+#[inline(always)]
+pub(crate) fn counted_length<H: Host>(host: &H) -> u32 {
+    host.length().wrapping_sub(frame::ETHERNET as u32)
+}
+

@@ -1,24 +1,36 @@
-//! A frame taken apart: Ethernet, IPv4, ports. What can't be taken apart is the
-//! kernel's business.
+//! A frame taken apart for the short way: Ethernet, IPv4, ports. What can't be taken
+//! apart is the kernel's business.
 
 use crate::checksum;
 use crate::host::{ChecksumChange, Hop, Host, Window};
-use crate::reason::Reason;
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
 /// Least length of an IPv4 header.
 pub const IPV4: usize = 20;
-const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+/// Type of a frame that holds IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+/// Type of a frame that holds IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 
 /// Protocol numbers.
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPV4: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// GRE.
+    pub const GRE: u8 = 47;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// Offsets in the frame.
@@ -55,10 +67,14 @@ pub struct Packet<W> {
 pub enum Parsed<W> {
     /// A whole IPv4 packet.
     Ipv4(Packet<W>),
-    /// Not IPv4, or tagged: untouched.
+    /// IPv6, not looked into.
+    Ipv6,
+    /// A fragment of an IPv4 packet.
+    Fragment,
+    /// Cut off, or in contradiction to itself.
+    Malformed,
+    /// Not IP, or tagged.
     Other,
-    /// Counted and passed.
-    Counted(Reason),
 }
 
 /// True: an IPv4 packet without options that carries TCP or UDP. `frame` is 24 bytes
@@ -76,21 +92,26 @@ pub fn parse<H: Host>(host: &H) -> Parsed<H::Window> {
     let Some(head) = host.window(0, ETHERNET + IPV4) else {
         return Parsed::Other;
     };
-    if head.u16(at::ETHERTYPE) != ETHERTYPE_IPV4 || host.is_tagged() {
-        return Parsed::Other;
+    let kind = head.u16(at::ETHERTYPE);
+    if kind != ETHERTYPE_IPV4 || host.is_tagged() {
+        return if kind == ETHERTYPE_IPV6 && !host.is_tagged() {
+            Parsed::Ipv6
+        } else {
+            Parsed::Other
+        };
     }
     let version = head.u8(at::VERSION);
     let header = ((version & 0xf) as usize) * 4;
     if version >> 4 != 4 || header < IPV4 {
-        return Parsed::Counted(Reason::Malformed);
+        return Parsed::Malformed;
     }
     let length = u32::from(u16::from_be(head.u16(at::TOTAL_LENGTH)));
     if (length as usize) < header || length > host.length().saturating_sub(ETHERNET as u32) {
-        return Parsed::Counted(Reason::Malformed);
+        return Parsed::Malformed;
     }
     // More fragments, or an offset: 0x3fff of the flags word.
     if head.u16(at::FRAGMENT) & 0x3fff_u16.to_be() != 0 {
-        return Parsed::Counted(Reason::Fragment);
+        return Parsed::Fragment;
     }
     Parsed::Ipv4(Packet {
         head,
@@ -193,6 +214,18 @@ pub fn set_address<W: Window>(head: W, end: End, before: u32, after: u32) {
         at::DESTINATION
     };
     head.set_u32(offset, after);
+}
+
+/// Takes one from the time to live of an IPv4 packet, and keeps its checksum right.
+#[inline(always)]
+pub fn pass_on<W: Window>(head: W) {
+    let before = head.u16(at::TTL);
+    head.set_u8(at::TTL, head.u8(at::TTL).wrapping_sub(1));
+    let difference = u64::from(checksum::difference16(before, head.u16(at::TTL)));
+    head.set_u16(
+        at::CHECKSUM,
+        checksum::update(head.u16(at::CHECKSUM), difference),
+    );
 }
 
 /// Writes the frame's MAC addresses.

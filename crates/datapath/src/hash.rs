@@ -91,12 +91,38 @@ pub const fn connection(address: u32, port_and_protocol: u32, seed: u64) -> Plac
     }
 }
 
+/// The words of an address, and of what it goes with, mixed.
+#[inline(always)]
+const fn mix_wide(address: Address, with: u64, seed: u64) -> u64 {
+    let first = mix((address[0] as u64) << 32 | address[1] as u64, seed);
+    let second = mix(((address[2] as u64) << 32 | address[3] as u64) ^ first, seed);
+    mix(with ^ second, seed)
+}
+
+/// As [`connection`], for the table of wide entries.
+#[inline(always)]
+#[must_use]
+pub const fn wide_connection(address: Address, port_and_protocol: u32, seed: u64) -> Place {
+    let h = mix_wide(address, port_and_protocol as u64, seed);
+    Place {
+        bucket: h as u32,
+        signature: ((h >> 32) as u32 & 0x7fff_ffff) | 1,
+    }
+}
+
 /// 32 bits that stand for a real server's address and port in a connection's entry.
 /// Two servers with the same tag are told apart by their records.
 #[inline(always)]
 #[must_use]
 pub const fn server_tag(address: u32, port: u16, seed: u64) -> u32 {
     (mix(((address as u64) << 32) | port as u64, seed) >> 8) as u32
+}
+
+/// As [`server_tag`], in a wide entry.
+#[inline(always)]
+#[must_use]
+pub const fn wide_server_tag(address: Address, port: u16, seed: u64) -> u32 {
+    (mix_wide(address, port as u64, seed) >> 8) as u32
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Next hops. A server's stands in its record, kept fresh by the daemon. A
 //! client's is asked of the kernel once a connection, and remembered.
 
+use crate::forward::method_of;
+use crate::frame::protocol;
 use crate::host::{Hop, Host, Route, RouteAnswer};
-use crate::layout::{CLIENT_HOPS, ClientHop, Entry, HopWords, Server, server_flags};
+use crate::layout::{Address, CLIENT_HOPS, ClientHop, HopWords, Server, method, server_flags};
 use crate::reason::Reason;
+use crate::table::{Slot, address_of};
+use crate::tunnel;
 
 /// How a packet leaves. As [`Route`], flat for the verifier's sake.
 pub type Way = Route;
@@ -39,17 +43,80 @@ pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) 
         return ready(read(&server.hops[which], mtu));
     }
     crate::count_reason(host, Reason::RouteLookup);
-    host.route(source, server.address.get(), protocol)
+    if method_of(flags) != method::TUNNEL {
+        return host.route(source, server.address.get(), protocol);
+    }
+    let way = host.route(server.source[3].get(), server.address.get(), protocol::IPV4);
+    less_overhead(way, server)
+}
+
+/// As [`to_server`], to a server of either family.
+#[inline(always)]
+pub fn to_server_wide<H: Host>(host: &H, server: &Server, source: Address, protocol: u8) -> Way {
+    let flags = server.flags.get();
+    if flags & server_flags::HOP_READY != 0 {
+        let which = (flags & server_flags::HOP) as usize;
+        let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
+        return ready(read(&server.hops[which], mtu));
+    }
+    crate::count_reason(host, Reason::RouteLookup);
+    let is_ipv6 = flags & server_flags::IPV6 != 0;
+    let address = address_of(&server.wide_address);
+    if method_of(flags) != method::TUNNEL {
+        return route(host, is_ipv6, source, address, protocol);
+    }
+    let source = address_of(&server.source);
+    less_overhead(
+        route(host, is_ipv6, source, address, protocol::IPV4),
+        server,
+    )
+}
+
+/// Asks the kernel for the way from one address to another.
+#[inline(always)]
+pub fn route<H: Host>(
+    host: &H,
+    is_ipv6: bool,
+    source: Address,
+    destination: Address,
+    protocol: u8,
+) -> Way {
+    if is_ipv6 {
+        host.wide_route(source, destination, protocol)
+    } else {
+        host.route(source[3], destination[3], protocol)
+    }
+}
+
+/// A way into a tunnel, whose packets have less room.
+#[inline(always)]
+pub fn less_overhead(mut way: Way, server: &Server) -> Way {
+    if way.hop.mtu != 0 {
+        way.hop.mtu = way.hop.mtu.saturating_sub(tunnel::overhead(server)).max(1);
+    }
+    way
 }
 
 /// The way to a client.
 #[inline(always)]
-pub fn to_client<H: Host>(host: &H, entry: &Entry, source: u32, client: u32, protocol: u8) -> Way {
+pub fn to_client<H: Host, E: Slot>(
+    host: &H,
+    entry: &E,
+    source: u32,
+    client: u32,
+    protocol: u8,
+) -> Way {
+    remembered(host, entry, || host.route(source, client, protocol))
+}
+
+/// The way that the entry remembers, or that the kernel names.
+#[inline(always)]
+pub fn remembered<H: Host, E: Slot>(host: &H, entry: &E, ask: impl FnOnce() -> Way) -> Way {
     let Some(control) = host.control() else {
         return Way::without_hop(RouteAnswer::None);
     };
     let generation = control.route_generation.get() & 0xffff;
-    let known = entry.hop.get();
+    let known = entry.hop().get();
     if known & 0xffff != 0
         && known >> 16 == generation
         && let Some(slot) = host.client_hop(known & 0xffff)
@@ -57,11 +124,11 @@ pub fn to_client<H: Host>(host: &H, entry: &Entry, source: u32, client: u32, pro
         return ready(read(&slot.hop, slot.mtu.get()));
     }
     crate::count_reason(host, Reason::RouteLookup);
-    let way = host.route(source, client, protocol);
+    let way = ask();
     if matches!(way.answer, RouteAnswer::Ready)
         && let Some(index) = remember(host, &way.hop, generation)
     {
-        entry.hop.set(generation << 16 | index);
+        entry.hop().set(generation << 16 | index);
     }
     way
 }

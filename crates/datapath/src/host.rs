@@ -3,7 +3,8 @@
 //! [`crate::simulated`].
 
 use crate::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server, Service,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server,
+    Service, WideBucket, WideEndpointBucket,
 };
 use crate::word::{Word, Word64};
 
@@ -93,6 +94,31 @@ pub struct ChecksumChange {
     pub zero_is_none: bool,
 }
 
+/// What is put in front of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, 1 to 64.
+    pub bytes: usize,
+    /// For what.
+    pub header: Header,
+    /// The new header is of IPv6.
+    pub is_ipv6: bool,
+}
+
+/// See [`Room`]: the kernel has to know, where it cuts the packet later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Header {
+    /// An answer of our own, whose payload the packet becomes.
+    Answer = 0,
+    /// IP alone.
+    Ip = 1,
+    /// IP and UDP.
+    Udp = 2,
+    /// IP and GRE.
+    Gre = 3,
+}
+
 /// The tables that say how connections are spread, which the packet path and the
 /// daemon both change.
 pub trait Ledger {
@@ -144,13 +170,27 @@ pub trait Host: Ledger {
     fn change_transport_checksum(&self, change: ChecksumChange) -> bool;
     /// Where packets from `source` to `destination` go.
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route;
+    /// As [`Host::route`], for IPv6.
+    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route;
+    /// The firewall mark that the frame carries; 0: none.
+    fn mark(&self) -> u32;
+    /// Opens `room.bytes` between the Ethernet header and what follows it. What they
+    /// hold is not defined, and windows taken before are not valid any more. False:
+    /// not possible.
+    fn grow(&self, room: Room) -> bool;
+    /// Cuts the frame to this length. As for windows, see [`Host::grow`].
+    fn cut(&self, length: u32) -> bool;
     /// The present tick, [`crate::layout::TICK_SHIFT`].
     fn tick(&self) -> u32;
 
     /// Buckets of the connection table less one.
     fn bucket_mask(&self) -> u32;
+    /// Buckets of the table of wide entries less one.
+    fn wide_bucket_mask(&self) -> u32;
     /// Buckets of the endpoint table less one.
     fn endpoint_mask(&self) -> u32;
+    /// Buckets of the table of IPv6 endpoints less one.
+    fn wide_endpoint_mask(&self) -> u32;
     /// Seed of the hashes.
     fn seed(&self) -> u64;
 
@@ -158,6 +198,10 @@ pub trait Host: Ledger {
     fn control(&self) -> Option<&Control>;
     /// A bucket of the connection table.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A bucket of the table of wide entries.
+    fn wide_bucket(&self, index: u32) -> Option<&WideBucket>;
+    /// A bucket of the table of IPv6 endpoints.
+    fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket>;
     /// The addresses of all endpoints.
     fn addresses(&self) -> Option<&Addresses>;
     /// A bucket of the endpoint table.

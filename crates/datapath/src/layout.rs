@@ -53,7 +53,8 @@ pub struct Bucket {
 pub struct Entry {
     /// Client's address.
     pub client_address: Word,
-    /// Client's port (low 16 bits, network order) and protocol (bits 16 to 23).
+    /// Client's port (low 16 bits, network order) and protocol (bits 16 to 23); of what
+    /// is no connection ([`crate::state::is_auxiliary`]), the state (bits 24 to 31).
     pub client_port: Word,
     /// Index into the services (low 16 bits); packets from the client, modulo 65,536
     /// (high 16 bits), for the synchronisation of connections.
@@ -561,8 +562,10 @@ pub struct Control {
     pub wide_buckets: Word,
     /// Buckets of the table of IPv6 endpoints, a power of two.
     pub wide_endpoint_buckets: Word,
+    /// Ticks after which a destination of `lblcr` gives up its busiest server.
+    pub locality_ticks: Word,
     /// Not used.
-    pub reserved: [Word; 44],
+    pub reserved: [Word; 43],
 }
 
 /// Bits of [`Control::features`].
@@ -575,6 +578,10 @@ pub mod features {
     pub const WIDE_SERVERS: u32 = 1 << 2;
     /// Source NAT.
     pub const FULL_NAT: u32 = 1 << 3;
+    /// IPv6 endpoints.
+    pub const IPV6: u32 = 1 << 4;
+    /// Persistent TCP services of port 21.
+    pub const FTP: u32 = 1 << 5;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by

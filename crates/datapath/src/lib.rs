@@ -11,24 +11,29 @@
 extern crate std;
 
 pub mod checksum;
+pub mod crc;
 mod endpoint;
 pub mod forward;
 pub mod frame;
+pub mod general;
 pub mod hash;
 mod hop;
 pub mod host;
-mod icmp;
 pub mod layout;
 pub mod load;
+mod locality;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
 mod reason;
+mod schedule;
+pub mod short;
 #[cfg(not(target_arch = "bpf"))]
 pub mod simulated;
 pub mod spread;
 pub mod state;
 pub mod table;
 pub mod tree;
+mod tunnel;
 pub mod word;
 
 pub use forward::{Verdict, process};

@@ -58,6 +58,8 @@ reasons! {
     RouteLookup = 18, "route_lookup";
     /// Sent through the kernel's neighbour resolution.
     Resolving = 19, "sent_by_kernel_neighbour";
+    /// A TCP connection that another director has opened was taken over by its hash.
+    Adopted = 20, "adopted";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

@@ -3,12 +3,14 @@
 //! kernel does.
 
 use core::cell::Cell;
+use std::vec;
 use std::vec::Vec;
 
 use crate::checksum;
-use crate::host::{ChecksumChange, Host, Ledger, Route, Window};
+use crate::frame::ETHERNET;
+use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Window};
 use crate::layout::{
-    ADDRESS_BITS, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
+    ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
     EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load,
     REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot,
     WideEntry, interface_flags, settings,
@@ -147,6 +149,7 @@ fn control(sizes: &Sizes) -> Control {
         settings: w(),
         wide_buckets: w(),
         wide_endpoint_buckets: w(),
+        locality_ticks: w(),
         reserved: words(),
     };
     control.settings.set(settings::DEFAULT);
@@ -300,36 +303,62 @@ pub struct Circumstances<'a> {
     pub cpu: u32,
     /// Routes.
     pub routes: Routes<'a>,
+    /// Routes of IPv6.
+    pub wide_routes: WideRoutes<'a>,
+    /// tc: the firewall mark that it carries.
+    pub mark: u32,
     /// tc: it carries a VLAN tag beside its bytes.
     pub tagged: bool,
     /// tc: it is addressed to this host. At XDP the bytes tell.
     pub for_us: bool,
 }
 
+/// As [`Routes`], for IPv6.
+pub type WideRoutes<'a> = &'a dyn Fn(Address, Address, u8) -> Route;
+
+/// Bytes before the frame that headers can be put into.
+const HEADROOM: usize = 128;
+
 struct Simulated<'a, const TC: bool> {
     memory: Memory<'a>,
-    frame: &'a [Cell<u8>],
+    /// The frame with [`HEADROOM`] before it.
+    bytes: &'a [Cell<u8>],
+    /// Where it begins and ends.
+    start: Cell<usize>,
+    end: Cell<usize>,
     around: Circumstances<'a>,
 }
 
 /// Runs the packet path as at XDP.
-pub fn run_xdp(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
-    let frame = Cell::from_mut(frame).as_slice_of_cells();
-    process(&Simulated::<false> {
-        memory,
-        frame,
-        around,
-    })
+pub fn run_xdp(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
+    run::<false>(memory, frame, around)
 }
 
 /// Runs the packet path as at tc, for frames with whole checksums.
-pub fn run_tc(memory: Memory<'_>, frame: &mut [u8], around: Circumstances<'_>) -> Verdict {
-    let frame = Cell::from_mut(frame).as_slice_of_cells();
-    process(&Simulated::<true> {
+pub fn run_tc(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
+    run::<true>(memory, frame, around)
+}
+
+fn run<const TC: bool>(
+    memory: Memory<'_>,
+    frame: &mut Vec<u8>,
+    around: Circumstances<'_>,
+) -> Verdict {
+    let mut bytes = vec![0; HEADROOM];
+    bytes.extend_from_slice(frame);
+    let end = bytes.len();
+    let simulated = Simulated::<TC> {
         memory,
-        frame,
+        bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
+        start: Cell::new(HEADROOM),
+        end: Cell::new(end),
         around,
-    })
+    };
+    let verdict = process(&simulated);
+    let (start, end) = (simulated.start.get(), simulated.end.get());
+    frame.clear();
+    frame.extend_from_slice(&bytes[start..end]);
+    verdict
 }
 
 /// How often something was counted, on all CPUs.
@@ -416,12 +445,54 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     const FINISHES: bool = TC;
 
     fn window(&self, offset: usize, length: usize) -> Option<Cells<'a>> {
-        self.frame
+        self.bytes
+            .get(self.start.get()..self.end.get())?
             .get(offset..offset.checked_add(length)?)
             .map(Cells)
     }
     fn length(&self) -> u32 {
-        self.frame.len() as u32
+        (self.end.get() - self.start.get()) as u32
+    }
+    fn mark(&self) -> u32 {
+        if TC { self.around.mark } else { 0 }
+    }
+    fn grow(&self, room: Room) -> bool {
+        let start = self.start.get();
+        let Some(before) = start.checked_sub(room.bytes) else {
+            return false;
+        };
+        for at in 0..ETHERNET {
+            let (Some(from), Some(to)) = (self.bytes.get(start + at), self.bytes.get(before + at))
+            else {
+                return false;
+            };
+            to.set(from.get());
+        }
+        self.start.set(before);
+        true
+    }
+    fn cut(&self, length: u32) -> bool {
+        let end = self.start.get() + length as usize;
+        let fits = end <= self.end.get();
+        if fits {
+            self.end.set(end);
+        }
+        fits
+    }
+    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
+        (self.around.wide_routes)(source, destination, protocol)
+    }
+    fn wide_bucket_mask(&self) -> u32 {
+        (self.memory.wide_connections.len() - 1) as u32
+    }
+    fn wide_endpoint_mask(&self) -> u32 {
+        (self.memory.wide_endpoints.len() - 1) as u32
+    }
+    fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
+        self.memory.wide_connections.get(index as usize)
+    }
+    fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket> {
+        self.memory.wide_endpoints.get(index as usize)
     }
     fn is_cut_later(&self) -> bool {
         false

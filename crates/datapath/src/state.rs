@@ -136,13 +136,20 @@ const OUTPUT_FIN: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
 const OUTPUT_ACK: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
 const OUTPUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
 
+// Where the director sees the client's packets alone. Two rows differ from `INPUT`.
+const ALONE_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
+const ALONE_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Direction {
     /// From the client to the server.
-    Input,
+    Input = 0,
     /// From the server to the client.
-    Output,
+    Output = 1,
+    /// From the client to a server that answers past the director.
+    InputOnly = 2,
 }
 
 /// The state after a TCP packet with these flags. RST counts before SYN, FIN and
@@ -155,19 +162,101 @@ pub fn next_tcp(state: u32, flags: u8, direction: Direction) -> u32 {
     if relevant == tcp_flags::ACK && state == ESTABLISHED {
         return ESTABLISHED;
     }
-    let input = matches!(direction, Direction::Input);
+    let input = !matches!(direction, Direction::Output);
+    let alone = matches!(direction, Direction::InputOnly);
     let row = if flags & tcp_flags::RST != 0 {
-        if input { INPUT_RST } else { OUTPUT_RST }
+        if alone {
+            ALONE_RST
+        } else if input {
+            INPUT_RST
+        } else {
+            OUTPUT_RST
+        }
     } else if flags & tcp_flags::SYN != 0 {
         if input { INPUT_SYN } else { OUTPUT_SYN }
     } else if flags & tcp_flags::FIN != 0 {
-        if input { INPUT_FIN } else { OUTPUT_FIN }
+        if alone {
+            ALONE_FIN
+        } else if input {
+            INPUT_FIN
+        } else {
+            OUTPUT_FIN
+        }
     } else if flags & tcp_flags::ACK != 0 {
         if input { INPUT_ACK } else { OUTPUT_ACK }
     } else {
         return state;
     };
     ((row >> (4 * (state & 0xf))) & 0xf) as u32
+}
+
+/// What an SCTP packet's first chunk means (`sctp_events` of the kernel).
+#[inline(always)]
+const fn sctp_event(chunk: u8) -> u32 {
+    // By chunk type, a nibble each: everything unknown counts as data.
+    const EVENTS: u64 = {
+        let events = [0, 1, 2, 0, 0, 0, 9, 5, 6, 8, 3, 4, 0, 0, 7, 0];
+        let mut packed = 0;
+        let mut i = 0;
+        while i < 16 {
+            packed |= events[i] << (4 * i);
+            i += 1;
+        }
+        packed
+    };
+    if chunk < 16 {
+        ((EVENTS >> (4 * chunk)) & 0xf) as u32
+    } else {
+        0
+    }
+}
+
+/// Next SCTP states by present state, a nibble each, [`SCTP_NONE`] lowest: rows by
+/// direction and event.
+static SCTP: [u64; 32] = [
+    // from the client
+    0xdc_ba98_7654_3218, // data
+    0x22_ba98_7654_3221, // INIT
+    0xdc_ba98_7664_3555, // INIT ACK
+    0xdc_ba98_7654_4224, // COOKIE ECHO
+    0xdc_ba98_8654_3218, // COOKIE ACK
+    0xdc_ba9a_7654_321a, // SHUTDOWN
+    0xdc_dad8_7654_322d, // SHUTDOWN ACK
+    0xdc_da98_7654_3ddd, // SHUTDOWN COMPLETE
+    0xdc_ba98_d654_321d, // ERROR
+    0xdd_dddd_ddcd_dddd, // ABORT
+    // from the server
+    0xdc_ba98_7654_3218, // data
+    0x55_5558_5555_5555, // INIT
+    0xdc_ba98_7654_3333, // INIT ACK
+    0xdc_ba98_7777_7777, // COOKIE ECHO
+    0xdc_ba98_8888_8888, // COOKIE ACK
+    0xdc_ba99_9999_9999, // SHUTDOWN
+    0xdc_bbb8_765b_bbbb, // SHUTDOWN ACK
+    0xdc_ba98_7654_321d, // SHUTDOWN COMPLETE
+    0xdc_ba98_765d_dddd, // ERROR
+    0xdd_dddd_dddd_ddcd, // ABORT
+    // from the client alone
+    0xdc_ba98_7684_3218, // data
+    0x22_ba98_7622_2221, // INIT
+    0xdc_ba98_7677_7777, // INIT ACK
+    0xdc_ba98_7688_8888, // COOKIE ECHO
+    0xdc_ba98_8858_8218, // COOKIE ACK
+    0xdc_ba9a_7654_321a, // SHUTDOWN
+    0xdc_dadd_7654_322d, // SHUTDOWN ACK
+    0xdc_dd98_765d_dddd, // SHUTDOWN COMPLETE
+    0xdc_ba98_7654_321d, // ERROR
+    0xdd_dddd_ddcd_dddd, // ABORT
+    0,
+    0,
+];
+
+/// The state after an SCTP packet whose first chunk is of this type.
+#[inline(always)]
+#[must_use]
+pub fn next_sctp(state: u32, chunk: u8, direction: Direction) -> u32 {
+    let row = SCTP[(direction as u32 * 10 + sctp_event(chunk)) as usize & 31];
+    SCTP_NONE + ((row >> (4 * (state & 0xf))) & 0xf) as u32
 }
 
 #[cfg(test)]
@@ -200,6 +289,42 @@ mod tests {
         assert_eq!(next_tcp(ESTABLISHED, RST | SYN | FIN | ACK, Input), CLOSE);
         assert_eq!(next_tcp(SYN_RECV, RST, Input), SYN_RECV);
         assert_eq!(next_tcp(SYN_RECV, RST | ACK, Output), CLOSE);
+    }
+
+    #[test]
+    fn seen_from_one_side() {
+        let mut state = NONE;
+        for (flags, expected) in [
+            (SYN, SYN_RECV),
+            (ACK, ESTABLISHED),
+            (FIN | ACK, FIN_WAIT),
+            (ACK, FIN_WAIT),
+            (RST, CLOSE),
+        ] {
+            state = next_tcp(state, flags, Direction::InputOnly);
+            assert_eq!(state, expected, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn an_sctp_association() {
+        let (init, init_ack, echo, echo_ack) = (1, 2, 10, 11);
+        let mut state = SCTP_NONE;
+        for (chunk, direction, expected) in [
+            (init, Input, SCTP_INIT1),
+            (init_ack, Output, SCTP_COOKIE_SENT),
+            (echo, Input, SCTP_COOKIE_REPLIED),
+            (echo_ack, Output, SCTP_ESTABLISHED),
+            (0, Input, SCTP_ESTABLISHED),
+            (0x80, Output, SCTP_ESTABLISHED),
+            (7, Input, SCTP_SHUTDOWN_RECEIVED),
+            (8, Output, SCTP_SHUTDOWN_ACK_SENT),
+            (14, Input, SCTP_CLOSED),
+        ] {
+            state = next_sctp(state, chunk, direction);
+            assert_eq!(state, expected, "{chunk} {direction:?}");
+        }
+        assert_eq!(next_sctp(SCTP_INIT1, 6, Output), SCTP_REJECTED);
     }
 
     #[test]

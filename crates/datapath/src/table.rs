@@ -6,12 +6,12 @@
 //! to 0 by compare and swap. Only the one who succeeds in that corrects the
 //! server's load and clears the signature.
 
-use crate::hash::Place;
-use crate::host::Host;
-use crate::layout::{Bucket, Entry, WAYS, state_word};
+use crate::hash::{self, Place};
+use crate::host::{Host, Ledger};
+use crate::layout::{Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word};
 use crate::reason::Reason;
-use crate::{load, state};
 use crate::word::Word;
+use crate::{load, state};
 
 /// Bit of a bucket's first signature: connections of this bucket may stand in its
 /// sibling. Never cleared: it costs a look at one more line, and only when a
@@ -21,21 +21,134 @@ pub const OVERFLOWED: u32 = 1 << 31;
 /// Ticks of silence after which an answered UDP flow may be evicted.
 const IDLE_TICKS: u32 = 128;
 
+/// An entry of either table: what both kinds have.
+pub trait Slot {
+    /// [`Entry::client_port`]
+    fn client_port(&self) -> &Word;
+    /// [`Entry::service`]
+    fn service(&self) -> &Word;
+    /// [`Entry::server`]
+    fn server(&self) -> &Word;
+    /// [`Entry::state`]
+    fn state(&self) -> &Word;
+    /// [`Entry::seen`]
+    fn seen(&self) -> &Word;
+    /// [`Entry::hop`]
+    fn hop(&self) -> &Word;
+    /// [`Entry::server_tag`]
+    fn server_tag(&self) -> &Word;
+}
+
+macro_rules! slot {
+    ($entry:ty) => {
+        impl Slot for $entry {
+            slot!(@ client_port service server state seen hop server_tag);
+        }
+    };
+    (@ $($field:ident)+) => {
+        $(#[inline(always)]
+        fn $field(&self) -> &Word {
+            &self.$field
+        })+
+    };
+}
+
+slot!(Entry);
+slot!(WideEntry);
+
+/// A bucket of either table.
+pub trait Buckets: Sized {
+    /// Its entries.
+    type Entry: Slot;
+    /// Which connection, or other thing, is looked for.
+    type Wanted: Wanted<Self::Entry>;
+    /// What a new entry holds.
+    type New: New<Self::Entry, Wanted = Self::Wanted>;
+
+    /// The signatures.
+    fn signatures(&self) -> &[Word; WAYS];
+    /// The entries.
+    fn entries(&self) -> &[Self::Entry; WAYS];
+    /// The bucket that `place` names (not yet masked).
+    fn of<H: Host>(host: &H, place: u32) -> Option<&Self>;
+}
+
+/// Tells whether an entry is what is looked for.
+pub trait Wanted<E>: Copy {
+    /// True: `entry` is live, and it.
+    fn is(self, entry: &E) -> bool;
+}
+
+/// A new entry's contents.
+pub trait New<E>: Copy {
+    /// What finds it.
+    type Wanted;
+    /// Writes all but the state.
+    fn write(self, entry: &E);
+    /// The server that it counts for.
+    fn server(self) -> u32;
+    /// Its first state.
+    fn state(self) -> u32;
+    /// What finds it again.
+    fn wanted(self) -> Self::Wanted;
+}
+
+macro_rules! buckets {
+    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident) => {
+        impl Buckets for $bucket {
+            type Entry = $entry;
+            type Wanted = $wanted;
+            type New = $new;
+
+            #[inline(always)]
+            fn signatures(&self) -> &[Word; WAYS] {
+                &self.signatures
+            }
+            #[inline(always)]
+            fn entries(&self) -> &[$entry; WAYS] {
+                &self.entries
+            }
+            #[inline(always)]
+            fn of<H: Host>(host: &H, place: u32) -> Option<&Self> {
+                host.$of(place & host.$mask())
+            }
+        }
+    };
+}
+
+buckets!(Bucket, Entry, WantedNarrow, Opening, bucket, bucket_mask);
+buckets!(
+    WideBucket,
+    WideEntry,
+    WantedWide,
+    WideOpening,
+    wide_bucket,
+    wide_bucket_mask
+);
+
 /// An entry and where it stands.
-#[derive(Clone, Copy)]
-pub struct Found<'a> {
+pub struct Found<'a, B: Buckets = Bucket> {
     /// Its bucket.
-    pub bucket: &'a Bucket,
+    pub bucket: &'a B,
     /// Its place in the bucket.
     pub way: usize,
     /// The entry.
-    pub entry: &'a Entry,
+    pub entry: &'a B::Entry,
 }
+
+impl<B: Buckets> Clone for Found<'_, B> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Buckets> Copy for Found<'_, B> {}
 
 /// The signature of the entry at `way` without the bucket's mark.
 #[inline(always)]
-fn signature(bucket: &Bucket, way: usize) -> u32 {
-    bucket.signatures[way].get() & !OVERFLOWED
+fn signature<B: Buckets>(bucket: &B, way: usize) -> u32 {
+    bucket.signatures()[way].get() & !OVERFLOWED
 }
 
 /// What a connection is looked for by, beside its client.
@@ -47,53 +160,163 @@ pub enum By {
     ServerTag(u32),
 }
 
-/// A connection that is looked for.
-#[derive(Clone, Copy)]
-struct Wanted {
-    address: u32,
-    /// As [`Entry::client_port`].
-    port: u32,
-    by: By,
+impl By {
+    #[inline(always)]
+    fn is<E: Slot>(self, entry: &E) -> bool {
+        match self {
+            Self::Service(index) => entry.service().get() & 0xffff == index,
+            Self::ServerTag(tag) => entry.server_tag().get() == tag,
+        }
+    }
 }
 
-impl Wanted {
-    /// True: `entry` is live, and this connection's.
+#[inline(always)]
+fn is_live<E: Slot>(entry: &E) -> bool {
+    entry.state().get() & state_word::STATE != state::FREE
+}
+
+/// An [`Entry`] that is looked for.
+#[derive(Clone, Copy)]
+pub struct WantedNarrow {
+    /// Client's address.
+    pub address: u32,
+    /// As [`Entry::client_port`].
+    pub port: u32,
+    /// The other end.
+    pub by: By,
+}
+
+impl WantedNarrow {
+    /// Where it stands.
+    #[inline(always)]
+    pub fn place<H: Host>(self, host: &H) -> Place {
+        hash::connection(self.address, self.port, host.seed())
+    }
+}
+
+impl Wanted<Entry> for WantedNarrow {
     #[inline(always)]
     fn is(self, entry: &Entry) -> bool {
-        let partner = match self.by {
-            By::Service(index) => entry.service.get() & 0xffff == index,
-            By::ServerTag(tag) => entry.server_tag.get() == tag,
-        };
-        partner
+        self.by.is(entry)
             && entry.client_address.get() == self.address
             && entry.client_port.get() == self.port
-            && entry.state.get() & state_word::STATE != state::FREE
+            && is_live(entry)
+    }
+}
+
+/// What a wide entry is looked for by, beside its client.
+#[derive(Clone, Copy)]
+pub struct Aim {
+    /// The service or the server.
+    pub by: By,
+    /// The address that the client connected to; ignored unless `is_exact`.
+    pub address: Address,
+    /// The port that the client connected to; ignored unless `is_exact`.
+    pub port: u16,
+    /// The service has no address or no port of its own.
+    pub is_exact: bool,
+}
+
+impl Aim {
+    /// Without the address that the client connected to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn any(by: By) -> Self {
+        Self {
+            by,
+            address: [0; 4],
+            port: 0,
+            is_exact: false,
+        }
+    }
+}
+
+/// A [`WideEntry`] that is looked for.
+#[derive(Clone, Copy)]
+pub struct WantedWide {
+    /// Client's address.
+    pub address: Address,
+    /// As [`WideEntry::client_port`].
+    pub port: u32,
+    /// The other end.
+    pub aim: Aim,
+}
+
+impl WantedWide {
+    /// Where it stands.
+    #[inline(always)]
+    pub fn place<H: Host>(self, host: &H) -> Place {
+        hash::wide_connection(self.address, self.port, host.seed())
+    }
+}
+
+/// True: the words hold this address.
+#[inline(always)]
+#[must_use]
+pub fn is_address(words: &AddressWords, address: Address) -> bool {
+    let difference = (words[0].get() ^ address[0])
+        | (words[1].get() ^ address[1])
+        | (words[2].get() ^ address[2])
+        | (words[3].get() ^ address[3]);
+    difference == 0
+}
+
+/// The address that the words hold.
+#[inline(always)]
+#[must_use]
+pub fn address_of(words: &AddressWords) -> Address {
+    [
+        words[0].get(),
+        words[1].get(),
+        words[2].get(),
+        words[3].get(),
+    ]
+}
+
+#[inline(always)]
+fn set_address(words: &AddressWords, address: Address) {
+    words[0].set(address[0]);
+    words[1].set(address[1]);
+    words[2].set(address[2]);
+    words[3].set(address[3]);
+}
+
+impl Wanted<WideEntry> for WantedWide {
+    #[inline(always)]
+    fn is(self, entry: &WideEntry) -> bool {
+        entry.client_port.get() == self.port
+            && self.aim.by.is(entry)
+            && is_address(&entry.client_address, self.address)
+            && is_live(entry)
+            && (!self.aim.is_exact
+                || (entry.ports.get() as u16 == self.aim.port
+                    && is_address(&entry.virtual_address, self.aim.address)))
     }
 }
 
 /// The entry of `bucket` at `way`, which neither the compiler nor the verifier may
 /// make a copy of the code behind for each value of.
 #[inline(always)]
-fn at<'a, H: Host>(host: &H, bucket: &'a Bucket, way: usize) -> Found<'a> {
+fn at<'a, H: Host, B: Buckets>(host: &H, bucket: &'a B, way: usize) -> Found<'a, B> {
     let way = host.opaque(way as u32) as usize & (WAYS - 1);
     Found {
         bucket,
         way,
-        entry: &bucket.entries[way],
+        entry: &bucket.entries()[way],
     }
 }
 
 /// Looks through a bucket by its signatures.
 #[inline(always)]
-fn find_in<'a, H: Host>(
+fn find_in<'a, H: Host, B: Buckets>(
     host: &H,
-    bucket: &'a Bucket,
+    bucket: &'a B,
     wanted_signature: u32,
-    wanted: Wanted,
-) -> Option<Found<'a>> {
+    wanted: B::Wanted,
+) -> Option<Found<'a, B>> {
     let mut hit = WAYS;
     for way in 0..WAYS {
-        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries[way]) {
+        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
             hit = way;
             break;
         }
@@ -104,11 +327,14 @@ fn find_in<'a, H: Host>(
     Some(at(host, bucket, hit))
 }
 
-/// The live connection of this client with that service or server.
+/// The live entry at `place` that is wanted.
 #[inline(always)]
-pub fn find<H: Host>(host: &H, place: Place, address: u32, port: u32, by: By) -> Option<Found<'_>> {
-    let wanted = Wanted { address, port, by };
-    let home = host.bucket(place.bucket & host.bucket_mask())?;
+pub fn find<'a, H: Host, B: Buckets>(
+    host: &'a H,
+    place: Place,
+    wanted: B::Wanted,
+) -> Option<Found<'a, B>> {
+    let home = B::of(host, place.bucket)?;
     // Most connections have the way they prefer, or its neighbour in the same cache
     // line: then the line of the signatures need not be fetched, which with many
     // connections is what a packet waits for.
@@ -121,18 +347,18 @@ pub fn find<H: Host>(host: &H, place: Place, address: u32, port: u32, by: By) ->
         return Some(neighbour);
     }
     let found = find_in(host, home, place.signature, wanted);
-    if found.is_some() || home.signatures[0].get() & OVERFLOWED == 0 {
+    if found.is_some() || home.signatures()[0].get() & OVERFLOWED == 0 {
         return found;
     }
-    let sibling = host.bucket(place.sibling() & host.bucket_mask())?;
+    let sibling = B::of(host, place.sibling())?;
     find_in(host, sibling, place.signature, wanted)
 }
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
 #[inline(always)]
-fn clear_signature<H: Host>(host: &H, word: &Word) {
+fn clear_signature<L: Ledger>(ledger: &L, word: &Word) {
     let present = word.get() & !OVERFLOWED;
-    host.add(word, present.wrapping_neg());
+    ledger.add(word, present.wrapping_neg());
 }
 
 /// As the packet path does, for the daemon: clears the signature of an entry whose
@@ -145,32 +371,33 @@ pub fn free_signature(word: &Word) {
 
 /// Changes the entry's state word from `old` to dead. True: the caller was the one.
 #[inline(always)]
-fn kill<H: Host>(host: &H, entry: &Entry, old: u32) -> bool {
+pub fn kill<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
     let dead = (old & !0xffff).wrapping_add(state_word::GENERATION);
-    if old & state_word::STATE == state::FREE || !host.compare_and_swap(&entry.state, old, dead) {
+    if old & state_word::STATE == state::FREE || !ledger.compare_and_swap(entry.state(), old, dead)
+    {
         return false;
     }
-    load::end(host, entry.server.get(), old);
+    load::end(ledger, entry.server().get(), old & state_word::STATE);
     true
 }
 
-/// Ends a connection in `TIME_WAIT`. True: the caller owns the entry. False: another
-/// CPU was first.
+/// Ends a connection in the state `state`. True: the caller owns the entry. False:
+/// another CPU was first.
 #[inline(always)]
-fn end<H: Host>(host: &H, entry: &Entry) -> bool {
-    let word = entry.state.get();
-    word & state_word::STATE == state::TIME_WAIT && kill(host, entry, word)
+fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
+    let word = entry.state().get();
+    word & state_word::STATE != state::ESTABLISHED && kill(ledger, entry, word)
 }
 
-/// Gives up a live connection.
+/// Gives up a live entry.
 #[inline(always)]
-pub fn release<H: Host>(host: &H, found: Found<'_>) {
-    if kill(host, found.entry, found.entry.state.get()) {
-        clear_signature(host, &found.bucket.signatures[found.way]);
+pub fn release<H: Host, B: Buckets>(host: &H, found: Found<'_, B>) {
+    if kill(host, found.entry, found.entry.state().get()) {
+        clear_signature(host, &found.bucket.signatures()[found.way]);
     }
 }
 
-/// A new connection's contents.
+/// A new IPv4 connection's contents.
 #[derive(Clone, Copy)]
 pub struct Opening {
     /// Client's address.
@@ -187,9 +414,101 @@ pub struct Opening {
     pub state: u32,
 }
 
+impl New<Entry> for Opening {
+    type Wanted = WantedNarrow;
+
+    #[inline(always)]
+    fn write(self, entry: &Entry) {
+        entry.client_address.set(self.address);
+        entry.client_port.set(self.port);
+        entry.service.set(self.service);
+        entry.server.set(self.server);
+        entry.server_tag.set(self.server_tag);
+    }
+    #[inline(always)]
+    fn server(self) -> u32 {
+        self.server
+    }
+    #[inline(always)]
+    fn state(self) -> u32 {
+        self.state
+    }
+    #[inline(always)]
+    fn wanted(self) -> WantedNarrow {
+        WantedNarrow {
+            address: self.address,
+            port: self.port,
+            by: By::Service(self.service),
+        }
+    }
+}
+
+/// A new wide entry's contents.
+#[derive(Clone, Copy)]
+pub struct WideOpening {
+    /// Client's address.
+    pub address: Address,
+    /// As [`WideEntry::client_port`].
+    pub port: u32,
+    /// Address that the client connected to.
+    pub virtual_address: Address,
+    /// As [`WideEntry::ports`].
+    pub ports: u32,
+    /// Service index.
+    pub service: u32,
+    /// Server index.
+    pub server: u32,
+    /// [`crate::hash::server_tag`] of the server.
+    pub server_tag: u32,
+    /// First state.
+    pub state: u32,
+}
+
+impl New<WideEntry> for WideOpening {
+    type Wanted = WantedWide;
+
+    #[inline(always)]
+    fn write(self, entry: &WideEntry) {
+        set_address(&entry.client_address, self.address);
+        set_address(&entry.virtual_address, self.virtual_address);
+        entry.client_port.set(self.port);
+        entry.ports.set(self.ports);
+        entry.service.set(self.service);
+        entry.server.set(self.server);
+        entry.server_tag.set(self.server_tag);
+    }
+    #[inline(always)]
+    fn server(self) -> u32 {
+        self.server
+    }
+    #[inline(always)]
+    fn state(self) -> u32 {
+        self.state
+    }
+    #[inline(always)]
+    fn wanted(self) -> WantedWide {
+        // What answers to a translated source is told apart by the server alone.
+        let by = if self.state == state::TRANSLATED {
+            By::ServerTag(self.server_tag)
+        } else {
+            By::Service(self.service)
+        };
+        WantedWide {
+            address: self.address,
+            port: self.port,
+            aim: Aim {
+                by,
+                address: self.virtual_address,
+                port: self.ports as u16,
+                is_exact: !state::is_auxiliary(self.state),
+            },
+        }
+    }
+}
+
 /// A free way of the bucket: `preferred`, its neighbour, or the first one.
 #[inline(always)]
-fn free_way<H: Host>(host: &H, bucket: &Bucket, preferred: usize) -> Option<usize> {
+fn free_way<H: Host, B: Buckets>(host: &H, bucket: &B, preferred: usize) -> Option<usize> {
     for way in [preferred, preferred ^ 1] {
         let way = host.opaque(way as u32) as usize & (WAYS - 1);
         if signature(bucket, way) == 0 {
@@ -201,9 +520,13 @@ fn free_way<H: Host>(host: &H, bucket: &Bucket, preferred: usize) -> Option<usiz
 
 /// A free entry of the bucket, claimed.
 #[inline(always)]
-fn claim<'a, H: Host>(host: &H, bucket: &'a Bucket, place: Place) -> Option<Found<'a>> {
+fn claim<'a, H: Host, B: Buckets>(
+    host: &H,
+    bucket: &'a B,
+    place: Place,
+) -> Option<Found<'a, B>> {
     let found = at(host, bucket, free_way(host, bucket, place.way())?);
-    let word = &bucket.signatures[found.way];
+    let word = &bucket.signatures()[found.way];
     let mark = word.get() & OVERFLOWED;
     host.compare_and_swap(word, mark, mark | place.signature)
         .then_some(found)
@@ -224,21 +547,35 @@ struct Expendable {
 /// branch of every turn, and there are sixteen; and with sets of states that the
 /// compiler does not know, lest it make branches of them again.
 #[inline(always)]
-fn expendable<H: Host>(host: &H, bucket: &Bucket, now: u32) -> Expendable {
-    let closed = host.opaque(1 << state::CLOSE | 1 << state::TIME_WAIT | 1 << state::LAST_ACK);
+fn expendable<H: Host, B: Buckets>(host: &H, bucket: &B, now: u32) -> Expendable {
+    let closed = host.opaque(
+        1 << state::CLOSE
+            | 1 << state::TIME_WAIT
+            | 1 << state::LAST_ACK
+            | 1 << state::FRAGMENT
+            | 1 << state::SCTP_CLOSED
+            | 1 << state::SCTP_REJECTED,
+    );
     let half_open = host.opaque(
-        1 << state::SYN_RECV | 1 << state::SYN_SENT | 1 << state::SYNACK | 1 << state::NONE,
+        1 << state::SYN_RECV
+            | 1 << state::SYN_SENT
+            | 1 << state::SYNACK
+            | 1 << state::NONE
+            | 1 << state::SCTP_NONE
+            | 1 << state::SCTP_INIT1
+            | 1 << state::SCTP_INIT
+            | 1 << state::LOCALITY,
     );
     let udp = host.opaque(1 << state::UDP);
     let idle_ticks = host.opaque(IDLE_TICKS);
     let mut masks = Expendable::default();
     for way in 0..WAYS {
-        let entry = &bucket.entries[way];
-        let word = entry.state.get();
+        let entry = &bucket.entries()[way];
+        let word = entry.state().get();
         let state = word & state_word::STATE;
         let unanswered = !word >> state_word::ANSWERED.trailing_zeros();
         // The top bit of the difference: set when the age is the greater.
-        let age = now.wrapping_sub(entry.seen.get()) & 0x7fff_ffff;
+        let age = now.wrapping_sub(entry.seen().get()) & 0x7fff_ffff;
         let old = idle_ticks.wrapping_sub(age) >> 31;
         masks.closed |= (closed >> state & 1) << way;
         masks.half_open |= ((half_open >> state | udp >> state & unanswered) & 1) << way;
@@ -267,7 +604,11 @@ const fn lowest_bit(mask: u32) -> u32 {
 
 /// Takes the place of an expendable entry of a full bucket.
 #[inline(always)]
-fn evict<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Found<'a>> {
+fn evict<'a, H: Host, B: Buckets>(
+    host: &H,
+    bucket: &'a B,
+    signature: u32,
+) -> Option<Found<'a, B>> {
     let masks = expendable(host, bucket, host.tick());
     let (mask, reason) = if masks.closed != 0 {
         (masks.closed, Reason::EvictedClosed)
@@ -279,14 +620,15 @@ fn evict<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Fo
         return None;
     };
     let way = host.opaque(lowest_bit(mask)) as usize & (WAYS - 1);
-    let entry = &bucket.entries[way];
-    let word = entry.state.get();
+    let entry = &bucket.entries()[way];
+    let word = entry.state().get();
     // It may have become established since; then it stays.
-    if word & state_word::STATE == state::ESTABLISHED || !kill(host, entry, word) {
+    let state = word & state_word::STATE;
+    if matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED) || !kill(host, entry, word) {
         return None;
     }
     crate::count_reason(host, reason);
-    let sign = &bucket.signatures[way];
+    let sign = &bucket.signatures()[way];
     let old = sign.get();
     if !host.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
         return None;
@@ -296,8 +638,8 @@ fn evict<'a, H: Host>(host: &H, bucket: &'a Bucket, signature: u32) -> Option<Fo
 
 /// Notes in the home bucket that some of its connections stand in the sibling.
 #[inline(always)]
-fn mark_overflowed<H: Host>(host: &H, home: &Bucket) {
-    let word = &home.signatures[0];
+fn mark_overflowed<H: Host, B: Buckets>(host: &H, home: &B) {
+    let word = &home.signatures()[0];
     let old = word.get();
     if old & OVERFLOWED == 0 && !host.compare_and_swap(word, old, old | OVERFLOWED) {
         // Another CPU changed the entry at the same moment; once more is enough.
@@ -309,12 +651,12 @@ fn mark_overflowed<H: Host>(host: &H, home: &Bucket) {
 /// Claims an entry: in the home bucket, in the sibling, or that of an expendable
 /// connection.
 #[inline(always)]
-fn claim_any<H: Host>(host: &H, place: Place) -> Option<Found<'_>> {
-    let home = host.bucket(place.bucket & host.bucket_mask())?;
+fn claim_any<H: Host, B: Buckets>(host: &H, place: Place) -> Option<Found<'_, B>> {
+    let home: &B = B::of(host, place.bucket)?;
     if let Some(found) = claim(host, home, place) {
         return Some(found);
     }
-    let sibling = host.bucket(place.sibling() & host.bucket_mask())?;
+    let sibling = B::of(host, place.sibling())?;
     if let Some(found) = claim(host, sibling, place) {
         mark_overflowed(host, home);
         return Some(found);
@@ -330,32 +672,28 @@ fn claim_any<H: Host>(host: &H, place: Place) -> Option<Found<'_>> {
 /// Enters a new connection, in the place of `before`, which ends with it, if there is
 /// such. None: its buckets are full of established ones.
 #[inline(always)]
-pub fn open<'a, H: Host>(
+pub fn open<'a, H: Host, B: Buckets>(
     host: &'a H,
     place: Place,
-    new: Opening,
-    before: Option<Found<'a>>,
-) -> Option<Found<'a>> {
+    new: B::New,
+    before: Option<Found<'a, B>>,
+) -> Option<Found<'a, B>> {
     // Staying where the former one was spares the line of the signatures.
-    let found = match before {
+    let found: Found<'a, B> = match before {
         Some(before) if end(host, before.entry) => before,
         _ => claim_any(host, place)?,
     };
     let entry = found.entry;
-    entry.client_address.set(new.address);
-    entry.client_port.set(new.port);
-    entry.service.set(new.service);
-    entry.server.set(new.server);
-    entry.seen.set(host.tick());
-    entry.hop.set(0);
-    entry.server_tag.set(new.server_tag);
-    load::begin(host, new.server, new.state);
-    let old = entry.state.get();
-    let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state;
-    host.compare_and_swap(&entry.state, old, live);
+    new.write(entry);
+    entry.seen().set(host.tick());
+    entry.hop().set(0);
+    load::begin(host, new.server(), new.state());
+    let old = entry.state().get();
+    let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
+    host.compare_and_swap(entry.state(), old, live);
     // Another CPU may have opened the same connection meanwhile. Both find the same
     // first one, so the other gives way.
-    let first = find(host, place, new.address, new.port, By::Service(new.service));
+    let first: Option<Found<'a, B>> = find(host, place, new.wanted());
     if let Some(first) = first
         && !core::ptr::eq(first.entry, entry)
     {
@@ -369,16 +707,20 @@ pub fn open<'a, H: Host>(
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load
 /// exact: of several CPUs only the one whose swap succeeds counts.
 #[inline(always)]
-pub fn change_state<H: Host>(host: &H, entry: &Entry, state: u32, flags: u32) {
-    let old = entry.state.get();
+pub fn change_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, state: u32, flags: u32) {
+    let old = entry.state().get();
     let new = (old & !state_word::STATE) | flags | state;
     if new == old || old & state_word::STATE == state::FREE {
         return;
     }
-    if !host.compare_and_swap(&entry.state, old, new) {
-        return;
+    if ledger.compare_and_swap(entry.state(), old, new) {
+        load::shift(
+            ledger,
+            entry.server().get(),
+            old & state_word::STATE,
+            state,
+        );
     }
-    load::shift(host, entry.server.get(), old, new);
 }
 
 #[cfg(test)]

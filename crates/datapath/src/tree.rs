@@ -125,7 +125,7 @@ impl Tree {
             scheduler: number,
             base: ((ring >> 32) as u32).wrapping_add(RING_HEADER),
             servers,
-            nodes: power_of_two(servers),
+            nodes: nodes_of(servers),
         }
     }
 
@@ -219,7 +219,7 @@ impl Tree {
 /// The next power of two, for up to [`SERVERS_MAX`]: without `leading_zeros`, for which
 /// the target has no instruction.
 #[inline(always)]
-const fn power_of_two(number: u32) -> u32 {
+pub(crate) const fn nodes_of(number: u32) -> u32 {
     let x = number.wrapping_sub(1);
     let x = x | x >> 1;
     let x = x | x >> 2;

@@ -49,6 +49,8 @@ enum Command {
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
     Purge,
+    /// Makes this machine a real server for direct routing or tunnels.
+    Realserver(commands::realserver::Arguments),
     /// Edits and lists the table, as ipvsadm does (also by that name).
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Top(arguments) => commands::top::run(&cli.instance, arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
+        Command::Realserver(arguments) => commands::realserver::run(arguments),
         Command::Ipvsadm { arguments } => {
             return commands::ipvsadm(&cli.instance, arguments);
         }

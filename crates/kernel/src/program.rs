@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::MapError;
+use aya::maps::{MapError, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use nix::libc;
@@ -17,26 +17,47 @@ use crate::sizes::Sizes;
 pub(crate) const OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evenkeel.bpf.o"));
 
+/// How many programs there are.
+const PROGRAMS: usize = 5;
+
+/// Arrays of programs: the general ways, by which the short ones find them.
+pub(crate) const GENERAL: [(&str, Program); 2] = [
+    ("XDP_GENERAL", Program::XdpGeneral),
+    ("TC_GENERAL", Program::TcGeneral),
+];
+
 /// The object's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The accelerator in the driver.
     Xdp,
-    /// The whole packet path.
+    /// What the accelerator leaves to it: the general way.
+    XdpGeneral,
+    /// The packet path.
     Tc,
+    /// What that leaves to it: the general way.
+    TcGeneral,
     /// Tells the present tick.
     Clock,
 }
 
 impl Program {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Xdp, Self::Tc, Self::Clock];
+    pub(crate) const ALL: [Self; PROGRAMS] = [
+        Self::Xdp,
+        Self::XdpGeneral,
+        Self::Tc,
+        Self::TcGeneral,
+        Self::Clock,
+    ];
 
     /// Its name in the object and among the pins.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Xdp => "evenkeel_xdp",
+            Self::XdpGeneral => "evenkeel_xdp_general",
             Self::Tc => "evenkeel_tc",
+            Self::TcGeneral => "evenkeel_tc_general",
             Self::Clock => "evenkeel_clock",
         }
     }
@@ -44,7 +65,7 @@ impl Program {
 
 /// The loaded programs, in the order of [`Program::ALL`].
 #[derive(Debug)]
-pub(crate) struct Programs([OwnedFd; 3]);
+pub(crate) struct Programs([OwnedFd; PROGRAMS]);
 
 impl Programs {
     pub(crate) fn get(&self, program: Program) -> BorrowedFd<'_> {
@@ -54,10 +75,13 @@ impl Programs {
     /// Opens the pinned ones; an error if one is missing.
     pub(crate) fn open(pins: &Pins) -> io::Result<Self> {
         let open = |program: Program| bpf::open_pin(&pins.at(program.name()));
+        let [xdp, xdp_general, tc, tc_general, clock] = Program::ALL;
         Ok(Self([
-            open(Program::Xdp)?,
-            open(Program::Tc)?,
-            open(Program::Clock)?,
+            open(xdp)?,
+            open(xdp_general)?,
+            open(tc)?,
+            open(tc_general)?,
+            open(clock)?,
         ]))
     }
 
@@ -65,11 +89,17 @@ impl Programs {
     pub(crate) fn load(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<Self> {
         let mut ebpf = open_object(object, sizes, seed, pins)?;
         let mut load = |program| load_program(&mut ebpf, program);
+        let [xdp, xdp_general, tc, tc_general, clock] = Program::ALL;
         let programs = Self([
-            load(Program::Xdp)?,
-            load(Program::Tc)?,
-            load(Program::Clock)?,
+            load(xdp)?,
+            load(xdp_general)?,
+            load(tc)?,
+            load(tc_general)?,
+            load(clock)?,
         ]);
+        for (array, program) in GENERAL {
+            enter(&mut ebpf, array, program)?;
+        }
         let info = bpf::program_info(programs.get(Program::Tc))
             .attempt(|| "look at the loaded BPF program".into())?;
         if info.compiled_length == 0 {
@@ -111,6 +141,9 @@ fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<E
         .override_global("WIDE_ENDPOINT_MASK", &wide_endpoint_mask, true)
         .override_global("SERVERS_CAPACITY", &sizes.servers, true)
         .override_global("SEED", &seed, true);
+    for (array, _) in GENERAL {
+        loader.map_pin_path(array, pins.at(array));
+    }
     for array in sizes.arrays() {
         loader.map_max_entries(array.name, array.entries);
         loader.map_pin_path(array.name, pins.at(array.name));
@@ -126,7 +159,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     };
     let loaded = ebpf.program_mut(name).ok_or_else(missing)?;
     let descriptor = match program {
-        Program::Xdp | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
+        Program::Xdp | Program::XdpGeneral | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
             program.load()?;
             program
                 .fd()?
@@ -134,7 +167,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
                 .try_clone_to_owned()
                 .map_err(ProgramError::from)
         }),
-        Program::Tc => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
+        Program::Tc | Program::TcGeneral => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
             program.load()?;
             program
                 .fd()?
@@ -160,6 +193,28 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
             reason: other.to_string(),
         },
     })
+}
+
+/// Puts a loaded program where others find it.
+fn enter(ebpf: &mut Ebpf, array: &str, program: Program) -> Result<()> {
+    let refused = |reason: String| Error::Load {
+        what: program.name().into(),
+        reason,
+    };
+    let loaded = ebpf
+        .program(program.name())
+        .ok_or_else(|| refused("it is not in the object".into()))?;
+    let descriptor = loaded
+        .fd()
+        .map_err(|error| refused(chain(&error)))?
+        .try_clone()
+        .map_err(|error| refused(error.to_string()))?;
+    let map = ebpf
+        .map_mut(array)
+        .ok_or_else(|| refused(format!("{array} is not in the object")))?;
+    ProgramArray::try_from(map)
+        .and_then(|mut map| map.set(0, &descriptor, 0))
+        .map_err(|error| refused(chain(&error)))
 }
 
 /// What the verifier complained about: its log ends with it and some statistics.

@@ -6,27 +6,30 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 
-use evenkeel_datapath::layout::{self, server_flags, service_flags};
+use evenkeel_datapath::layout::{NOBODY, server_flags, service_flags};
 use evenkeel_datapath::memory::Memory;
-use evenkeel_datapath::word::Word;
+use evenkeel_datapath::{tree, word::Word};
 use hashbrown::HashMap;
 
 use super::Director;
-use super::endpoints::Endpoints;
-use super::plan::{SCHEDULER_NAMES, ring_slot, ring_word, server_record, service_record};
+use super::endpoints::{Endpoints, Key};
+use super::plan::{self, Wanted};
+use super::records::{
+    is_of, read_server, read_service, server_of, server_record, service_of, service_record,
+};
 use super::rings::{self, Block, Rings};
-use super::schedule::Weights;
-use super::state::{Change, NONE, Server, Service, State};
+use super::schedule::{Shape, Weights};
+use super::service::{Change, Ring, Service};
+use super::state::State;
 use super::write::{ServerRecord, ServiceRecord, Write};
-use crate::model::{ForwardMethod, Protocol, Stats, Timeouts, Tunnel};
+use crate::model::Timeouts;
 
 impl Director {
     /// The director of this memory. Repairs are queued as writes.
     #[must_use]
     pub fn adopt(memory: &Memory<'_>, now_ms: u64) -> Self {
-        let endpoints = Endpoints::new(memory.endpoints.len(), memory.control.seed.get());
+        let endpoints = Endpoints::new(memory);
         let words = u32::try_from(memory.rings.len()).unwrap_or(u32::MAX);
         let (services, servers) = (memory.services.len(), memory.servers.len());
         let mut director = Self {
@@ -41,6 +44,8 @@ impl Director {
                 udp: 0,
             },
             written_order: 0,
+            written_features: memory.control.features.get(),
+            compatible: true,
             repairs: 0,
         };
         director.adopt_settings(memory);
@@ -49,7 +54,7 @@ impl Director {
         director.adopt_rings(memory);
         director.adopt_endpoints(memory);
         director.state.adopted();
-        director.commit(now_ms);
+        director.commit(memory, now_ms);
         director
     }
 
@@ -76,15 +81,21 @@ impl Director {
             if record.flags.get() & service_flags::USED == 0 {
                 continue;
             }
-            match service_of(record, now_ms) {
-                Some(service) if self.state.service_named(&service.key()).is_none() => {
+            let record = read_service(record);
+            let known = |s: &Service| self.state.service_named(&s.key).is_some();
+            match service_of(&record, now_ms).filter(|s| !known(s)) {
+                Some(mut service) => {
                     if !service.live {
                         self.deleted_services.push(index);
+                    }
+                    if service_record(&service) != record {
+                        service.change = Change::Record;
+                        self.repairs += 1;
                     }
                     self.state.adopt_service(index, service);
                 }
                 // A service that can not be: nobody wrote it, or only in part.
-                _ => {
+                None => {
                     self.writes.push_back(Write::Publish {
                         service: index,
                         ring: 0,
@@ -103,17 +114,17 @@ impl Director {
             if record.flags.get() & server_flags::USED == 0 {
                 continue;
             }
-            let server = server_of(record, now_ms);
-            let service = self.state.services().get(server.service);
-            // Records are written before what refers to them, so that one without
-            // its service was never used.
-            let whole = service.is_some_and(|service| {
-                let expected = server_record(&server, service);
-                expected.ports == record.ports.get()
-                    && expected.virtual_address == record.virtual_address.get()
-                    && expected.flags == record.flags.get()
+            let record = read_server(record);
+            let service = self.state.services().get(record.service);
+            let server = service.and_then(|service| {
+                let server = server_of(&record, now_ms)?;
+                is_of(&record, &server, service).then_some((server, service))
             });
-            if whole {
+            if let Some((mut server, service)) = server {
+                if server_record(&server, service) != record {
+                    server.changed = true;
+                    self.repairs += 1;
+                }
                 found.push((index, server));
             } else {
                 self.writes
@@ -144,12 +155,8 @@ impl Director {
     }
 
     fn adopt_rings(&mut self, memory: &Memory<'_>) {
-        let services: Vec<u32> = self
-            .state
-            .services()
-            .iter()
-            .map(|(index, _)| index)
-            .collect();
+        let services = self.state.services().iter();
+        let services: Vec<u32> = services.map(|(index, _)| index).collect();
         let mut stale = Vec::new();
         for index in services {
             let Some(&service) = self.state.services().get(index) else {
@@ -157,19 +164,13 @@ impl Director {
             };
             let weights: Weights = self.state.candidates(&service).into_iter().collect();
             self.state.change_service(index, |s| s.weights = weights);
-            let wanted = if service.live {
-                self.ring(&service)
-            } else {
-                Vec::new()
-            };
+            let wanted = self.ring(&service);
             let Some(record) = memory.services.get(index as usize) else {
                 continue;
             };
-            let word = record.ring.get();
-            if self.adopt_ring(index, word, &wanted, memory) {
-                continue;
+            if !self.adopt_ring(index, record.ring.get(), &wanted, memory) {
+                stale.push(index);
             }
-            stale.push(index);
         }
         for index in stale {
             self.repairs += 1;
@@ -178,29 +179,64 @@ impl Director {
     }
 
     /// True: the ring in the memory is the right one.
-    fn adopt_ring(&mut self, index: u32, word: u64, wanted: &[u32], memory: &Memory<'_>) -> bool {
-        let slots = wanted.len() as u32;
-        if slots == 0 {
+    fn adopt_ring(&mut self, index: u32, word: u64, wanted: &Wanted, memory: &Memory<'_>) -> bool {
+        if wanted.length == 0 {
             return word == 0;
         }
-        let base = (word >> 32) as u32;
-        let same = |(slot, &server): (usize, &u32)| ring_slot(memory, base, slot) == Some(server);
-        if word != ring_word(base, slots) || !wanted.iter().enumerate().all(same) {
-            return false;
-        }
-        let Some(service) = self.state.services().get(index) else {
+        let Some(&service) = self.state.services().get(index) else {
             return false;
         };
-        let order = rings::order_for(service.weights.ring_slots(service.scheduler));
-        let block = Block { base, order };
-        if !self.state.rings.reserve(block) {
+        let (base, length) = ((word >> 32) as u32, word as u32);
+        let scheduler = service.settings.scheduler;
+        let Ok(words) = service.weights.ring_words(scheduler) else {
+            return false;
+        };
+        let ring = Ring {
+            block: Block {
+                base,
+                order: rings::order_for(words),
+            },
+            length,
+            shape: Shape::of(scheduler),
+        };
+        if length != wanted.length
+            || !self.holds(index, &ring, wanted, plan::contents(memory, base))
+            || !self.state.rings.reserve(ring.block)
+        {
             return false;
         }
-        self.state.change_service(index, |s| {
-            s.ring = Some(block);
-            s.ring_slots = slots;
-        });
+        self.state.change_service(index, |s| s.ring = Some(ring));
+        if ring.shape == Shape::Tree {
+            // What the last daemon did not come to.
+            self.writes.push_back(Write::Leaves { ring: word });
+            self.writes.push_back(plan::compare(&service, word));
+        }
         true
+    }
+
+    /// True: what is behind a ring's header is what is wanted there.
+    fn holds(&self, service: u32, ring: &Ring, wanted: &Wanted, present: &[Word]) -> bool {
+        // The comparisons of a tree change all the time.
+        let skipped = match ring.shape {
+            Shape::Tree => tree::nodes(ring.length) as usize,
+            _ => 0,
+        };
+        let words = wanted.words.len();
+        let Some(same) = present.get(..words) else {
+            return false;
+        };
+        let mut pairs = same.iter().zip(&wanted.words).skip(skipped);
+        if !pairs.all(|(word, &wanted)| word.get() == wanted) {
+            return false;
+        }
+        let is_owner = |word: &Word| {
+            let owner = word.get();
+            owner == NOBODY || self.is_server_of(owner, service)
+        };
+        ring.shape != Shape::Maglev
+            || present
+                .get(words..2 * words)
+                .is_some_and(|former| former.iter().all(is_owner))
     }
 
     /// A new ring for a service whose ring does not agree with its servers.
@@ -208,10 +244,9 @@ impl Director {
         let Some(service) = self.state.services().get(index) else {
             return;
         };
-        let slots = service.weights.ring_slots(service.scheduler);
-        let block = match slots {
-            0 => None,
-            _ => self.state.rings.allocate(rings::order_for(slots)),
+        let block = match service.weights.ring_words(service.settings.scheduler) {
+            Ok(words @ 1..) if service.live => self.state.rings.allocate(rings::order_for(words)),
+            _ => None,
         };
         // Publishes 0 too, where there is none.
         self.writes.push_back(Write::Publish {
@@ -225,94 +260,18 @@ impl Director {
     }
 
     fn adopt_endpoints(&mut self, memory: &Memory<'_>) {
-        for (bucket, record) in memory.endpoints.iter().enumerate() {
-            for (slot, record) in record.slots.iter().enumerate() {
-                let key = record.key.get();
-                if key != 0 {
-                    self.state
-                        .endpoints
-                        .note(bucket, slot, key, record.value.get());
-                }
-            }
-        }
         let services = self.state.services().iter().filter(|(_, s)| s.live);
-        let mut wanted: Vec<(u64, u32)> = services
+        let mut wanted: Vec<(Key, u32)> = services
             .map(|(index, service)| (service.endpoint(), index))
             .collect();
-        wanted.extend(self.state.servers().iter().filter_map(|(_, server)| {
-            let service = self.state.services().get(server.service)?;
-            Some((server.endpoint(service), 0))
-        }));
-        if !self.state.endpoints.settle(&wanted) {
+        for (_, server) in self.state.servers().iter() {
+            if let Some(service) = self.state.services().get(server.service) {
+                wanted.extend(server.endpoints(service).map(|key| (key, 0)));
+            }
+        }
+        if !self.state.endpoints.adopt(memory, &wanted) {
             self.repairs += 1;
         }
-        let words = memory.addresses.words.iter().map(Word::get);
-        self.state.endpoints.note_addresses(words);
         self.writes.extend(self.state.endpoints.forget_addresses());
-    }
-}
-
-fn address_of(word: u32) -> Ipv4Addr {
-    Ipv4Addr::from(word.to_ne_bytes())
-}
-
-fn port_of(word: u32) -> u16 {
-    u16::from_be(word as u16)
-}
-
-fn service_of(record: &layout::Service, now_ms: u64) -> Option<Service> {
-    let port = record.port.get();
-    let name = record.scheduler_name.get();
-    let flags = record.flags.get();
-    let (scheduler, _) = SCHEDULER_NAMES.iter().find(|(_, number)| *number == name)?;
-    let service = Service {
-        address: address_of(record.address.get()),
-        port: port_of(port),
-        protocol: Protocol::from_number((port >> 16) as u8)?,
-        scheduler: *scheduler,
-        live: flags & service_flags::DELETED == 0,
-        deleted_ms: now_ms,
-        head: NONE,
-        trash: NONE,
-        weights: Weights::default(),
-        mark: record.current_weight.get(),
-        ring: None,
-        ring_slots: 0,
-        staged: None,
-        settled: false,
-        change: Change::Nothing,
-        carry: Stats::default(),
-        saved: 0,
-    };
-    (service_record(&service).scheduler == record.scheduler.get()).then_some(service)
-}
-
-fn server_of(record: &layout::Server, now_ms: u64) -> Server {
-    let flags = record.flags.get();
-    let method = match flags >> server_flags::METHOD_SHIFT & 7 {
-        2 => ForwardMethod::Tunnel(Tunnel::Ipip),
-        3 => ForwardMethod::Route,
-        _ => ForwardMethod::Masq,
-    };
-    let given_as_zero = flags & server_flags::PORT_GIVEN_AS_ZERO != 0;
-    Server {
-        address: address_of(record.address.get()),
-        port: if given_as_zero {
-            0
-        } else {
-            port_of(record.ports.get())
-        },
-        service: record.service.get(),
-        weight: record.weight.get(),
-        method,
-        live: flags & server_flags::ALIVE != 0,
-        deleted_ms: now_ms,
-        order: record.order.get(),
-        hop_flags: flags & (server_flags::HOP | server_flags::HOP_READY | server_flags::LOCAL),
-        previous: NONE,
-        next: NONE,
-        hop_written: true,
-        changed: false,
-        saved: 0,
     }
 }

@@ -8,8 +8,10 @@ use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY, LOCAL};
 use hashbrown::HashMap;
 
 use super::Director;
-use super::plan::server_record;
+use super::records::{self, server_flags_of};
+use super::server::Server;
 use super::write::Write;
+use crate::model::{ForwardMethod, Tunnel, TunnelChecksum};
 
 /// The way to a server: what to put in front of a packet and where to send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +62,38 @@ impl Hop {
         ]
     }
 
-    /// The write that makes it hop `which` of a server.
-    pub(super) fn write(&self, server: u32, which: usize) -> Write {
+    /// The write that makes it a server's hop, the one that its flags name.
+    pub(super) fn write(&self, index: u32, server: &Server) -> Write {
         Write::Hop {
-            server,
-            which,
+            server: index,
+            which: (server.hop_flags & HOP) as usize,
             words: self.words(),
-            mtu: self.mtu,
+            mtu: self.mtu.saturating_sub(overhead(server)),
+            source: self.source.map_or([0; 4], records::words),
         }
     }
+}
+
+/// Bytes that a server's tunnel puts in front of a packet.
+fn overhead(server: &Server) -> u32 {
+    let ForwardMethod::Tunnel(tunnel) = server.settings.method else {
+        return 0;
+    };
+    let outer = if server.key.address.is_ipv4() { 20 } else { 40 };
+    let inner = match tunnel {
+        Tunnel::Ipip => 0,
+        // UDP's header, GUE's, and GUE's flags and option.
+        Tunnel::Gue {
+            checksum: TunnelChecksum::Remote,
+            ..
+        } => 8 + 4 + 8,
+        Tunnel::Gue { .. } => 8 + 4,
+        Tunnel::Gre {
+            checksum: TunnelChecksum::Full,
+        } => 8,
+        Tunnel::Gre { .. } => 4,
+    };
+    outer + inner
 }
 
 impl Director {
@@ -76,7 +101,7 @@ impl Director {
     #[must_use]
     pub fn server_addresses(&self) -> Vec<IpAddr> {
         let servers = self.state.servers().iter();
-        let mut addresses: Vec<IpAddr> = servers.map(|(_, server)| server.address.into()).collect();
+        let mut addresses: Vec<IpAddr> = servers.map(|(_, server)| server.key.address).collect();
         addresses.sort_unstable();
         addresses.dedup();
         addresses
@@ -106,7 +131,7 @@ impl Director {
         }
         let servers = self.state.servers().iter();
         let concerned: Vec<(u32, Option<Reach>)> = servers
-            .filter_map(|(index, server)| Some((index, *news.get(&IpAddr::V4(server.address))?)))
+            .filter_map(|(index, server)| Some((index, *news.get(&server.key.address)?)))
             .collect();
         for (index, reach) in concerned {
             self.set_servers_hop(index, reach);
@@ -119,26 +144,25 @@ impl Director {
         let Some(&server) = self.state.servers().get(index) else {
             return;
         };
-        let which = server.hop_flags & HOP;
-        let flags = match reach {
-            Some(Reach::By(hop)) => {
-                // The other one, since packets are using this one.
-                let which = which ^ HOP;
-                self.writes.push_back(hop.write(index, which as usize));
-                which | HOP_READY
-            }
-            Some(Reach::Local) => which | LOCAL,
-            None => which,
+        let present = server.hop_flags & HOP;
+        let hop_flags = match &reach {
+            // The other one, since packets are using this one.
+            Some(reach @ Reach::By(_)) => reach.flags(present ^ HOP),
+            Some(reach @ Reach::Local) => reach.flags(present),
+            None => present,
         };
-        if flags == server.hop_flags {
+        let server = Server {
+            hop_flags,
+            ..server
+        };
+        if let Some(Reach::By(hop)) = reach {
+            self.writes.push_back(hop.write(index, &server));
+        } else if hop_flags == self.state.servers().get(index).map_or(0, |s| s.hop_flags) {
             return;
         }
-        self.state.change_server(index, |s| s.hop_flags = flags);
-        let Some(server) = self.state.servers().get(index) else {
-            return;
-        };
+        self.state.change_server(index, |s| s.hop_flags = hop_flags);
         if let Some(service) = self.state.services().get(server.service) {
-            let flags = server_record(server, service).flags;
+            let flags = server_flags_of(&server, service);
             self.writes.push_back(Write::ServerFlags { index, flags });
         }
     }

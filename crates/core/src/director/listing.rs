@@ -4,12 +4,11 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::layout::server_flags::{HOP_READY, LOCAL};
 use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::word::Word;
 
 use super::Director;
-use super::state::Service;
-use crate::model::{
-    Rates, ServerSettings, ServerView, ServiceKey, ServiceSettings, ServiceView, Stats, Timeouts,
-};
+use super::service::Service;
+use crate::model::{Rates, ServerView, ServiceKey, ServiceView, Stats, Timeouts};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -50,15 +49,33 @@ pub(super) fn counted(memory: &Memory<'_>, server: u32) -> Stats {
     sum
 }
 
-/// A server's active and inactive connections.
-pub(super) fn load(memory: &Memory<'_>, server: u32) -> (u32, u32) {
-    let Some(load) = memory.loads.get(server as usize) else {
-        return (0, 0);
-    };
+/// A server's connections, and templates of persistence.
+pub(super) struct Counts {
+    active: u32,
+    inactive: u32,
+    persistent: u32,
+}
+
+impl Counts {
+    /// True: something still refers to the server.
+    pub(super) const fn is_used(&self) -> bool {
+        self.active | self.inactive | self.persistent != 0
+    }
+}
+
+pub(super) fn load(memory: &Memory<'_>, server: u32) -> Counts {
     // The packet path may take from one counter before it gives to the other, and
     // between two reads; what would be below 0 is none.
-    let shown = |count: u32| if count > i32::MAX as u32 { 0 } else { count };
-    (shown(load.active.get()), shown(load.inactive.get()))
+    let shown = |count: &Word| {
+        let count = count.get();
+        if count > i32::MAX as u32 { 0 } else { count }
+    };
+    let load = memory.loads.get(server as usize);
+    Counts {
+        active: load.map_or(0, |load| shown(&load.active)),
+        inactive: load.map_or(0, |load| shown(&load.inactive)),
+        persistent: load.map_or(0, |load| shown(&load.persistent)),
+    }
 }
 
 impl Director {
@@ -79,21 +96,21 @@ impl Director {
 
     fn view(&self, index: u32, service: &Service, memory: &Memory<'_>) -> ServiceView {
         let servers = self.state.list(service.head).map(|(index, server)| {
-            let (active, inactive) = load(memory, index);
+            let counts = load(memory, index);
             let zero = self.state.zeros.get(&index).copied().unwrap_or_default();
             ServerView {
-                key: server.key(),
-                settings: ServerSettings::new(server.method, server.weight),
-                active,
-                inactive,
-                persistent: 0,
+                key: server.key,
+                settings: server.settings,
+                active: counts.active,
+                inactive: counts.inactive,
+                persistent: counts.persistent,
                 stats: counted(memory, index).less(&zero),
                 rates: Rates::default(),
             }
         });
         ServiceView {
-            key: service.key(),
-            settings: ServiceSettings::scheduled_by(service.scheduler.name()),
+            key: service.key,
+            settings: service.settings.into(),
             stats: self.sum_of_servers(index, memory).plus(&service.carry),
             rates: Rates::default(),
             servers: servers.collect(),
@@ -112,6 +129,13 @@ impl Director {
         servers.fold(Stats::default(), |sum, (index, _)| {
             sum.plus(&counted(memory, index))
         })
+    }
+
+    /// The servers in use, deleted ones with connections too, and the service of each,
+    /// by index.
+    pub fn servers_in_use(&self) -> impl Iterator<Item = (u32, u32)> {
+        let servers = self.state.servers().iter();
+        servers.map(|(index, server)| (index, server.service))
     }
 
     /// The timeouts of connections.

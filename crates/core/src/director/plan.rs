@@ -1,20 +1,19 @@
 //! From the changed table to writes, in their order.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
-use evenkeel_datapath::layout::{RING_HEADER, scheduler, service_flags};
+use evenkeel_datapath::layout::{RING_HEADER, scheduler};
 use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::spread::{self, MAGLEV_SLOTS};
 use evenkeel_datapath::word::Word;
 
-use super::schedule::{self, Period};
-use super::state::{Change, Server, Service, network};
-use super::write::{ServerRecord, ServiceRecord, Write};
+use super::records::{scheduler_number, server_record, service_record, words};
+use super::schedule::tables::{self, Applicant};
+use super::schedule::{self, Period, Shape};
+use super::service::{Change, Ring, Service};
+use super::write::Write;
 use super::{Director, Reach};
 use crate::model::Scheduler;
-
-/// [`ServiceRecord::scheduler_name`] of each scheduler.
-pub(super) const SCHEDULER_NAMES: [(Scheduler, u32); 2] = [(Scheduler::Rr, 1), (Scheduler::Wrr, 2)];
 
 /// How many connections were spread by the ring at `base`.
 pub(super) fn cursor(memory: &Memory<'_>, base: u32) -> u64 {
@@ -28,82 +27,119 @@ pub(super) fn cursor(memory: &Memory<'_>, base: u32) -> u64 {
     }
 }
 
-/// The server in a slot of the ring at `base`.
-pub(super) fn ring_slot(memory: &Memory<'_>, base: u32, slot: usize) -> Option<u32> {
-    memory
-        .rings
-        .get(base as usize + RING_HEADER as usize + slot)
-        .map(Word::get)
+/// What stands behind the header of the ring at `base`, to the end of the memory.
+pub(super) fn contents<'a>(memory: &Memory<'a>, base: u32) -> &'a [Word] {
+    let first = base as usize + RING_HEADER as usize;
+    memory.rings.get(first..).unwrap_or_default()
 }
 
-/// [`evenkeel_datapath::layout::Service::ring`].
-pub(super) fn ring_word(base: u32, slots: u32) -> u64 {
-    if slots == 0 {
-        0
-    } else {
-        u64::from(base) << 32 | u64::from(slots)
-    }
+/// What a ring is to hold.
+pub(super) struct Wanted {
+    /// Behind the header.
+    pub words: Vec<u32>,
+    /// See [`evenkeel_datapath::layout::scheduler`]; 0: nobody can serve.
+    pub length: u32,
 }
 
-pub(super) fn service_record(service: &Service) -> ServiceRecord {
-    let name = SCHEDULER_NAMES
-        .iter()
-        .find(|(s, _)| *s == service.scheduler);
-    let deleted = if service.live {
-        0
-    } else {
-        service_flags::DELETED
-    };
-    ServiceRecord {
-        address: network(service.address),
-        port: u32::from(service.port.to_be()) | u32::from(service.protocol.number()) << 16,
-        scheduler: scheduler::RING,
-        scheduler_name: name.map_or(0, |&(_, number)| number),
-        current_weight: service.mark,
-        flags: service_flags::USED | deleted,
-    }
-}
-
-pub(super) fn server_record(server: &Server, service: &Service) -> ServerRecord {
-    let port = server.actual_port(service);
-    ServerRecord {
-        address: network(server.address),
-        ports: u32::from(port.to_be()) | u32::from(service.port.to_be()) << 16,
-        virtual_address: network(service.address),
-        service: server.service,
-        flags: server.flags(service),
-        weight: server.weight,
-        order: server.order,
+impl From<Vec<u32>> for Wanted {
+    fn from(words: Vec<u32>) -> Self {
+        let length = words.len() as u32;
+        Self { words, length }
     }
 }
 
 impl Director {
-    /// The servers of the service's ring, from where its scheduler stands.
-    pub(super) fn ring(&self, service: &Service) -> Vec<u32> {
+    /// The ring of a service, from where its scheduler stands. Of a Maglev table the
+    /// former owners are not there yet.
+    pub(super) fn ring(&self, service: &Service) -> Wanted {
+        if !service.live {
+            return Vec::new().into();
+        }
         let list = self.state.candidates(service);
-        match service.scheduler {
-            Scheduler::Wrr => Period::new(&list).ring(service.mark),
-            _ => schedule::round_robin(&list, service.mark),
+        match service.settings.scheduler {
+            Scheduler::Rr => schedule::round_robin(&list, service.position).into(),
+            Scheduler::Wrr => Period::new(&list).ring(service.position).into(),
+            Scheduler::Twos => tables::draws(&list).into(),
+            Scheduler::Sh => tables::by_source(&list).into(),
+            Scheduler::Dh => tables::by_destination(&list).into(),
+            Scheduler::Mh => tables::maglev(&self.applicants(service)).into(),
+            _ => {
+                let (words, length) = tables::tree(&list);
+                Wanted { words, length }
+            }
         }
     }
 
+    /// The servers of a service that ask for slots of its Maglev table. With IPVS's
+    /// ways one without a weight keeps those that it had.
+    fn applicants(&self, service: &Service) -> Vec<Applicant> {
+        let list = self.state.list(service.head);
+        list.map(|(server, s)| Applicant {
+            server,
+            weight: if service.compatible {
+                s.last_weight
+            } else {
+                s.settings.weight
+            },
+            hashed: spread::fold(words(s.key.address)).wrapping_add(u32::from(s.key.port)),
+        })
+        .collect()
+    }
+
+    /// Who had each slot of a Maglev table before the change that leads to `table`;
+    /// whoever has it now where that was none of the service's servers.
+    fn former_owners(&self, index: u32, table: &[u32], memory: &Memory<'_>) -> Vec<u32> {
+        let record = memory.services.get(index as usize);
+        let Some(record) = record.filter(|r| r.scheduler.get() == scheduler::MH) else {
+            return table.to_vec();
+        };
+        let ring = record.ring.get();
+        let both = contents(memory, (ring >> 32) as u32);
+        let slots = table.len();
+        if ring as u32 != MAGLEV_SLOTS || both.len() < 2 * slots {
+            return table.to_vec();
+        }
+        let (present, former) = both.split_at(slots);
+        let is_same = present
+            .iter()
+            .zip(table)
+            .all(|(word, &now)| word.get() == now);
+        let owners = if is_same { former } else { present };
+        let owners = owners.iter().zip(table).map(|(word, &now)| {
+            let owner = word.get();
+            if self.is_server_of(owner, index) {
+                owner
+            } else {
+                now
+            }
+        });
+        owners.collect()
+    }
+
+    pub(super) fn is_server_of(&self, server: u32, service: u32) -> bool {
+        let server = self.state.servers().get(server);
+        server.is_some_and(|server| server.service == service)
+    }
+
     /// Queues the writes for everything that was changed since the last commit.
-    pub(super) fn commit(&mut self, now_ms: u64) {
+    pub(super) fn commit(&mut self, memory: &Memory<'_>, now_ms: u64) {
         let services = in_order(core::mem::take(&mut self.state.touched_services));
         let servers = in_order(core::mem::take(&mut self.state.touched_servers));
         self.writes.reserve(2 * servers.len());
 
         self.write_settings();
+        // Packets look for what is there before it is, and until it is not.
+        self.write_features(self.written_features | self.state.features.bits());
         self.write_servers(&servers, true);
-        let publications = self.write_rings(&services, now_ms);
-        let (there, gone) = self.state.endpoints.take_changes();
+        let publications = self.write_rings(&services, memory, now_ms);
+        self.writes.extend(publications.withdrawn);
         self.write_services(&services, true);
         self.writes.extend(publications.live);
-        self.writes.extend(there);
-        self.writes.extend(gone);
+        self.state.endpoints.take_changes(&mut self.writes);
         self.writes.extend(publications.deleted);
         self.write_services(&services, false);
         self.write_servers(&servers, false);
+        self.write_features(self.state.features.bits());
 
         self.free_discarded();
         self.mark_written(&services, &servers);
@@ -131,6 +167,13 @@ impl Director {
         }
     }
 
+    fn write_features(&mut self, features: u32) {
+        if self.written_features != features {
+            self.written_features = features;
+            self.writes.push_back(Write::Features(features));
+        }
+    }
+
     fn write_servers(&mut self, servers: &[u32], live: bool) {
         for &index in servers {
             let Some(server) = self.state.servers().get(index) else {
@@ -139,14 +182,18 @@ impl Director {
             let Some(service) = self.state.services().get(server.service) else {
                 continue;
             };
-            if server.changed && server.live == live {
-                if !server.hop_written
-                    && let Some(Reach::By(hop)) = self.hops.get(&IpAddr::V4(server.address))
-                {
-                    self.writes.push_back(hop.write(index, 0));
-                }
-                let record = server_record(server, service);
-                self.writes.push_back(Write::Server { index, record });
+            if !server.changed || server.live != live {
+                continue;
+            }
+            if !server.hop_written
+                && let Some(Reach::By(hop)) = self.hops.get(&server.key.address)
+            {
+                self.writes.push_back(hop.write(index, server));
+            }
+            let record = server_record(server, service);
+            self.writes.push_back(Write::Server { index, record });
+            if server.relieved {
+                self.writes.push_back(Write::Relieve { server: index });
             }
         }
     }
@@ -164,7 +211,7 @@ impl Director {
     }
 
     /// Fills new rings, gives up the old ones, and returns what publishes them.
-    fn write_rings(&mut self, services: &[u32], now_ms: u64) -> Publications {
+    fn write_rings(&mut self, services: &[u32], memory: &Memory<'_>, now_ms: u64) -> Publications {
         let mut publications = Publications::default();
         for &index in services {
             let Some(&service) = self.state.services().get(index) else {
@@ -173,46 +220,47 @@ impl Director {
             if service.change < Change::Ring {
                 continue;
             }
-            let slots = if service.live {
-                self.ring(&service)
-            } else {
-                Vec::new()
-            };
-            let block = service.staged.filter(|_| !slots.is_empty());
-            let count = slots.len() as u32;
-            let ring = block.map_or(0, |block| ring_word(block.base, count));
-            if let Some(block) = block {
-                let mut words = Vec::with_capacity(RING_HEADER as usize + slots.len());
-                words.resize(RING_HEADER as usize, 0);
-                words.extend(slots);
-                self.writes.push_back(Write::Ring {
-                    base: block.base,
-                    words,
-                });
-            } else if let Some(unused) = service.staged {
-                self.state.rings.free(unused);
-            }
-            if service.ring.is_some() || ring != 0 {
-                let publish = Write::Publish {
-                    service: index,
-                    ring,
-                };
-                if service.live {
-                    publications.live.push(publish);
-                } else {
-                    publications.deleted.push(publish);
-                }
-            }
+            let ring = self.write_ring(index, &service, memory);
+            publications.add(index, &service, ring);
             if let Some(former) = service.ring {
-                self.state.rings.rest(former, now_ms);
+                self.state.rings.rest(former.block, now_ms);
             }
             self.state.change_service(index, |s| {
-                s.ring = block;
-                s.ring_slots = if block.is_some() { count } else { 0 };
+                s.ring = ring;
                 s.staged = None;
             });
         }
         publications
+    }
+
+    /// Fills the block that was staged for a service.
+    fn write_ring(&mut self, index: u32, service: &Service, memory: &Memory<'_>) -> Option<Ring> {
+        let block = service.staged?;
+        let shape = Shape::of(service.settings.scheduler);
+        let Wanted { words, length } = self.ring(service);
+        if length == 0 {
+            self.state.rings.free(block);
+            return None;
+        }
+        let ring = Ring {
+            block,
+            length,
+            shape,
+        };
+        let mut all = Vec::with_capacity(RING_HEADER as usize + words.len());
+        all.resize(RING_HEADER as usize, 0);
+        all.extend_from_slice(&words);
+        if shape == Shape::Maglev {
+            all.extend(self.former_owners(index, &words, memory));
+        }
+        self.writes.push_back(Write::Ring {
+            base: block.base,
+            words: all,
+        });
+        if shape == Shape::Tree {
+            self.writes.push_back(compare(service, ring.word()));
+        }
+        Some(ring)
     }
 
     fn mark_written(&mut self, services: &[u32], servers: &[u32]) {
@@ -225,9 +273,18 @@ impl Director {
         for &index in servers {
             self.state.change_server(index, |s| {
                 s.changed = false;
+                s.relieved = false;
                 s.hop_written = true;
             });
         }
+    }
+}
+
+/// The write that makes a tree's comparisons.
+pub(super) fn compare(service: &Service, ring: u64) -> Write {
+    Write::Compare {
+        scheduler: scheduler_number(service.settings.scheduler),
+        ring,
     }
 }
 
@@ -240,6 +297,35 @@ fn in_order(mut indices: Vec<u32>) -> Vec<u32> {
 /// Writes that make rings those of their services.
 #[derive(Default)]
 struct Publications {
+    /// Before the services' records: of rings that they would misread.
+    withdrawn: Vec<Write>,
     live: Vec<Write>,
     deleted: Vec<Write>,
+}
+
+impl Publications {
+    fn add(&mut self, index: u32, service: &Service, ring: Option<Ring>) {
+        let word = ring.map_or(0, |ring| ring.word());
+        let publish = |ring| Write::Publish {
+            service: index,
+            ring,
+        };
+        if service.ring.is_none() && word == 0 {
+            return;
+        }
+        if !service.live {
+            self.deleted.push(publish(word));
+            return;
+        }
+        let shape = Shape::of(service.settings.scheduler);
+        if service.ring.is_some_and(|former| former.shape != shape) {
+            self.withdrawn.push(publish(0));
+        }
+        self.live.push(publish(word));
+        if shape == Shape::Tree && word != 0 {
+            self.live.push(Write::Leaves { ring: word });
+            // Once more, with what has changed meanwhile.
+            self.live.push(compare(service, word));
+        }
+    }
 }

@@ -4,8 +4,6 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use evenkeel_datapath::layout::RING_HEADER;
-
 /// Smallest block: 4 words.
 const ORDER_MIN: u8 = 2;
 
@@ -26,9 +24,9 @@ pub(super) struct Rings {
     resting: VecDeque<(u64, Block)>,
 }
 
-/// Order of the block that a ring of `slots` servers needs.
-pub(super) fn order_for(slots: u32) -> u8 {
-    let words = (u64::from(slots) + u64::from(RING_HEADER)).next_power_of_two();
+/// Order of the block that a ring of so many words needs.
+pub(super) fn order_for(words: u32) -> u8 {
+    let words = u64::from(words).next_power_of_two();
     (words.trailing_zeros() as u8).max(ORDER_MIN)
 }
 
@@ -142,12 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn order_counts_the_header() {
+    fn a_block_has_room_for_its_ring() {
         assert_eq!(order_for(1), 2);
-        assert_eq!(order_for(2), 2);
-        assert_eq!(order_for(3), 3);
-        assert_eq!(order_for(16_382), 14);
-        assert_eq!(order_for(16_383), 15);
+        assert_eq!(order_for(4), 2);
+        assert_eq!(order_for(5), 3);
+        assert_eq!(order_for(2 + 2 * 4093), 13);
+        assert_eq!(order_for(16_384), 14);
+        assert_eq!(order_for(16_385), 15);
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! What the schedulers do, as sequences: the order in which servers take
 //! connections is worked out here once for each edit, and the packet path walks
 //! it. Positions survive edits by IPVS's rules (`ip_vs_rr.c`, `ip_vs_wrr.c`).
+//!
+//! Schedulers that look at connections or at addresses have tables: see [`tables`].
+
+pub(super) mod tables;
 
 use alloc::vec::Vec;
 
-use crate::model::Scheduler;
+use evenkeel_datapath::layout::RING_HEADER;
+use evenkeel_datapath::spread::MAGLEV_SLOTS;
+use evenkeel_datapath::tree;
+
+use crate::model::{EditError, Scheduler};
 
 /// Most slots of a weighted ring; a block of 64 KiB with its header. Weights whose
 /// period is longer are scaled.
@@ -17,11 +25,47 @@ pub(super) struct Candidate {
     pub server: u32,
     /// Its weight; 0 gets nothing.
     pub weight: u32,
+    /// Its weight, or that which it had before it was 0.
+    pub last_weight: u32,
 }
 
-/// Sums over the weights of a service, as weighted round robin needs them.
+/// What a ring is to whoever reads it: see [`evenkeel_datapath::layout::scheduler`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Servers in the order of their turns, or to draw from.
+    Ring,
+    /// A tree.
+    Tree,
+    /// A server for each hash.
+    Table,
+    /// The same, of Maglev's size, and who was there before.
+    Maglev,
+}
+
+impl Shape {
+    /// That of a scheduler's ring.
+    pub(super) const fn of(scheduler: Scheduler) -> Self {
+        match scheduler {
+            Scheduler::Rr | Scheduler::Wrr | Scheduler::Twos => Self::Ring,
+            Scheduler::Sh | Scheduler::Dh => Self::Table,
+            Scheduler::Mh => Self::Maglev,
+            Scheduler::Lc
+            | Scheduler::Wlc
+            | Scheduler::Lblc
+            | Scheduler::Lblcr
+            | Scheduler::Sed
+            | Scheduler::Nq
+            | Scheduler::Fo
+            | Scheduler::Ovf => Self::Tree,
+        }
+    }
+}
+
+/// Sums over the servers of a service, as schedulers need them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Weights {
+    /// Servers.
+    pub servers: u32,
     /// Servers with a weight above 0.
     pub positive: u32,
     /// Greatest common divisor of the weights; 0 when all are 0.
@@ -42,6 +86,7 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 impl Weights {
     /// Takes one more server into account.
     pub(super) fn add(&mut self, weight: u32) {
+        self.servers += 1;
         if weight > 0 {
             self.positive += 1;
             self.divisor = gcd(weight, self.divisor);
@@ -66,20 +111,38 @@ impl Weights {
         u64::from(self.greatest / self.step())
     }
 
-    /// Slots of an exact period of weighted round robin.
+    /// Slots of an exact period of weighted round robin, in which each server stands
+    /// as often as its weight says.
     fn period(&self) -> u64 {
         self.sum / u64::from(self.step())
     }
 
-    /// Upper bound of the slots that a ring of these weights takes.
-    pub(super) fn ring_slots(&self, scheduler: Scheduler) -> u32 {
-        match scheduler {
-            Scheduler::Wrr => match u32::try_from(self.period()) {
-                Ok(slots) if slots <= RING_SLOTS_MAX => slots,
-                _ => RING_SLOTS_MAX.max(self.positive),
-            },
-            _ => self.positive,
-        }
+    /// True: that is not too long.
+    fn is_exact(&self) -> bool {
+        self.period() <= u64::from(RING_SLOTS_MAX)
+    }
+
+    /// Words that the scheduler's ring needs with its header, at most; 0: it needs
+    /// none. An error: it can not have so many servers.
+    pub(super) fn ring_words(&self, scheduler: Scheduler) -> Result<u32, EditError> {
+        let full = || EditError::Full("servers of a service".into());
+        let contents = match scheduler {
+            Scheduler::Rr => self.positive,
+            Scheduler::Wrr | Scheduler::Twos if self.is_exact() => self.period() as u32,
+            Scheduler::Wrr | Scheduler::Twos => RING_SLOTS_MAX.max(self.positive),
+            Scheduler::Sh | Scheduler::Dh if self.servers > 0 => tables::SLOTS,
+            Scheduler::Mh if self.servers > MAGLEV_SLOTS => return Err(full()),
+            Scheduler::Mh if self.servers > 0 => 2 * MAGLEV_SLOTS,
+            Scheduler::Sh | Scheduler::Dh | Scheduler::Mh => 0,
+            _ if self.positive > tree::SERVERS_MAX => return Err(full()),
+            _ if self.positive > 0 => tree::words(self.positive) - RING_HEADER,
+            _ => 0,
+        };
+        Ok(if contents == 0 {
+            0
+        } else {
+            contents + RING_HEADER
+        })
     }
 
     /// The present weight after servers were added, edited or removed
@@ -144,7 +207,7 @@ impl Period {
     /// Works it out. Weights are scaled if it would exceed [`RING_SLOTS_MAX`].
     pub(super) fn new(list: &[Candidate]) -> Self {
         let exact: Weights = list.iter().copied().collect();
-        if exact.period() <= u64::from(RING_SLOTS_MAX) {
+        if exact.is_exact() {
             let (slots, passes) = walk(list, &exact);
             return Self {
                 slots,
@@ -214,8 +277,8 @@ fn scale(list: &[Candidate], exact: &Weights) -> Vec<Candidate> {
     };
     list.iter()
         .map(|c| Candidate {
-            server: c.server,
             weight: scaled(c.weight),
+            ..*c
         })
         .collect()
 }

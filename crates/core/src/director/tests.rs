@@ -9,11 +9,10 @@ use evenkeel_datapath::layout::{RING_HEADER, server_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
 
-use super::state::network;
 use super::{Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
-    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey,
-    ServiceSettings, Timeouts,
+    Edit, EditError, Family, ForwardMethod, Netmask, Persistence, Protocol, ServerKey,
+    ServerSettings, ServerView, ServiceKey, ServiceSettings, Timeouts, Tunnel, TunnelChecksum,
 };
 
 /// A director with its memory and a clock.
@@ -75,14 +74,15 @@ impl Rig {
         self.director.write_all(&memory);
     }
 
+    /// The slot of a service that is there.
+    fn index(&self, key: &ServiceKey) -> usize {
+        self.director.live_service(key).unwrap() as usize
+    }
+
     /// The server that the packet path would give the next connection to, by index.
     fn next(&self, key: &ServiceKey) -> Option<u32> {
         let memory = self.memory();
-        let service = memory
-            .services
-            .iter()
-            .find(|s| (s.address.get(), s.port.get()) == wire(key) && s.flags.get() == 1)?;
-        let ring = service.ring.get();
+        let ring = memory.services[self.index(key)].ring.get();
         let (base, length) = ((ring >> 32) as u32, ring as u32);
         let step = memory.rings[base as usize].add(1).checked_rem(length)?;
         Some(memory.rings[(base + RING_HEADER + step) as usize].get())
@@ -114,21 +114,6 @@ impl Rig {
     }
 }
 
-/// Address and port as a service's record has them.
-fn wire(key: &ServiceKey) -> (u32, u32) {
-    match *key {
-        ServiceKey::Address {
-            protocol,
-            address: IpAddr::V4(address),
-            port,
-        } => (
-            network(address),
-            u32::from(port.to_be()) | u32::from(protocol.number()) << 16,
-        ),
-        _ => panic!("not IPv4"),
-    }
-}
-
 fn service(port: u16) -> ServiceKey {
     ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], port)
 }
@@ -137,6 +122,43 @@ fn server(port: u16) -> ServerKey {
     ServerKey {
         address: [192, 168, 1, 1].into(),
         port,
+    }
+}
+
+fn service6(port: u16) -> ServiceKey {
+    let address: IpAddr = "2001:db8::10".parse().unwrap();
+    ServiceKey::at(Protocol::Udp, address, port)
+}
+
+fn server6(port: u16) -> ServerKey {
+    ServerKey {
+        address: "2001:db8::1:1".parse().unwrap(),
+        port,
+    }
+}
+
+fn mark(mark: u32, family: Family) -> ServiceKey {
+    ServiceKey::Mark { mark, family }
+}
+
+/// Persistence of a minute, each client for itself.
+fn persistent(family: Family) -> Option<Persistence> {
+    Some(Persistence {
+        timeout_s: 60,
+        netmask: Netmask::host(family),
+    })
+}
+
+/// A service as `add` makes it, with other settings.
+fn add_with(service: ServiceKey, settings: ServiceSettings) -> Edit {
+    Edit::AddService { service, settings }
+}
+
+fn add_by(service: ServiceKey, server: ServerKey, method: ForwardMethod) -> Edit {
+    Edit::AddServer {
+        service,
+        server,
+        settings: ServerSettings::new(method, 1),
     }
 }
 
@@ -165,4 +187,9 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 
 mod crash;
 mod edits;
+mod kinds;
+mod maglev;
 mod schedulers;
+mod speed;
+mod trees;
+mod walk;

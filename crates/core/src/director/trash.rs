@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::memory::Memory;
 
+use super::schedule::Shape;
 use super::state::NONE;
 use super::write::{ServerRecord, ServiceRecord, Write};
 use super::{Director, GRACE_MS, TRASH_MS, cursors, listing};
@@ -16,7 +17,7 @@ impl Director {
         self.state.release(now_ms);
         self.empty_trash(memory, now_ms, TRASH_MS);
         cursors::turn_back(memory);
-        self.commit(now_ms);
+        self.commit(memory, now_ms);
         self.writes.extend(self.state.endpoints.forget_addresses());
     }
 
@@ -54,14 +55,15 @@ impl Director {
             let Some(&server) = self.state.servers().get(index).filter(|s| !s.live) else {
                 return false;
             };
-            let (active, inactive) = listing::load(memory, index);
-            let unused = active == 0 && inactive == 0;
-            if !unused || now_ms.saturating_sub(server.deleted_ms) < keep_ms {
+            if listing::load(memory, index).is_used()
+                || now_ms.saturating_sub(server.deleted_ms) < keep_ms
+            {
                 return true;
             }
             let counted = listing::counted(memory, index);
             self.state
                 .change_service(server.service, |s| s.carry = s.carry.plus(&counted));
+            self.forget_owner(server.service, index);
             self.state.free_server(index, now_ms);
             self.writes
                 .push_back(Write::ClearCounters { server: index });
@@ -72,6 +74,19 @@ impl Director {
             false
         });
         candidates
+    }
+
+    /// Before another service gets a server's slot: its own may know it as the former
+    /// owner of its clients.
+    fn forget_owner(&mut self, service: u32, server: u32) {
+        let service = self.state.services().get(service);
+        let ring = service.and_then(|s| s.ring);
+        if let Some(ring) = ring.filter(|ring| ring.shape == Shape::Maglev) {
+            self.writes.push_back(Write::Forget {
+                ring: ring.word(),
+                server,
+            });
+        }
     }
 
     fn filter_services(&mut self, mut candidates: Vec<u32>, now_ms: u64) -> Vec<u32> {

@@ -4,9 +4,15 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use evenkeel_datapath::layout::{Server, Service};
+use evenkeel_datapath::layout::{
+    Address, ENDPOINT_TOMBSTONE, NOBODY, RING_HEADER, Server, Service, WideEndpointSlot,
+    server_flags,
+};
 use evenkeel_datapath::memory::Memory;
+use evenkeel_datapath::tree::{self, Tree};
+use evenkeel_datapath::word::Word;
 
+use super::records::{ipv4_of, write_words};
 use crate::model::Timeouts;
 
 /// One change. Between any two of them every packet sees a whole table, and a
@@ -17,8 +23,27 @@ pub enum Write {
     Ring {
         /// Index of its first word.
         base: u32,
-        /// Header and servers.
+        /// Header and contents.
         words: Vec<u32>,
+    },
+    /// Makes all comparisons of a tree ([`evenkeel_datapath::tree`]).
+    Compare {
+        /// [`Service::scheduler`].
+        scheduler: u32,
+        /// As [`Service::ring`] names it.
+        ring: u64,
+    },
+    /// Tells the servers of a tree their places in it.
+    Leaves {
+        /// As [`Service::ring`] names it.
+        ring: u64,
+    },
+    /// Puts the present owners of a Maglev table's slots in the place of a former one.
+    Forget {
+        /// As [`Service::ring`] names the table.
+        ring: u64,
+        /// The former owner.
+        server: u32,
     },
     /// A service's fields, without its ring.
     Service {
@@ -48,6 +73,11 @@ pub enum Write {
         /// [`Server::flags`].
         flags: u32,
     },
+    /// A server counts as overloaded no more.
+    Relieve {
+        /// Its index.
+        server: u32,
+    },
     /// The hop of a server that does not count at this moment.
     Hop {
         /// The server.
@@ -56,8 +86,10 @@ pub enum Write {
         which: usize,
         /// [`evenkeel_datapath::layout::HopWords`], in order.
         words: [u32; 4],
-        /// MTU of the way, bytes, up to 65,535.
+        /// Room for packets on the way, bytes, up to 65,535.
         mtu: u32,
+        /// [`Server::source`].
+        source: Address,
     },
     /// Words of the endpoints' addresses.
     Addresses {
@@ -77,7 +109,22 @@ pub enum Write {
         /// The value.
         value: u32,
     },
-    /// Sets all counters of a server that nobody uses any more to 0.
+    /// An IPv6 endpoint.
+    WideEndpoint {
+        /// Its bucket.
+        bucket: u32,
+        /// Its slot in the bucket.
+        slot: u32,
+        /// The address.
+        address: Address,
+        /// The key, 0 or a tombstone.
+        key: u32,
+        /// The value.
+        value: u32,
+    },
+    /// [`evenkeel_datapath::layout::Control::features`].
+    Features(u32),
+    /// Sets all that was counted for a server that nobody uses any more to 0.
     ClearCounters {
         /// The server.
         server: u32,
@@ -88,11 +135,11 @@ pub enum Write {
     NextOrder(u32),
 }
 
-/// [`Service`] without its ring.
+/// [`Service`] without its ring. IPv4 addresses are mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceRecord {
-    /// [`Service::address`]
-    pub address: u32,
+    /// [`Service::wide_address`]; says what [`Service::address`] is.
+    pub address: Address,
     /// [`Service::port`]
     pub port: u32,
     /// [`Service::scheduler`]
@@ -103,17 +150,23 @@ pub struct ServiceRecord {
     pub current_weight: u32,
     /// [`Service::flags`]
     pub flags: u32,
+    /// [`Service::mark`]
+    pub mark: u32,
+    /// [`Service::persistence`]
+    pub persistence: u32,
+    /// [`Service::netmask`]
+    pub netmask: u32,
 }
 
-/// [`Server`] without its hops.
+/// [`Server`] without its hops and its place in a tree. IPv4 addresses are mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerRecord {
-    /// [`Server::address`]
-    pub address: u32,
+    /// [`Server::wide_address`]; says what [`Server::address`] is.
+    pub address: Address,
+    /// [`Server::wide_virtual_address`]; says what [`Server::virtual_address`] is.
+    pub virtual_address: Address,
     /// [`Server::ports`]
     pub ports: u32,
-    /// [`Server::virtual_address`]
-    pub virtual_address: u32,
     /// [`Server::service`]
     pub service: u32,
     /// [`Server::flags`]
@@ -122,6 +175,12 @@ pub struct ServerRecord {
     pub weight: u32,
     /// [`Server::order`]
     pub order: u32,
+    /// [`Server::tunnel`]
+    pub tunnel: u32,
+    /// [`Server::upper_threshold`]
+    pub upper_threshold: u32,
+    /// [`Server::lower_threshold`]
+    pub lower_threshold: u32,
 }
 
 /// Makes one change. Indices come from the director of the same memory; one that
@@ -131,12 +190,10 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
     // and by the compiler.
     fence(Ordering::SeqCst);
     match write {
-        Write::Ring { base, words } => {
-            let targets = memory.rings.get(*base as usize..).unwrap_or_default();
-            for (target, &word) in targets.iter().zip(words) {
-                target.set(word);
-            }
-        }
+        Write::Ring { base, words } => set_words(memory.rings, *base, words),
+        Write::Compare { scheduler, ring } => Tree::of(*scheduler, *ring).settle_all(memory),
+        Write::Leaves { ring } => write_leaves(memory, *ring),
+        Write::Forget { ring, server } => forget_owner(memory, *ring, *server),
         Write::Service { index, record } => {
             if let Some(service) = memory.services.get(*index as usize) {
                 write_service(service, record);
@@ -157,36 +214,26 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
                 server.flags.set(*flags);
             }
         }
+        Write::Relieve { server } => {
+            if let Some(load) = memory.loads.get(*server as usize) {
+                load.overloaded.set(0);
+            }
+        }
         Write::Hop {
             server,
             which,
             words,
             mtu,
+            source,
         } => {
             if let Some(server) = memory.servers.get(*server as usize) {
                 write_hop(server, *which, *words, *mtu);
+                write_words(&server.source, *source);
             }
         }
-        Write::Addresses { first, words } => {
-            let targets = memory.addresses.words.get(*first as usize..);
-            for (target, &word) in targets.unwrap_or_default().iter().zip(words) {
-                target.set(word);
-            }
-        }
-        Write::Endpoint {
-            bucket,
-            slot,
-            key,
-            value,
-        } => {
-            if let Some(bucket) = memory.endpoints.get(*bucket as usize)
-                && let Some(slot) = bucket.slots.get(*slot as usize)
-            {
-                slot.value.set(*value);
-                fence(Ordering::SeqCst);
-                slot.key.set(*key);
-            }
-        }
+        Write::Addresses { first, words } => set_words(&memory.addresses.words, *first, words),
+        Write::Endpoint { .. } | Write::WideEndpoint { .. } => write_endpoint(memory, write),
+        Write::Features(features) => memory.control.features.set(*features),
         Write::ClearCounters { server } => clear_counters(memory, *server),
         Write::Timeouts(timeouts) => {
             memory.control.timeout_tcp.set(timeouts.tcp);
@@ -197,23 +244,121 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
     }
 }
 
+fn set_words(memory: &[Word], first: u32, words: &[u32]) {
+    let targets = memory.get(first as usize..).unwrap_or_default();
+    for (target, &word) in targets.iter().zip(words) {
+        target.set(word);
+    }
+}
+
+/// A ring's length, and where what is behind its header stands.
+const fn parts(ring: u64) -> (u32, u32) {
+    (ring as u32, ((ring >> 32) as u32).wrapping_add(RING_HEADER))
+}
+
+fn write_leaves(memory: &Memory<'_>, ring: u64) {
+    let (servers, base) = parts(ring);
+    if servers > tree::SERVERS_MAX {
+        return;
+    }
+    let first = base.wrapping_add(tree::nodes(servers)) as usize;
+    let pairs = memory.rings.get(first..).unwrap_or_default().chunks(2);
+    for (place, pair) in (0..servers).zip(pairs) {
+        if let Some(server) = memory.servers.get(pair[0].get() as usize) {
+            server.leaf.set(place);
+        }
+    }
+}
+
+fn forget_owner(memory: &Memory<'_>, ring: u64, server: u32) {
+    let (slots, base) = parts(ring);
+    let tables = memory.rings.get(base as usize..).unwrap_or_default();
+    let former = tables.get(slots as usize..).unwrap_or_default();
+    for (former, present) in former
+        .iter()
+        .zip(&tables[..tables.len().min(slots as usize)])
+    {
+        if former.get() == server {
+            former.set(present.get());
+        }
+    }
+}
+
+fn write_endpoint(memory: &Memory<'_>, write: &Write) {
+    match *write {
+        Write::Endpoint {
+            bucket,
+            slot,
+            key,
+            value,
+        } => {
+            if let Some(bucket) = memory.endpoints.get(bucket as usize)
+                && let Some(slot) = bucket.slots.get(slot as usize)
+            {
+                slot.value.set(value);
+                fence(Ordering::SeqCst);
+                slot.key.set(key);
+            }
+        }
+        Write::WideEndpoint {
+            bucket,
+            slot,
+            address,
+            key,
+            value,
+        } => {
+            if let Some(bucket) = memory.wide_endpoints.get(bucket as usize)
+                && let Some(slot) = bucket.slots.get(slot as usize)
+            {
+                write_wide_endpoint(slot, address, key, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// No packet finds the key with an address or a value that is not its own.
+fn write_wide_endpoint(slot: &WideEndpointSlot, address: Address, key: u32, value: u32) {
+    if u64::from(key) <= ENDPOINT_TOMBSTONE {
+        slot.key.set(key);
+        fence(Ordering::SeqCst);
+    }
+    write_words(&slot.address, address);
+    slot.value.set(value);
+    fence(Ordering::SeqCst);
+    slot.key.set(key);
+}
+
 fn write_service(service: &Service, record: &ServiceRecord) {
-    service.address.set(record.address);
+    service.address.set(ipv4_of(record.address));
+    write_words(&service.wide_address, record.address);
     service.port.set(record.port);
     service.scheduler.set(record.scheduler);
     service.scheduler_name.set(record.scheduler_name);
     service.current_weight.set(record.current_weight);
+    service.mark.set(record.mark);
+    service.persistence.set(record.persistence);
+    service.netmask.set(record.netmask);
     fence(Ordering::SeqCst);
     service.flags.set(record.flags);
 }
 
 fn write_server(server: &Server, record: &ServerRecord) {
-    server.address.set(record.address);
+    const TAKES_CONNECTIONS: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
+    server.address.set(ipv4_of(record.address));
+    write_words(&server.wide_address, record.address);
+    server.virtual_address.set(ipv4_of(record.virtual_address));
+    write_words(&server.wide_virtual_address, record.virtual_address);
     server.ports.set(record.ports);
-    server.virtual_address.set(record.virtual_address);
     server.service.set(record.service);
     server.weight.set(record.weight);
     server.order.set(record.order);
+    server.tunnel.set(record.tunnel);
+    server.upper_threshold.set(record.upper_threshold);
+    server.lower_threshold.set(record.lower_threshold);
+    if record.flags & TAKES_CONNECTIONS != TAKES_CONNECTIONS {
+        server.leaf.set(NOBODY);
+    }
     fence(Ordering::SeqCst);
     server.flags.set(record.flags);
 }
@@ -239,5 +384,8 @@ fn clear_counters(memory: &Memory<'_>, server: u32) {
             counters.in_bytes.set(0);
             counters.out_bytes.set(0);
         }
+    }
+    if let Some(load) = memory.loads.get(server as usize) {
+        load.overloaded.set(0);
     }
 }

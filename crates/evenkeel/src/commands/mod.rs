@@ -3,6 +3,7 @@
 pub(crate) mod conns;
 pub(crate) mod drain;
 pub(crate) mod purge;
+pub(crate) mod realserver;
 pub(crate) mod run;
 mod screen;
 pub(crate) mod services;

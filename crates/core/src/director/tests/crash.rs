@@ -47,11 +47,7 @@ fn agrees_with_the_memory(rig: &Rig) {
     for view in essence(rig) {
         let weighted = view.servers.iter().any(|s| s.settings.weight > 0);
         // Takes whole rounds, so that positions are as before.
-        let length = memory
-            .services
-            .iter()
-            .find(|s| s.flags.get() == 1 && s.port.get() == wire(&view.key).1)
-            .map_or(0, |s| s.ring.get() as u32 as usize);
+        let length = memory.services[rig.index(&view.key)].ring.get() as u32 as usize;
         assert_eq!(length > 0, weighted, "{view:?}");
         let ports = rig.ports(&view.key, length);
         for server in &view.servers {

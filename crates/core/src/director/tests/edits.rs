@@ -1,6 +1,7 @@
 //! The semantics of edits.
 
 use super::*;
+use crate::director::write;
 
 #[test]
 fn errors_come_in_the_order_of_ipvs() {
@@ -24,10 +25,6 @@ fn errors_come_in_the_order_of_ipvs() {
         rig.attempt(add(other, "nosuch")),
         Err(EditError::SchedulerNotFound)
     );
-    assert_eq!(
-        rig.attempt(add(other, "wlc")),
-        Err(EditError::NotSupported("wlc".into()))
-    );
     for address in [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]] {
         let edit = route(ServerKey {
             address: address.into(),
@@ -35,11 +32,6 @@ fn errors_come_in_the_order_of_ipvs() {
         });
         assert_eq!(rig.attempt(edit), Err(EditError::Invalid));
     }
-    let unsupported = rig.attempt(route(server(80)));
-    assert!(
-        matches!(unsupported, Err(EditError::NotSupported(_))),
-        "{unsupported:?}"
-    );
     rig.apply(add_server(key, server(80), 1));
     assert_eq!(rig.attempt(route(server(80))), Err(EditError::ServerExists));
     assert_eq!(
@@ -71,6 +63,185 @@ fn errors_come_in_the_order_of_ipvs() {
     ] {
         assert_eq!(rig.attempt(edit), Err(EditError::NoSuchService));
     }
+}
+
+#[test]
+fn services_that_can_not_be_are_refused() {
+    let mut rig = Rig::new();
+    let settings = |change: fn(&mut ServiceSettings)| {
+        let mut settings = ServiceSettings::scheduled_by("rr");
+        change(&mut settings);
+        settings
+    };
+    let any_port = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 1], 0);
+    let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+    let mapped = ServiceKey::at(Protocol::Tcp, mapped, 80);
+    let plain = settings(|_| {});
+    let persistent4 = settings(|s| s.persistence = persistent(Family::V4));
+    for (key, wanted, error) in [
+        (any_port, plain.clone(), EditError::Invalid),
+        (mark(0, Family::V4), plain.clone(), EditError::Invalid),
+        (mapped, plain.clone(), EditError::Invalid),
+        (service6(80), persistent4.clone(), EditError::Invalid),
+        (mark(1, Family::V6), persistent4.clone(), EditError::Invalid),
+        (
+            service(80),
+            settings(|s| s.engine = Some("nosuch".into())),
+            EditError::EngineNotFound,
+        ),
+        (
+            service(80),
+            settings(|s| {
+                s.engine = Some("nosuch".into());
+                s.scheduler = "nosuch".into();
+            }),
+            EditError::SchedulerNotFound,
+        ),
+    ] {
+        assert_eq!(rig.attempt(add_with(key, wanted)), Err(error), "{key}");
+    }
+    for (prefix, timeout_s, error) in [
+        (0, 1, EditError::Invalid),
+        (129, 1, EditError::Invalid),
+        (128, 0, EditError::OutOfRange),
+        (128, 2_678_401, EditError::OutOfRange),
+    ] {
+        let wanted = ServiceSettings {
+            persistence: Some(Persistence {
+                timeout_s,
+                netmask: Netmask::V6(prefix),
+            }),
+            ..plain.clone()
+        };
+        assert_eq!(rig.attempt(add_with(service6(80), wanted)), Err(error));
+    }
+    rig.apply(add_with(any_port, persistent4));
+    let edit = Edit::EditService {
+        service: any_port,
+        settings: plain,
+    };
+    assert_eq!(rig.attempt(edit), Err(EditError::Invalid));
+    // Of any protocol, as the kernel has it.
+    let sip = settings(|s| {
+        s.engine = Some("sip".into());
+        s.one_packet = true;
+    });
+    rig.apply(add_with(service(5060), sip));
+}
+
+#[test]
+fn servers_that_can_not_be_are_refused() {
+    let mut rig = Rig::new();
+    let (key, key6) = (service(80), service6(80));
+    rig.apply(add(key, "rr"));
+    rig.apply(add(key6, "rr"));
+    let tunnel = ForwardMethod::Tunnel(Tunnel::Ipip);
+    let gue = |port| {
+        ForwardMethod::Tunnel(Tunnel::Gue {
+            port,
+            checksum: TunnelChecksum::None,
+        })
+    };
+    // Of another family only through a tunnel.
+    for method in [
+        ForwardMethod::Masq,
+        ForwardMethod::Route,
+        ForwardMethod::FullNat,
+    ] {
+        assert_eq!(
+            rig.attempt(add_by(key, server6(1), method)),
+            Err(EditError::Invalid)
+        );
+        assert_eq!(
+            rig.attempt(add_by(key6, server(1), method)),
+            Err(EditError::Invalid)
+        );
+    }
+    rig.apply(add_by(key, server6(1), tunnel));
+    rig.apply(add_by(key6, server(1), tunnel));
+    let edit = |method| Edit::EditServer {
+        service: key,
+        server: server6(1),
+        settings: ServerSettings::new(method, 1),
+    };
+    assert_eq!(
+        rig.attempt(edit(ForwardMethod::Masq)),
+        Err(EditError::Invalid)
+    );
+    assert_eq!(rig.attempt(edit(gue(0))), Err(EditError::Invalid));
+    rig.apply(edit(gue(1)));
+    for address in ["::", "ff02::1", "fe80::1", "::ffff:10.0.0.1"] {
+        let server = ServerKey {
+            address: address.parse().unwrap(),
+            port: 1,
+        };
+        let edit = add_by(key6, server, ForwardMethod::Route);
+        assert_eq!(rig.attempt(edit), Err(EditError::Invalid), "{address}");
+    }
+}
+
+#[test]
+fn an_edited_service_keeps_its_position_if_its_scheduler_is_the_same() {
+    let mut rig = Rig::new();
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    for port in 1..=3 {
+        rig.apply(add_server(key, server(port), 1));
+    }
+    assert_eq!(rig.ports(&key, 2), [3, 2]);
+    let edit = |scheduler: &str| Edit::EditService {
+        service: key,
+        settings: ServiceSettings {
+            persistence: persistent(Family::V4),
+            ..ServiceSettings::scheduled_by(scheduler)
+        },
+    };
+    rig.apply(edit("rr"));
+    assert_eq!(rig.ports(&key, 2), [1, 3]);
+    assert_eq!(rig.memory().services[rig.index(&key)].persistence.get(), 60);
+    for scheduler in ["wlc", "sh", "mh", "twos", "wrr", "dh", "lc"] {
+        let before = rig.memory().services[rig.index(&key)].ring.get();
+        match rig.attempt(edit(scheduler)) {
+            Ok(()) => assert_eq!(rig.named(&key).len(), 3, "{scheduler}"),
+            // Maglev's table is larger than this memory.
+            Err(error) => {
+                assert_eq!(error, EditError::Full("ring words".into()), "{scheduler}");
+                let after = rig.memory().services[rig.index(&key)].ring.get();
+                assert_eq!(after, before);
+            }
+        }
+        rig.now_ms += GRACE_MS;
+    }
+    rig.apply(edit("rr"));
+    assert_eq!(rig.ports(&key, 2), [3, 2]);
+}
+
+/// A packet may have read the service's scheduler before and its ring after.
+#[test]
+fn no_ring_is_read_in_the_way_of_another() {
+    let mut rig = Rig::new();
+    let key = service(80);
+    rig.apply(add(key, "rr"));
+    rig.apply(add_server(key, server(1), 1));
+    let edit = Edit::EditService {
+        service: key,
+        settings: ServiceSettings::scheduled_by("wlc"),
+    };
+    let refused = rig.director.apply(&[edit], false, &rig.tables.memory(), 0);
+    assert_eq!(refused, []);
+    let present = |rig: &Rig| {
+        let service = &rig.memory().services[0];
+        (service.scheduler.get(), service.ring.get())
+    };
+    let mut before = present(&rig);
+    while let Some(write) = rig.director.poll_write() {
+        write::apply(&rig.tables.memory(), &write);
+        let after = present(&rig);
+        let is_hidden = before.1 == 0 && after.1 == 0;
+        assert!(before.0 == after.0 || is_hidden, "{write:?}");
+        before = after;
+    }
+    assert_eq!(rig.named(&key).len(), 1);
 }
 
 #[test]

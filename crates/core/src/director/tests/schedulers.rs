@@ -1,35 +1,72 @@
 //! Sequences against the kernel's recorded ones and against its algorithm.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
+use evenkeel_datapath::state;
 use proptest::prelude::*;
 
+use super::walk::{Client, mapped_host};
 use super::*;
+use crate::director::RING_SLOTS_MAX;
+use crate::model::SchedulerFlags;
 
-/// Ports in the order in which a recording of the kernel shows them.
-fn recorded(name: &str) -> Vec<u16> {
+/// Clients and the ports of their servers, in the order in which a recording of the
+/// kernel shows them. Two recordings are of TCP and have clients of no interest.
+pub(super) fn recorded(name: &str) -> Vec<(Client, u16)> {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../../shared/reference/golden/ipvsadm"
     );
     let text = std::fs::read_to_string(std::format!("{folder}/{name}")).unwrap();
-    let ports = text.lines().filter_map(|line| {
-        let (_, target) = line.split_once(" -> C0A80101:")?;
-        target.split_whitespace().next()?.parse().ok()
+    let lines = text.lines().filter_map(|line| {
+        let (client, server) = line.split_once(" -> C0A80101:")?;
+        let (port, address) = client.split_once(' ').unwrap_or((client, "0"));
+        let client = Client {
+            address: u32::from_str_radix(address, 16).unwrap_or_default(),
+            port: port.parse().unwrap_or_default(),
+            destination: [0; 4],
+        };
+        Some((client, server.split_whitespace().next()?.parse().ok()?))
     });
-    ports.collect()
+    let lines: Vec<_> = lines.collect();
+    assert!(lines.len() >= 12, "{name}");
+    lines
 }
 
-fn sequence(scheduler: &str, weights: [u32; 3], count: usize) -> Vec<u16> {
+fn recorded_ports(name: &str) -> Vec<u16> {
+    recorded(name).into_iter().map(|(_, port)| port).collect()
+}
+
+/// The service of the recordings.
+pub(super) fn recorded_service(scheduler: &str, flags: SchedulerFlags) -> (Rig, ServiceKey) {
+    weighted_service(scheduler, flags, [3, 2, 1])
+}
+
+fn weighted_service(
+    scheduler: &str,
+    flags: SchedulerFlags,
+    weights: [u32; 3],
+) -> (Rig, ServiceKey) {
     let mut rig = Rig::sized(Sizes {
         ring_words: 1 << 16,
         ..Sizes::default()
     });
-    let key = service(5000);
-    rig.apply(add(key, scheduler));
+    let key = ServiceKey::at(Protocol::Udp, [10, 0, 0, 10], 5000);
+    rig.apply(add_with(
+        key,
+        ServiceSettings {
+            flags,
+            ..ServiceSettings::scheduled_by(scheduler)
+        },
+    ));
     for (port, weight) in (8081..).zip(weights) {
         rig.apply(add_server(key, server(port), weight));
     }
+    (rig, key)
+}
+
+fn sequence(scheduler: &str, weights: [u32; 3], count: usize) -> Vec<u16> {
+    let (rig, key) = weighted_service(scheduler, SchedulerFlags::default(), weights);
     rig.ports(&key, count)
 }
 
@@ -40,13 +77,128 @@ fn sequences_are_those_of_the_kernel() {
         ("wrr", [3, 2, 1], "s1-seq-udp-wrr.txt"),
         ("wrr", [4, 3, 3], "s1-seq-udp-wrr-433.txt"),
     ] {
-        let expected = recorded(file);
-        assert!(expected.len() >= 12, "{file}");
+        let expected = recorded_ports(file);
         assert_eq!(
             sequence(scheduler, weights, expected.len()),
             expected,
             "{file}"
         );
+    }
+}
+
+#[test]
+fn sequences_that_follow_connections_are_those_of_the_kernel() {
+    for (scheduler, state, file) in [
+        ("lc", state::UDP, "s1-seq-udp-lc.txt"),
+        ("wlc", state::UDP, "s1-seq-udp-wlc.txt"),
+        ("sed", state::UDP, "s1-seq-udp-sed.txt"),
+        ("nq", state::UDP, "s1-seq-udp-nq.txt"),
+        ("fo", state::UDP, "s1-seq-udp-fo.txt"),
+        ("ovf", state::UDP, "s1-seq-udp-ovf.txt"),
+        ("lc", state::ESTABLISHED, "s3-seq-tcp-lc.txt"),
+        ("wlc", state::ESTABLISHED, "s3-seq-tcp-wlc.txt"),
+        ("nq", state::ESTABLISHED, "s3-seq-tcp-nq.txt"),
+        ("fo", state::ESTABLISHED, "s3-seq-tcp-fo.txt"),
+    ] {
+        let expected = recorded_ports(file);
+        let (rig, key) = recorded_service(scheduler, SchedulerFlags::default());
+        let opened = rig.opened(&key, state, expected.len());
+        assert_eq!(opened, expected, "{file}");
+    }
+}
+
+#[test]
+fn overflow_takes_one_more_than_the_weight_says() {
+    let (rig, key) = recorded_service("ovf", SchedulerFlags::default());
+    let expected = [8081, 8081, 8081, 8081, 8082, 8082, 8082, 8083, 8083];
+    assert_eq!(rig.opened(&key, state::ESTABLISHED, 12), expected);
+    assert_eq!(rig.choose(&key, Client::default()), None);
+}
+
+#[test]
+fn clients_find_the_server_that_the_kernel_gives_them() {
+    let none = SchedulerFlags::default();
+    let port = SchedulerFlags { port: true, ..none };
+    let fallback = SchedulerFlags {
+        fallback: true,
+        ..none
+    };
+    for (scheduler, flags, drained, file) in [
+        ("sh", none, false, "s2-hash-sh.txt"),
+        ("sh", port, false, "s2-hash-sh-port.txt"),
+        ("sh", none, true, "s2-hash-sh-nofallback-w0.txt"),
+        ("mh", none, false, "s2-hash-mh.txt"),
+        ("mh", fallback, true, "s2-hash-mh-fallback.txt"),
+    ] {
+        let (mut rig, key) = recorded_service(scheduler, flags);
+        if drained {
+            rig.apply(edit_server(key, server(8082), 0));
+        }
+        for restarted in [false, true] {
+            for (client, expected) in recorded(file) {
+                let chosen = rig.choose_port(&key, client);
+                assert_eq!(chosen, Some(expected), "{file} {client:x?} {restarted}");
+            }
+            rig.restart();
+            assert_eq!(rig.director.repairs(), 0);
+        }
+    }
+}
+
+#[test]
+fn clients_of_a_drained_server_are_refused_as_the_kernel_does() {
+    let (mut rig, key) = recorded_service("sh", SchedulerFlags::default());
+    rig.apply(edit_server(key, server(8082), 0));
+    let served = recorded("s2-hash-sh-nofallback-w0.txt");
+    let served: BTreeSet<u32> = served.iter().map(|(client, _)| client.address).collect();
+    for address in 0x0a00_0064..0x0a00_0084 {
+        let client = Client {
+            address,
+            ..Client::default()
+        };
+        let chosen = rig.choose(&key, client);
+        assert_eq!(chosen.is_some(), served.contains(&address), "{address:x}");
+    }
+}
+
+#[test]
+fn destinations_find_the_server_that_the_kernel_gives_them() {
+    let (rig, key) = recorded_service("dh", SchedulerFlags::default());
+    for (client, expected) in recorded("s2-hash-dh.txt") {
+        let client = Client {
+            destination: mapped_host(0x0a00_0000 + u32::from(client.port) - 20_000),
+            ..client
+        };
+        assert_eq!(rig.choose_port(&key, client), Some(expected), "{client:x?}");
+    }
+}
+
+#[test]
+fn two_choices_are_drawn_by_weight() {
+    let (mut rig, key) = weighted_service("twos", SchedulerFlags::default(), [6, 0, 2]);
+    let share = |rig: &Rig, server: u32| rig.slots(&key).iter().filter(|&&s| s == server).count();
+    assert_eq!((share(&rig, 0), share(&rig, 1), share(&rig, 2)), (3, 0, 1));
+    rig.apply(edit_server(key, server(8082), 2_000_000_011));
+    assert!(rig.slots(&key).len() <= RING_SLOTS_MAX as usize);
+    assert!(share(&rig, 0) >= 1 && share(&rig, 1) > 16_000);
+}
+
+#[test]
+fn an_overloaded_server_is_passed_over() {
+    for scheduler in ["rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf"] {
+        let (mut rig, key) = recorded_service(scheduler, SchedulerFlags::default());
+        let full = ServerSettings {
+            upper_threshold: 2,
+            ..ServerSettings::new(ForwardMethod::Masq, 3)
+        };
+        rig.apply(Edit::EditServer {
+            service: key,
+            server: server(8081),
+            settings: full,
+        });
+        let opened = rig.opened(&key, state::UDP, 12);
+        let first = opened.iter().filter(|&&port| port == 8081).count();
+        assert!(first <= 2, "{scheduler}: {opened:?}");
     }
 }
 

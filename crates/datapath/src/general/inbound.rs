@@ -1,0 +1,351 @@
+//! From clients to services.
+
+use super::Arrival;
+use super::packet::{Packet, Transport};
+use super::rewrite::{self, WideEnd};
+use super::width::{Opened, Width};
+use super::persistence;
+use crate::forward::{
+    Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
+    method_of, next_state, pass, sendable, track,
+};
+use crate::frame::{End, protocol};
+use crate::hop;
+use crate::host::Host;
+use crate::layout::{
+    Bucket, Server, WideBucket, method, server_flags, service_flags, settings,
+    state_word,
+};
+use crate::reason::Reason;
+use crate::schedule;
+use crate::state::{self, Direction, tcp_flags};
+use crate::table::{self, Found, Slot};
+use crate::tunnel;
+
+const FTP_DATA: u16 = 20_u16.to_be();
+
+/// From a client to a service.
+#[inline(always)]
+pub(super) fn process<H: Host>(
+    host: &H,
+    packet: &Packet,
+    transport: &Transport,
+    index: u32,
+) -> Verdict {
+    let Some(service) = host.service(index) else {
+        return Verdict::Pass;
+    };
+    let arrival = Arrival {
+        packet,
+        transport,
+        index,
+        service,
+    };
+    let flags = service.flags.get();
+    if flags & service_flags::ONE_PACKET != 0 && packet.protocol == protocol::UDP {
+        return Verdict::unpacked(one_packet(host, &arrival));
+    }
+    Verdict::unpacked(if flags & service_flags::WIDE != 0 {
+        connection::<H, WideBucket>(host, &arrival)
+    } else {
+        connection::<H, Bucket>(host, &arrival)
+    })
+}
+
+fn settings<H: Host>(host: &H) -> u32 {
+    host.control()
+        .map_or(settings::DEFAULT, |control| control.settings.get())
+}
+
+/// A packet of a connection, known or new.
+#[inline(never)]
+fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> u64 {
+    in_connection::<H, W>(host, arrival).packed()
+}
+
+#[inline(always)]
+fn in_connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> Verdict {
+    let wanted = W::of_client(arrival.packet, arrival.transport, arrival.index);
+    let place = W::place(host, wanted);
+    let mut found: Option<Found<'_, W>> = table::find(host, place, wanted);
+    let mut before = None;
+    if let Some(known) = found {
+        match fate(host, arrival, known.entry) {
+            Fate::Goes => {}
+            Fate::Ends => {
+                before = found;
+                found = None;
+            }
+            Fate::Dropped => return drop(host, Reason::ServerGone),
+        }
+    }
+    let entry = match found {
+        Some(known) => known.entry,
+        None => {
+            let chosen = match start(host, arrival) {
+                Ok(chosen) => chosen,
+                Err(verdict) => {
+                    if let Some(before) = before {
+                        table::release(host, before);
+                    }
+                    return verdict;
+                }
+            };
+            let Some(server) = host.server(chosen.server) else {
+                return drop(host, Reason::NoServer);
+            };
+            let new = W::opening(host, arrival.packet, arrival.transport, server, chosen);
+            if before.is_some() {
+                crate::count_reason(host, Reason::Reused);
+            }
+            let Some(opened) = table::open(host, place, new, before) else {
+                return drop(host, Reason::TableFull);
+            };
+            count_connection(host, chosen.server);
+            opened.entry
+        }
+    };
+    let index = entry.server().get();
+    let Some(server) = host.server(index) else {
+        return drop(host, Reason::ServerGone);
+    };
+    let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
+    let flags = server.flags.get();
+    if flags & server_flags::LOCAL == 0
+        && let Err(verdict) = check(host, arrival.packet, &way)
+    {
+        return verdict;
+    }
+    let direction = if method_of(flags) == method::MASQ {
+        Direction::Input
+    } else {
+        Direction::InputOnly
+    };
+    let next = next_state(
+        arrival.packet.protocol,
+        entry.state().get(),
+        arrival.transport.event,
+        direction,
+    );
+    track(host, entry, next, direction);
+    count_packet(host, index, counted_length(host), direction);
+    send(host, arrival, server, W::server_end(entry, server), way)
+}
+
+/// Looks whether a packet can leave by a way; else what becomes of it.
+#[inline(always)]
+pub(super) fn check<H: Host>(host: &H, packet: &Packet, way: &hop::Way) -> Result<(), Verdict> {
+    match sendable(host, packet.length, packet.ttl, way) {
+        Sendable::Yes => Ok(()),
+        Sendable::Later => Err(pass(host, Reason::Deferred)),
+        Sendable::No(reason) => Err(drop(host, reason)),
+    }
+}
+
+/// What becomes of a known connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Fate {
+    /// It goes on.
+    Goes = 0,
+    /// It ends, and the packet is one without a connection.
+    Ends = 1,
+    /// It stays, but its packets go nowhere.
+    Dropped = 2,
+}
+
+/// Looks whether a connection's server is there, and whether the client has begun a
+/// new connection from the same port (`ip_vs_in_hook`).
+#[inline(always)]
+fn fate<H: Host, E: Slot>(host: &H, arrival: &Arrival<'_>, entry: &E) -> Fate {
+    let settings = settings(host);
+    let server = host.server(entry.server().get());
+    let expires = settings & settings::EXPIRE_NODEST_CONN != 0
+        || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
+    if !server.is_some_and(is_alive) {
+        return if expires { Fate::Ends } else { Fate::Dropped };
+    }
+    let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
+    if mode == 0 || !is_opening(arrival) {
+        return Fate::Goes;
+    }
+    let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
+    let ends = (settings & settings::EXPIRE_NODEST_CONN != 0 && quiesced)
+        || is_over(arrival, entry.state().get() & state_word::STATE, mode);
+    if ends { Fate::Ends } else { Fate::Goes }
+}
+
+/// True: a connection in this state may give way to a new one (`is_new_conn_expected`).
+#[inline(always)]
+fn is_over(arrival: &Arrival<'_>, state: u32, mode: u32) -> bool {
+    const OVER: u32 = 1 << state::TIME_WAIT | 1 << state::CLOSE | 1 << state::SCTP_CLOSED;
+    let also = mode & 2 != 0 || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
+    (OVER >> state) & 1 != 0 || (also && state == state::FIN_WAIT)
+}
+
+/// True for a packet that begins a connection.
+#[inline(always)]
+fn is_opening(arrival: &Arrival<'_>) -> bool {
+    const INIT: u8 = 1;
+    const THESE: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
+    match arrival.packet.protocol {
+        protocol::TCP => arrival.transport.event & THESE == tcp_flags::SYN,
+        protocol::SCTP => arrival.transport.event == INIT,
+        _ => false,
+    }
+}
+
+/// True for a packet that a connection may begin with, by settings too.
+#[inline(always)]
+fn may_begin<H: Host>(host: &H, arrival: &Arrival<'_>) -> bool {
+    const INIT: u8 = 1;
+    let event = arrival.transport.event;
+    let settings = settings(host);
+    match arrival.packet.protocol {
+        protocol::TCP => {
+            (event & tcp_flags::SYN != 0 || settings & settings::SLOPPY_TCP != 0)
+                && event & tcp_flags::RST == 0
+                && arrival.transport.source_port != FTP_DATA
+        }
+        protocol::SCTP => event == INIT || settings & settings::SLOPPY_SCTP != 0,
+        _ => true,
+    }
+}
+
+/// The server for a packet without a connection, or what becomes of it instead.
+#[inline(always)]
+fn start<H: Host>(host: &H, arrival: &Arrival<'_>) -> Result<Opened, Verdict> {
+    let server = if may_begin(host, arrival) {
+        choose(host, arrival)
+    } else {
+        match adopt(host, arrival) {
+            Some(server) => Some(server),
+            None => return Err(pass(host, Reason::NoConnection)),
+        }
+    };
+    let Some(server) = server else {
+        return Err(drop(host, Reason::NoServer));
+    };
+    let Some(record) = host.server(server) else {
+        return Err(drop(host, Reason::NoServer));
+    };
+    let method = method_of(record.flags.get());
+    let direction = if method == method::MASQ {
+        Direction::Input
+    } else {
+        Direction::InputOnly
+    };
+    let first = if arrival.packet.protocol == protocol::SCTP {
+        state::SCTP_NONE
+    } else {
+        state::NONE
+    };
+    Ok(Opened {
+        service: arrival.index,
+        server,
+        server_port: server_port(arrival, record),
+        state: next_state(
+            arrival.packet.protocol,
+            first,
+            arrival.transport.event,
+            direction,
+        ),
+    })
+}
+
+/// The port of the server that a connection goes to: its own, or where the service has
+/// none the packet's.
+#[inline(always)]
+fn server_port(arrival: &Arrival<'_>, server: &Server) -> u16 {
+    let own = server.ports.get() as u16;
+    let aim = arrival.transport.destination_port;
+    let persistent = arrival.service.flags.get() & service_flags::PERSISTENT != 0;
+    let keeps = persistent && aim != arrival.service.port.get() as u16;
+    if own == 0 || keeps { aim } else { own }
+}
+
+/// The server for a new connection.
+#[inline(always)]
+fn choose<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
+    if arrival.service.flags.get() & service_flags::PERSISTENT != 0 {
+        return persistence::choose(host, arrival);
+    }
+    schedule::choose(host, arrival.service, arrival.index, &arrival.request())
+}
+
+/// The server of a TCP connection that another director may have opened: with hashing
+/// it is known all the same, and a change of servers at the same moment does not hurt.
+#[inline(always)]
+fn adopt<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
+    let compatible = arrival.service.flags.get() & service_flags::COMPATIBLE != 0;
+    if compatible
+        || arrival.packet.protocol != protocol::TCP
+        || arrival.transport.event & (tcp_flags::RST | tcp_flags::SYN) != 0
+    {
+        return None;
+    }
+    let server = schedule::previous_owner(host, arrival.service, &arrival.request())?;
+    crate::count_reason(host, Reason::Adopted);
+    Some(server)
+}
+
+/// A packet of a service without connections.
+#[inline(never)]
+fn one_packet<H: Host>(host: &H, arrival: &Arrival<'_>) -> u64 {
+    without_connection(host, arrival).packed()
+}
+
+#[inline(always)]
+fn without_connection<H: Host>(host: &H, arrival: &Arrival<'_>) -> Verdict {
+    let chosen = choose(host, arrival).and_then(|index| Some((index, host.server(index)?)));
+    let Some((index, server)) = chosen else {
+        return drop(host, Reason::NoServer);
+    };
+    let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
+    if server.flags.get() & server_flags::LOCAL == 0
+        && let Err(verdict) = check(host, arrival.packet, &way)
+    {
+        return verdict;
+    }
+    count_connection(host, index);
+    count_packet(host, index, counted_length(host), Direction::Input);
+    let end = WideEnd {
+        address: table::address_of(&server.wide_address),
+        port: server_port(arrival, server),
+    };
+    send(host, arrival, server, end, way)
+}
+
+/// Sends a client's packet to its server.
+#[inline(always)]
+fn send<H: Host>(
+    host: &H,
+    arrival: &Arrival<'_>,
+    server: &Server,
+    after: WideEnd,
+    way: hop::Way,
+) -> Verdict {
+    let flags = server.flags.get();
+    let method = method_of(flags);
+    let is_local = flags & server_flags::LOCAL != 0;
+    if method == method::MASQ {
+        let before = WideEnd {
+            address: arrival.packet.destination,
+            port: arrival.transport.destination_port,
+        };
+        if !rewrite::translate(host, arrival.packet, End::Destination, before, after) {
+            return drop(host, Reason::RewriteFailed);
+        }
+    } else if !is_local {
+        let entered = rewrite::pass_on(host, arrival.packet)
+            && (method != method::TUNNEL || tunnel::enter(host, server));
+        if !entered {
+            return drop(host, Reason::RewriteFailed);
+        }
+    }
+    if is_local {
+        return Verdict::Pass;
+    }
+    leave(host, way)
+}
+

@@ -1,0 +1,304 @@
+//! A packet taken apart: both families, extension headers, fragments.
+
+use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
+use crate::host::{Host, Window};
+use crate::layout::{Address, mapped};
+
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+
+/// Extension headers of IPv6 that are stepped over (RFC 8200, 4).
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const AUTHENTICATION: u8 = 51;
+    pub(super) const DESTINATION: u8 = 60;
+}
+
+/// Most extension headers of a packet that is looked into.
+const EXTENSIONS: usize = 6;
+/// Farthest that a transport header begins in a frame.
+const TRANSPORT_MAX: usize = 511;
+
+/// What a frame is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum What {
+    /// A whole packet.
+    Whole = 0,
+    /// The first fragment of one.
+    First = 1,
+    /// A later fragment, without ports.
+    Later = 2,
+    /// Cut off, or in contradiction to itself.
+    Malformed = 3,
+    /// Not IP, tagged, or with more headers than are looked into.
+    Other = 4,
+}
+
+/// The parts of a packet that decide its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet {
+    pub what: What,
+    pub is_ipv6: bool,
+    pub protocol: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Where the transport header begins in the frame.
+    pub transport: usize,
+    /// Length of the IP packet.
+    pub length: u32,
+    /// Identification of a packet in fragments.
+    pub id: u32,
+    /// IPv4: it may be cut in fragments.
+    pub may_be_cut: bool,
+    pub source: Address,
+    pub destination: Address,
+}
+
+const NOTHING: Packet = Packet {
+    what: What::Other,
+    is_ipv6: false,
+    protocol: 0,
+    ttl: 0,
+    transport: 0,
+    length: 0,
+    id: 0,
+    may_be_cut: false,
+    source: [0; 4],
+    destination: [0; 4],
+};
+
+const MALFORMED: Packet = Packet {
+    what: What::Malformed,
+    ..NOTHING
+};
+
+/// Takes a frame apart up to the transport header.
+#[inline(always)]
+pub(crate) fn parse<H: Host>(host: &H) -> Packet {
+    let Some(ethernet) = host.window(0, ETHERNET) else {
+        return NOTHING;
+    };
+    if host.is_tagged() {
+        return NOTHING;
+    }
+    match ethernet.u16(12) {
+        ETHERTYPE_IPV4 => ipv4(host),
+        ETHERTYPE_IPV6 => ipv6(host),
+        _ => NOTHING,
+    }
+}
+
+#[inline(always)]
+fn ipv4<H: Host>(host: &H) -> Packet {
+    let Some(head) = host.window(ETHERNET, IPV4) else {
+        return NOTHING;
+    };
+    let version = head.u8(0);
+    let header = ((version & 0xf) as usize) * 4;
+    let length = u32::from(u16::from_be(head.u16(2)));
+    if version >> 4 != 4
+        || header < IPV4
+        || (length as usize) < header
+        || length > host.length().saturating_sub(ETHERNET as u32)
+    {
+        return MALFORMED;
+    }
+    let fragment = u16::from_be(head.u16(6));
+    let what = if fragment & 0x1fff != 0 {
+        What::Later
+    } else if fragment & 0x2000 != 0 {
+        What::First
+    } else {
+        What::Whole
+    };
+    Packet {
+        what,
+        is_ipv6: false,
+        protocol: head.u8(9),
+        ttl: head.u8(8),
+        transport: ETHERNET + header,
+        length,
+        id: u32::from(head.u16(4)),
+        may_be_cut: fragment & 0x4000 == 0,
+        source: mapped(head.u32(12)),
+        destination: mapped(head.u32(16)),
+    }
+}
+
+#[inline(always)]
+fn ipv6<H: Host>(host: &H) -> Packet {
+    let Some(head) = host.window(ETHERNET, IPV6) else {
+        return NOTHING;
+    };
+    let length = u32::from(u16::from_be(head.u16(4))) + IPV6 as u32;
+    if head.u8(0) >> 4 != 6 || length > host.length().saturating_sub(ETHERNET as u32) {
+        return MALFORMED;
+    }
+    let packet = Packet {
+        what: What::Whole,
+        is_ipv6: true,
+        protocol: head.u8(6),
+        ttl: head.u8(7),
+        transport: ETHERNET + IPV6,
+        length,
+        id: 0,
+        may_be_cut: false,
+        source: [head.u32(8), head.u32(12), head.u32(16), head.u32(20)],
+        destination: [head.u32(24), head.u32(28), head.u32(32), head.u32(36)],
+    };
+    extensions(host, packet)
+}
+
+/// Steps over the extension headers.
+#[inline(always)]
+fn extensions<H: Host>(host: &H, mut packet: Packet) -> Packet {
+    for _ in 0..EXTENSIONS {
+        let next = packet.protocol;
+        if !matches!(
+            next,
+            extension::HOP_BY_HOP
+                | extension::ROUTING
+                | extension::FRAGMENT
+                | extension::AUTHENTICATION
+                | extension::DESTINATION
+        ) {
+            break;
+        }
+        let offset = packet.transport;
+        if offset > TRANSPORT_MAX {
+            return NOTHING;
+        }
+        let Some(header) = host.window(offset, 8) else {
+            return MALFORMED;
+        };
+        packet.protocol = header.u8(0);
+        let units = header.u8(1) as usize;
+        packet.transport = offset
+            + match next {
+                extension::FRAGMENT => 8,
+                extension::AUTHENTICATION => (units + 2) * 4,
+                _ => (units + 1) * 8,
+            };
+        if next == extension::FRAGMENT {
+            let fragment = u16::from_be(header.u16(2));
+            packet.id = header.u32(4);
+            if fragment & 0xfff8 != 0 {
+                packet.what = What::Later;
+                break;
+            }
+            if fragment & 1 != 0 {
+                packet.what = What::First;
+            }
+        }
+    }
+    if packet.transport > TRANSPORT_MAX {
+        return NOTHING;
+    }
+    if packet.transport > packet.length as usize + ETHERNET {
+        return MALFORMED;
+    }
+    packet
+}
+
+impl Packet {
+    /// Length of what follows the IP headers.
+    #[inline(always)]
+    pub(crate) fn payload(&self) -> u32 {
+        self.length
+            .wrapping_add(ETHERNET as u32)
+            .wrapping_sub(self.transport as u32)
+    }
+
+    /// Sum of the pseudo header of TCP and UDP (RFC 9293, 3.1; RFC 8200, 8.1), not
+    /// folded.
+    #[inline(always)]
+    pub(crate) fn pseudo_header(&self) -> u64 {
+        let mut sum = u64::from((self.payload() as u16).to_be())
+            + u64::from(u16::from(self.protocol).to_be());
+        if self.is_ipv6 {
+            for word in 0..4 {
+                sum += u64::from(self.source[word]) + u64::from(self.destination[word]);
+            }
+        } else {
+            sum += u64::from(self.source[3]) + u64::from(self.destination[3]);
+        }
+        sum
+    }
+}
+
+/// What a transport header says: ports, checksum, and what moves a connection's state.
+#[derive(Clone, Copy)]
+pub(crate) struct Transport {
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// TCP: the flags. SCTP: type of the first chunk. UDP: 0.
+    pub event: u8,
+    /// True: the next stage has to take the packet, because its checksum may be
+    /// incomplete.
+    pub is_partial: bool,
+}
+
+/// Reads the transport header. None: malformed.
+#[inline(always)]
+pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport> {
+    let header = host.window(packet.transport, 8)?;
+    let is_whole = packet.what == What::Whole;
+    let payload = packet.payload();
+    let (checksum, event) = match packet.protocol {
+        protocol::UDP => {
+            let length = u32::from(u16::from_be(header.u16(4)));
+            if length < 8 || (is_whole && length > payload) {
+                return None;
+            }
+            (header.u16(6), 0)
+        }
+        protocol::TCP => {
+            let tcp = host.window(packet.transport, 20)?;
+            let length = u32::from(tcp.u8(12) >> 4) * 4;
+            if length < 20 || length > payload {
+                return None;
+            }
+            (tcp.u16(16), tcp.u8(13))
+        }
+        _ => {
+            // A common header and a chunk's (RFC 9260, 3).
+            let sctp = host.window(packet.transport, 16)?;
+            if payload < 16 {
+                return None;
+            }
+            // An incomplete checksum can't be told from a whole one.
+            (crate::checksum::fold(packet.pseudo_header()), sctp_event(host, packet, sctp))
+        }
+    };
+    Some(Transport {
+        source_port: header.u16(0),
+        destination_port: header.u16(2),
+        event,
+        is_partial: is_whole && !host.can_change_checksum(checksum, packet.pseudo_header()),
+    })
+}
+
+/// Chunk types of SCTP.
+mod chunk {
+    pub(super) const ABORT: u8 = 6;
+    pub(super) const COOKIE_ECHO: u8 = 10;
+    pub(super) const COOKIE_ACK: u8 = 11;
+}
+
+/// The chunk that counts: the first one, or an ABORT that follows a cookie.
+#[inline(always)]
+fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
+    let kind = sctp.u8(12);
+    if !matches!(kind, chunk::COOKIE_ECHO | chunk::COOKIE_ACK) {
+        return kind;
+    }
+    let length = u16::from_be(sctp.u16(14)) as usize;
+    let next = packet.transport + 12 + ((length + 3) & !3 & 0xfff);
+    match host.window(next, 4) {
+        Some(behind) if length >= 4 && behind.u8(0) == chunk::ABORT => chunk::ABORT,
+        _ => kind,
+    }
+}

@@ -1,0 +1,191 @@
+//! The schedulers `lblc` and `lblcr`: a destination stays with the server, or the few
+//! servers, that have served it, so that they find it in their caches. Which these
+//! are is kept beside the connections, an entry for each destination.
+
+use crate::host::Host;
+use crate::layout::{Address, RING_HEADER, WideBucket, WideEntry, scheduler, server_flags};
+use crate::state;
+use crate::table::{self, Aim, By, Found, WantedWide, WideOpening};
+use crate::tree::{SERVERS_MAX, Tree};
+use crate::word::Word;
+
+/// Most servers of a destination.
+const SERVERS: usize = 6;
+/// Free place for a server.
+const VACANT: u32 = u32::MAX;
+
+/// A server of a destination: its places stand where a connection has the address that
+/// the client connected to, and its server.
+#[inline(always)]
+fn place(entry: &WideEntry, index: usize) -> &Word {
+    match index {
+        0 => &entry.server,
+        1 => &entry.virtual_address[0],
+        2 => &entry.virtual_address[1],
+        3 => &entry.virtual_address[2],
+        4 => &entry.virtual_address[3],
+        _ => &entry.server_tag,
+    }
+}
+
+/// Connections of a server, and its weight; nothing if it takes none.
+#[inline(always)]
+fn burden<H: Host>(host: &H, index: u32) -> Option<(u64, u64, u32)> {
+    const WANTED: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
+    let (server, load) = (host.server(index)?, host.load(index)?);
+    if server.flags.get() & WANTED != WANTED || load.overloaded.get() != 0 {
+        return None;
+    }
+    let active = load.active.get();
+    let cost = (u64::from(active) << 8) + u64::from(load.inactive.get());
+    Some((cost, u64::from(server.weight.get()), active))
+}
+
+/// True: the server has more connections than its weight says, while another has less
+/// than half of its own.
+#[inline(always)]
+fn is_overburdened<H: Host>(host: &H, ring: u64, active: u32, weight: u64) -> bool {
+    u64::from(active) > weight && is_any_idle(host, ring)
+}
+
+/// True: a server of the tree has less than half the connections of its weight.
+#[inline(never)]
+fn is_any_idle<H: Host>(host: &H, ring: u64) -> bool {
+    let servers = ring as u32;
+    let first = ((ring >> 32) as u32)
+        .wrapping_add(RING_HEADER)
+        .wrapping_add(crate::tree::nodes_of(servers));
+    let count = host.opaque(servers.min(SERVERS_MAX));
+    for turn in 0..SERVERS_MAX {
+        if turn >= count {
+            break;
+        }
+        let at = first.wrapping_add(2 * turn);
+        let (Some(server), Some(weight)) = (host.ring(at), host.ring(at.wrapping_add(1))) else {
+            break;
+        };
+        if let Some(load) = host.load(server.get())
+            && u64::from(load.active.get()) * 2 < u64::from(weight.get())
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// The server for a destination.
+#[inline(always)]
+pub(crate) fn choose<H: Host>(
+    host: &H,
+    number: u32,
+    ring: u64,
+    service: u32,
+    destination: Address,
+) -> Option<u32> {
+    let wanted = WantedWide {
+        address: destination,
+        port: state::LOCALITY << 24,
+        aim: Aim::any(By::Service(service)),
+    };
+    let known: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    if let Some(found) = known {
+        found.entry.seen.set(host.tick());
+        if number == scheduler::LBLCR {
+            expire(host, found.entry);
+        }
+        if let Some(server) = least(host, ring, found.entry) {
+            return Some(server);
+        }
+    }
+    let best = Tree::of(number, ring).best(host)?;
+    match known {
+        Some(found) if number == scheduler::LBLCR => enter(host, found.entry, best),
+        Some(found) => found.entry.server.set(best),
+        None => open(host, wanted, service, best),
+    }
+    Some(best)
+}
+
+/// Notes the first server of a destination.
+#[inline(always)]
+fn open<H: Host>(host: &H, wanted: WantedWide, service: u32, server: u32) {
+    let new = WideOpening {
+        address: wanted.address,
+        port: wanted.port,
+        virtual_address: [VACANT; 4],
+        ports: host.tick(),
+        service,
+        server,
+        server_tag: VACANT,
+        state: state::LOCALITY,
+    };
+    let _: Option<Found<'_, WideBucket>> = table::open(host, wanted.place(host), new, None);
+}
+
+/// Of a destination's servers the one with the fewest connections for its weight,
+/// unless even that has too many.
+#[inline(always)]
+fn least<H: Host>(host: &H, ring: u64, entry: &WideEntry) -> Option<u32> {
+    let mut best: (u64, u64, u32, u32) = (1, 0, 0, VACANT);
+    for index in 0..SERVERS {
+        let server = place(entry, index).get();
+        if server != VACANT
+            && let Some((cost, weight, active)) = burden(host, server)
+            && (best.3 == VACANT || best.0 * weight > cost * best.1)
+        {
+            best = (cost, weight, active, server);
+        }
+    }
+    let (_, weight, active, server) = best;
+    if server == VACANT || is_overburdened(host, ring, active, weight) {
+        return None;
+    }
+    Some(server)
+}
+
+/// Adds a server to those of a destination.
+#[inline(always)]
+fn enter<H: Host>(host: &H, entry: &WideEntry, server: u32) {
+    let mut vacant = SERVERS - 1;
+    for index in (0..SERVERS).rev() {
+        let present = place(entry, index).get();
+        if present == server {
+            return;
+        }
+        if present == VACANT {
+            vacant = index;
+        }
+    }
+    place(entry, vacant).set(server);
+    entry.ports.set(host.tick());
+}
+
+/// Takes the busiest of several servers from a destination that has not been given a
+/// new one for long.
+#[inline(always)]
+fn expire<H: Host>(host: &H, entry: &WideEntry) {
+    let limit = host
+        .control()
+        .map_or(0, |control| control.locality_ticks.get());
+    if limit == 0 || host.tick().wrapping_sub(entry.ports.get()) <= limit {
+        return;
+    }
+    let mut most: (u64, u64, usize) = (0, 1, SERVERS);
+    let mut count = 0;
+    for index in 0..SERVERS {
+        let server = place(entry, index).get();
+        if server == VACANT {
+            continue;
+        }
+        count += 1;
+        if let Some((cost, weight, _)) = burden(host, server)
+            && most.0 * weight < cost * most.1
+        {
+            most = (cost, weight, index);
+        }
+    }
+    if count > 1 && most.2 < SERVERS {
+        place(entry, most.2).set(VACANT);
+        entry.ports.set(host.tick());
+    }
+}

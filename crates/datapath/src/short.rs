@@ -1,0 +1,349 @@
+//! The short way: TCP and UDP over IPv4, to and from services with an address and a
+//! port. What it can't finish it leaves untouched to the general way.
+
+use crate::forward::{
+    Sendable, Verdict, client_port, count_connection, count_packet, counted_length, is_alive,
+    leave, method_of, next_state, pass, ports, sendable, track,
+};
+use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
+use crate::hash;
+use crate::hop::{self, Way};
+use crate::host::{Host, Window};
+use crate::layout::{
+    Bucket, Server, endpoint_key, endpoint_kind, features, method, scheduler, server_flags,
+    service_flags, settings, state_word,
+};
+use crate::reason::Reason;
+use crate::state::{self, Direction, tcp_flags};
+use crate::table::{self, By, Found, Opening, WantedNarrow};
+use crate::{endpoint, schedule, tunnel};
+
+/// Decides about a frame, or says that the general way has to.
+#[inline(always)]
+pub fn process<H: Host>(host: &H) -> Verdict {
+    match frame::parse(host) {
+        Parsed::Other => Verdict::Pass,
+        Parsed::Ipv6 if has(host, features::IPV6) => Verdict::General,
+        Parsed::Ipv6 => Verdict::Pass,
+        Parsed::Fragment => Verdict::General,
+        Parsed::Malformed => pass(host, Reason::Malformed),
+        Parsed::Ipv4(packet) => match packet.protocol {
+            protocol::TCP | protocol::UDP => transport(host, &packet),
+            protocol::ICMP | protocol::SCTP => Verdict::General,
+            _ => Verdict::Pass,
+        },
+    }
+}
+
+/// True: the tables hold something of this kind ([`features`]).
+#[inline(always)]
+fn has<H: Host>(host: &H, these: u32) -> bool {
+    host.control()
+        .is_some_and(|control| control.features.get() & these != 0)
+}
+
+#[inline(always)]
+fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
+    let Some(header) = host.window(packet.transport, 8) else {
+        return pass(host, Reason::Malformed);
+    };
+    // They come before all other services.
+    if has(host, features::MARKS) {
+        return Verdict::General;
+    }
+    let (source_port, destination_port) = ports(header.u32(0));
+    let to_service = endpoint_key(
+        packet.destination,
+        destination_port,
+        packet.protocol,
+        endpoint_kind::SERVICE,
+    );
+    if let Some(service) = endpoint::find(host, to_service) {
+        let client = Endpoint {
+            address: packet.source,
+            port: source_port,
+        };
+        let aim = Endpoint {
+            address: packet.destination,
+            port: destination_port,
+        };
+        return checked(host, packet, header, |flags| {
+            inbound(host, packet, flags, client, aim, service)
+        });
+    }
+    let from_server = endpoint_key(
+        packet.source,
+        source_port,
+        packet.protocol,
+        endpoint_kind::SERVER,
+    );
+    if endpoint::find(host, from_server).is_some() {
+        let client = Endpoint {
+            address: packet.destination,
+            port: destination_port,
+        };
+        let server = Endpoint {
+            address: packet.source,
+            port: source_port,
+        };
+        return checked(host, packet, header, |flags| {
+            outbound(host, packet, flags, client, server)
+        });
+    }
+    if has(
+        host,
+        features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
+    ) {
+        return Verdict::General;
+    }
+    Verdict::Pass
+}
+
+/// The rest of the checks, for packets that concern us; then `go` with the TCP
+/// flags (0 for UDP).
+#[inline(always)]
+fn checked<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    header: H::Window,
+    go: impl FnOnce(u8) -> Verdict,
+) -> Verdict {
+    if !host.is_for_us(packet.head) {
+        return pass(host, Reason::OtherHost);
+    }
+    let (checksum, flags) = if packet.protocol == protocol::UDP {
+        let length = u32::from(u16::from_be(header.u16(4)));
+        if length < 8 || length > packet.payload() {
+            return pass(host, Reason::Malformed);
+        }
+        (header.u16(6), 0)
+    } else {
+        let Some(tcp) = host.window(packet.transport, 20) else {
+            return pass(host, Reason::Malformed);
+        };
+        let length = u32::from(tcp.u8(12) >> 4) * 4;
+        if length < 20 || length > packet.payload() {
+            return pass(host, Reason::Malformed);
+        }
+        (tcp.u16(16), tcp.u8(13))
+    };
+    if !host.can_change_checksum(checksum, packet.pseudo_header()) {
+        return pass(host, Reason::Deferred);
+    }
+    go(flags)
+}
+
+/// From a client to a service.
+#[inline(always)]
+fn inbound<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    flags: u8,
+    client: Endpoint,
+    aim: Endpoint,
+    service: u32,
+) -> Verdict {
+    let wanted = WantedNarrow {
+        address: client.address,
+        port: client_port(client.port, packet.protocol),
+        by: By::Service(service),
+    };
+    let place = wanted.place(host);
+    let found: Found<'_, Bucket> = match table::find(host, place, wanted) {
+        Some(found) if may_begin_anew(flags, found) => return Verdict::General,
+        Some(found) => found,
+        None => match open(host, flags, wanted, service) {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        },
+    };
+    let index = found.entry.server.get();
+    let Some(server) = host.server(index) else {
+        return Verdict::General;
+    };
+    let server_flags = server.flags.get();
+    if !is_alive(server) || server_flags & (server_flags::LOCAL | server_flags::IPV6) != 0 {
+        return Verdict::General;
+    }
+    let method = method_of(server_flags);
+    if method == method::FULL_NAT {
+        return Verdict::General;
+    }
+    let way = hop::to_server(host, server, packet.source, packet.protocol);
+    match sendable(host, packet.length, packet.ttl(), &way) {
+        Sendable::Yes => {}
+        Sendable::Later => return pass(host, Reason::Deferred),
+        Sendable::No(_) => return Verdict::General,
+    }
+    let direction = if method == method::MASQ {
+        Direction::Input
+    } else {
+        Direction::InputOnly
+    };
+    let next = next_state(packet.protocol, found.entry.state.get(), flags, direction);
+    track(host, found.entry, next, direction);
+    count_packet(host, index, counted_length(host), direction);
+    send(host, packet, server, method, aim, way)
+}
+
+/// Sends a client's packet to its server.
+#[inline(always)]
+fn send<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    server: &Server,
+    method: u32,
+    aim: Endpoint,
+    way: Way,
+) -> Verdict {
+    if method == method::MASQ {
+        let after = Endpoint {
+            address: server.address.get(),
+            port: server.ports.get() as u16,
+        };
+        if !frame::translate(host, packet, End::Destination, aim, after) {
+            return crate::forward::drop(host, Reason::RewriteFailed);
+        }
+        return leave(host, way);
+    }
+    frame::pass_on(packet.head);
+    if method == method::TUNNEL && !tunnel::enter(host, server) {
+        return crate::forward::drop(host, Reason::RewriteFailed);
+    }
+    leave(host, way)
+}
+
+/// From a server to a client.
+#[inline(always)]
+fn outbound<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    flags: u8,
+    client: Endpoint,
+    from: Endpoint,
+) -> Verdict {
+    let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
+        // The server's own business, as far as can be seen from here.
+        return if has(host, features::WIDE_SERVERS) {
+            Verdict::General
+        } else {
+            Verdict::Pass
+        };
+    };
+    let entry = found.entry;
+    let virtual_end = Endpoint {
+        address: server.virtual_address.get(),
+        port: (server.ports.get() >> 16) as u16,
+    };
+    let way = hop::to_client(
+        host,
+        entry,
+        virtual_end.address,
+        client.address,
+        packet.protocol,
+    );
+    match sendable(host, packet.length, packet.ttl(), &way) {
+        Sendable::Yes => {}
+        Sendable::Later => return pass(host, Reason::Deferred),
+        Sendable::No(_) => return Verdict::General,
+    }
+    let direction = Direction::Output;
+    let next = next_state(packet.protocol, entry.state.get(), flags, direction);
+    track(host, entry, next, direction);
+    count_packet(host, entry.server.get(), counted_length(host), direction);
+    if !frame::translate(host, packet, End::Source, from, virtual_end) {
+        return crate::forward::drop(host, Reason::RewriteFailed);
+    }
+    leave(host, way)
+}
+
+/// The connection that a server's packet to `client` belongs to, and the server.
+#[inline(always)]
+fn find_from_server<H: Host>(
+    host: &H,
+    protocol: u8,
+    client: Endpoint,
+    from: Endpoint,
+) -> Option<(Found<'_, Bucket>, &Server)> {
+    let wanted = WantedNarrow {
+        address: client.address,
+        port: client_port(client.port, protocol),
+        by: By::ServerTag(hash::server_tag(from.address, from.port, host.seed())),
+    };
+    let found: Found<'_, Bucket> = table::find(host, wanted.place(host), wanted)?;
+    let server = host.server(found.entry.server.get())?;
+    let same = server.address.get() == from.address && server.ports.get() as u16 == from.port;
+    if same { Some((found, server)) } else { None }
+}
+
+/// True for a SYN alone.
+#[inline(always)]
+fn is_opening(flags: u8) -> bool {
+    flags & (tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST) == tcp_flags::SYN
+}
+
+/// True for a SYN on a connection that is over or nearly so: the client uses its port
+/// again.
+#[inline(always)]
+fn may_begin_anew(flags: u8, old: Found<'_, Bucket>) -> bool {
+    const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT;
+    is_opening(flags) && (THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
+}
+
+/// Opens a connection to the next server of a ring; other schedulers, and all that
+/// goes with persistence, are the general way's.
+#[inline(always)]
+fn open<H: Host>(
+    host: &H,
+    flags: u8,
+    wanted: WantedNarrow,
+    index: u32,
+) -> Result<Found<'_, Bucket>, Verdict> {
+    const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
+    let Some(service) = host.service(index) else {
+        return Err(Verdict::General);
+    };
+    let tcp = wanted.port >> 16 == u32::from(protocol::TCP);
+    let number = service.scheduler.get();
+    if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
+        let is_sloppy = number == scheduler::MH
+            || host
+                .control()
+                .is_some_and(|control| control.settings.get() & settings::SLOPPY_TCP != 0);
+        return Err(if is_sloppy {
+            Verdict::General
+        } else {
+            pass(host, Reason::NoConnection)
+        });
+    }
+    if number != scheduler::RING || service.flags.get() & NOT_HERE != 0 {
+        return Err(Verdict::General);
+    }
+    let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));
+    let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
+    else {
+        return Err(Verdict::General);
+    };
+    let new = Opening {
+        address: wanted.address,
+        port: wanted.port,
+        service: index,
+        server: chosen,
+        server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
+        state: if tcp { state::SYN_RECV } else { state::UDP },
+    };
+    if method_of(server.flags.get()) == method::FULL_NAT {
+        return Err(Verdict::General);
+    }
+    let found = table::open(host, wanted.place(host), new, None);
+    let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;
+    count_connection(host, chosen);
+    Ok(found)
+}
+
+/// True: the server is not overloaded.
+#[inline(always)]
+fn takes_more<H: Host>(host: &H, server: u32) -> bool {
+    host.load(server)
+        .is_some_and(|load| load.overloaded.get() == 0)
+}
