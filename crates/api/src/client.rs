@@ -2,20 +2,23 @@
 //! and blocks; each has a deadline.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evenkeel_core::model::{Protocol, ServiceKey, Timeouts};
+use evenkeel_core::model::{ConnectionView, ServiceKey, Timeouts};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::connections::{self, Query};
 use crate::{
-    EditRequest, EditResponse, Problem, Services, Status, StopRequest, StopResponse, paths,
+    EditRequest, EditResponse, Problem, Services, Status, StopRequest, StopResponse, keys, paths,
 };
 
 /// Time a daemon has to take the connection.
@@ -123,8 +126,41 @@ impl Client {
     pub fn services(&self, only: Option<ServiceKey>) -> Result<Services, ClientError> {
         match only {
             None => self.get("/v1/services"),
-            Some(key) => self.get(&format!("/v1/services?service={}", query(key))),
+            Some(key) => self.get(&format!(
+                "/v1/services?service={}",
+                keys::service_text(&key)
+            )),
         }
+    }
+
+    /// `GET /v1/connections`: hands over each as it comes, until `take` breaks off.
+    pub fn connections(
+        &self,
+        query: &Query,
+        mut take: impl FnMut(ConnectionView) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let path = match query.to_text() {
+            text if text.is_empty() => "/v1/connections".into(),
+            text => format!("/v1/connections?{text}"),
+        };
+        let name = format!("GET {path}");
+        self.block_on(&name, async {
+            let (response, _driver) = self.send(Method::GET, &path, Bytes::new(), &name).await?;
+            let mut body = self.accepted(response, &name).await?.into_body();
+            let mut lines = Lines::default();
+            while let Some(part) = self.in_time(body.frame(), &name).await? {
+                let part = part.map_err(|error| self.protocol(&name, error.to_string()))?;
+                let Ok(part) = part.into_data() else { continue };
+                let flow = lines.split(&part, |line| connections::decode(line).map(&mut take));
+                if flow
+                    .map_err(|reason| self.protocol(&name, reason))?
+                    .is_break()
+                {
+                    return Ok(());
+                }
+            }
+            lines.end().map_err(|reason| self.protocol(&name, reason))
+        })
     }
 
     /// `GET /v1/timeouts`
@@ -160,7 +196,7 @@ impl Client {
         self.call(Method::POST, path, body.into())
     }
 
-    /// Runs one exchange to its end on a runtime of its own.
+    /// Runs one exchange to its end.
     fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -168,35 +204,36 @@ impl Client {
         body: Bytes,
     ) -> Result<T, ClientError> {
         let name = format!("{method} {path}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let answer = self.block_on(&name, async {
+            let (response, _driver) = self.send(method, path, body, &name).await?;
+            let response = self.accepted(response, &name).await?;
+            self.whole(response, &name).await
+        })?;
+        serde_json::from_slice(&answer).map_err(|error| self.protocol(&name, error.to_string()))
+    }
+
+    /// Runs an exchange on a runtime of its own.
+    fn block_on<T>(
+        &self,
+        name: &str,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| self.protocol(&name, format!("cannot start a runtime: {error}")))?;
-        let (status, answer) = runtime.block_on(async {
-            let stream = self.connect().await?;
-            tokio::time::timeout(
-                ANSWER_TIMEOUT,
-                self.exchange(stream, method, path, body, &name),
-            )
+            .map_err(|error| self.protocol(name, format!("cannot start a runtime: {error}")))?
+            .block_on(exchange)
+    }
+
+    /// Waits for the daemon, but not for ever.
+    async fn in_time<T>(
+        &self,
+        step: impl Future<Output = T>,
+        name: &str,
+    ) -> Result<T, ClientError> {
+        tokio::time::timeout(ANSWER_TIMEOUT, step)
             .await
-            .unwrap_or_else(|_| {
-                Err(self.protocol(&name, format!("none within {} s", ANSWER_TIMEOUT.as_secs())))
-            })
-        })?;
-        if !status.is_success() {
-            let message = serde_json::from_slice::<Problem>(&answer).map_or_else(
-                |_| String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
-                |problem| problem.message,
-            );
-            let status = status.as_u16();
-            return Err(ClientError::Refused {
-                socket: self.socket.clone(),
-                request: name,
-                status,
-                message,
-            });
-        }
-        serde_json::from_slice(&answer).map_err(|error| self.protocol(&name, error.to_string()))
+            .map_err(|_| self.protocol(name, format!("none within {} s", ANSWER_TIMEOUT.as_secs())))
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -215,20 +252,21 @@ impl Client {
         })
     }
 
-    async fn exchange(
+    /// Sends a request. The connection is at work as long as the second value lives.
+    async fn send(
         &self,
-        stream: UnixStream,
         method: Method,
         path: &str,
         body: Bytes,
         name: &str,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
+    ) -> Result<(Response<Incoming>, Driver), ClientError> {
+        let stream = self.connect().await?;
         let failed = |error: hyper::Error| self.protocol(name, error.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
         // The connection's errors come out of the request as well.
-        let connection = tokio::spawn(connection);
+        let driver = Driver(tokio::spawn(connection));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -236,14 +274,39 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| self.protocol(name, error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(failed)?;
-        let status = response.status();
-        let answer = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| self.protocol(name, error.to_string()))?;
-        connection.abort();
-        Ok((status, answer.to_bytes()))
+        let response = self.in_time(sender.send_request(request), name).await?;
+        Ok((response.map_err(failed)?, driver))
+    }
+
+    /// The response, unless it is a refusal.
+    async fn accepted(
+        &self,
+        response: Response<Incoming>,
+        name: &str,
+    ) -> Result<Response<Incoming>, ClientError> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let answer = self.whole(response, name).await?;
+        let message = serde_json::from_slice::<Problem>(&answer).map_or_else(
+            |_| String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
+            |problem| problem.message,
+        );
+        Err(ClientError::Refused {
+            socket: self.socket.clone(),
+            request: name.into(),
+            status,
+            message,
+        })
+    }
+
+    /// All of a response's body.
+    async fn whole(&self, response: Response<Incoming>, name: &str) -> Result<Bytes, ClientError> {
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = self.in_time(body, name).await?;
+        let body = body.map_err(|error| self.protocol(name, error.to_string()))?;
+        Ok(body.to_bytes())
     }
 
     fn protocol(&self, request: &str, reason: String) -> ClientError {
@@ -255,15 +318,98 @@ impl Client {
     }
 }
 
-/// A service in the query of a URL.
-fn query(key: ServiceKey) -> String {
-    let protocol = match key.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
-    };
-    format!(
-        "{protocol}:{}",
-        core::net::SocketAddr::new(key.address, key.port)
-    )
+/// A connection's task, which ends with this.
+struct Driver(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Lines out of parts that break anywhere.
+#[derive(Default)]
+struct Lines {
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Hands over the lines that this part ends.
+    fn split(
+        &mut self,
+        part: &[u8],
+        mut take: impl FnMut(&str) -> Result<ControlFlow<()>, String>,
+    ) -> Result<ControlFlow<()>, String> {
+        let Some(last) = part.iter().rposition(|&byte| byte == b'\n') else {
+            self.begun.extend_from_slice(part);
+            return Ok(ControlFlow::Continue(()));
+        };
+        let (mut whole, begun) = part.split_at(last + 1);
+        if !self.begun.is_empty() {
+            let first = whole.iter().position(|&byte| byte == b'\n').unwrap_or(last);
+            self.begun.extend_from_slice(&whole[..first]);
+            whole = &whole[first + 1..];
+            if take(text(&self.begun)?)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.begun.clear();
+        }
+        for line in text(whole)?.split_terminator('\n') {
+            if take(line)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        self.begun.extend_from_slice(begun);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// To be called behind the last part.
+    fn end(&self) -> Result<(), String> {
+        if self.begun.is_empty() {
+            Ok(())
+        } else {
+            Err("the last line has no end".into())
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_whole_however_they_come_in() {
+        let whole = "one\n\nthree äöü\nfour\n";
+        for size in 1..=whole.len() {
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            for part in whole.as_bytes().chunks(size) {
+                let flow = lines.split(part, |line| {
+                    found.push(line.to_owned());
+                    Ok(ControlFlow::Continue(()))
+                });
+                assert_eq!(flow, Ok(ControlFlow::Continue(())));
+            }
+            assert_eq!(found, ["one", "", "three äöü", "four"], "{size}");
+            assert_eq!(lines.end(), Ok(()));
+        }
+        let mut lines = Lines::default();
+        let end = lines.split(b"a\nb\nc", |line| match line {
+            "b" => Ok(ControlFlow::Break(())),
+            _ => Ok(ControlFlow::Continue(())),
+        });
+        assert_eq!(end, Ok(ControlFlow::Break(())));
+    }
+
+    #[test]
+    fn half_a_line_is_an_error() {
+        let mut lines = Lines::default();
+        let flow = lines.split(b"a", |_| Ok(ControlFlow::Continue(())));
+        assert_eq!(flow, Ok(ControlFlow::Continue(())));
+        assert!(lines.end().is_err());
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`) | | [`Services`], 404 without that service |
+//! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
 //! | `POST /v1/edits` | [`EditRequest`] | [`EditResponse`] |
 //! | `POST /v1/stop` | [`StopRequest`] | [`StopResponse`] |
@@ -12,6 +13,9 @@
 //! a 4xx status and a [`Problem`].
 
 pub mod client;
+pub mod connections;
+pub mod escape;
+pub mod keys;
 pub mod paths;
 
 use evenkeel_core::model::{Edit, EditError, ServiceView};

@@ -7,6 +7,7 @@ mod nearest;
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 
 use evenkeel_core::model::Timeouts;
 use toml::Spanned;
@@ -49,6 +50,19 @@ impl Hook {
     }
 }
 
+/// Which of `ipvsadm`'s saved rules are read when the director starts with an empty
+/// table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IpvsadmRules {
+    /// Debian's `/etc/ipvsadm.rules`, if `/etc/default/ipvsadm` says so.
+    #[default]
+    Auto,
+    /// None.
+    Never,
+    /// Those of this file.
+    File(PathBuf),
+}
+
 /// What the file says; what it does not say is as in [`Config::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -56,6 +70,15 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[start]`
+    pub start: Start,
+}
+
+/// What happens when the director starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Rules that are read.
+    pub ipvsadm_rules: IpvsadmRules,
 }
 
 /// Capacities and interfaces. Capacities take effect when a dataplane is made; one
@@ -64,6 +87,9 @@ pub struct Config {
 pub struct Dataplane {
     /// Connections, a power of two.
     pub connections: u32,
+    /// Connections of IPv6, of firewall marks and of port 0, templates of persistence
+    /// and the like, a power of two.
+    pub wide_connections: u32,
     /// Services.
     pub services: u32,
     /// Real servers of all services together.
@@ -81,6 +107,7 @@ impl Default for Config {
         Self {
             dataplane: Dataplane {
                 connections: 1 << 18,
+                wide_connections: 1 << 16,
                 services: 1 << 12,
                 servers: 1 << 14,
                 ring_words: 1 << 18,
@@ -88,6 +115,7 @@ impl Default for Config {
                 interfaces: Vec::new(),
             },
             timeouts: Timeouts::default(),
+            start: Start::default(),
         }
     }
 }
@@ -101,6 +129,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A list of interfaces' names.
     Interfaces,
+    /// One of these words, or the absolute path of a file.
+    WordOrPath(&'static [&'static str]),
 }
 
 /// A key of the file.
@@ -143,6 +173,17 @@ pub const KEYS: &[Key] = &[
         help: "connections at a time, rounded up to a power of two; 36 bytes of memory each; \
                default 262144",
         set: |config, value| config.dataplane.connections = value.number().next_power_of_two(),
+    },
+    Key {
+        table: "dataplane",
+        name: "wide_connections",
+        kind: Kind::Number(1024..=1 << 24),
+        help: "connections of IPv6, of firewall marks and of port 0, templates of persistence \
+               and fragments at a time, rounded up to a power of two; 68 bytes of memory each; \
+               default 65536",
+        set: |config, value| {
+            config.dataplane.wide_connections = value.number().next_power_of_two();
+        },
     },
     Key {
         table: "dataplane",
@@ -212,6 +253,23 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Number(1..=2_678_400),
         help: "seconds that a UDP flow may be silent; default 300",
         set: |config, value| config.timeouts.udp = value.number(),
+    },
+    Key {
+        table: "start",
+        name: "ipvsadm_rules",
+        kind: Kind::WordOrPath(&["auto", "never"]),
+        help: "rules of ipvsadm that are read when the director starts and was not running: \
+               \"auto\" reads /etc/ipvsadm.rules if /etc/default/ipvsadm has AUTO=\"true\", \
+               \"never\" none, a path that file; default \"auto\"",
+        set: |config, value| {
+            if let Value::Word(word) = value {
+                config.start.ipvsadm_rules = match word.as_str() {
+                    "auto" => IpvsadmRules::Auto,
+                    "never" => IpvsadmRules::Never,
+                    path => IpvsadmRules::File(path.into()),
+                };
+            }
+        },
     },
 ];
 
@@ -369,6 +427,18 @@ impl Reader<'_> {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 self.wrong(key, found, span, &quoted.join(" or "), hint);
             }
+            Kind::WordOrPath(words) => {
+                let word = found.as_str();
+                if let Some(word) =
+                    word.filter(|word| words.contains(word) || word.starts_with('/'))
+                {
+                    return Some(Value::Word(word.into()));
+                }
+                let hint = word.and_then(|word| nearest(word, words));
+                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                let expected = format!("{} or a path that begins with /", quoted.join(" or "));
+                self.wrong(key, found, span, &expected, hint);
+            }
             Kind::Interfaces => {
                 let Some(list) = found.as_array() else {
                     self.wrong(key, found, span, "a list of names such as [\"eth0\"]", None);
@@ -452,6 +522,7 @@ mod tests {
         let text = r#"
             [dataplane]
             connections = 1_000_000
+            wide_connections = 5000
             services = 10
             servers = 0x20
             ring_words = 4096
@@ -461,11 +532,14 @@ mod tests {
             tcp = 60
             tcp_fin = 5
             udp = 7
+            [start]
+            ipvsadm_rules = "/etc/lvs.rules"
         "#;
         let config = parse(text, "e.toml").unwrap();
         let expected = Config {
             dataplane: Dataplane {
                 connections: 1 << 20,
+                wide_connections: 1 << 13,
                 services: 10,
                 servers: 32,
                 ring_words: 4096,
@@ -476,6 +550,9 @@ mod tests {
                 tcp: 60,
                 tcp_fin: 5,
                 udp: 7,
+            },
+            start: Start {
+                ipvsadm_rules: IpvsadmRules::File("/etc/lvs.rules".into()),
             },
         };
         assert_eq!(config, expected);
@@ -496,11 +573,14 @@ mod tests {
                     [timeout]\n\
                     [timeouts]\n\
                     tcp = -1\n\
-                    udp = 1.5\n";
+                    udp = 1.5\n\
+                    [start]\n\
+                    ipvsadm_rules = \"nevr\"\n";
         assert_eq!(
             mistakes(text),
             [
-                "e.toml:1:1: unknown table conections; known are [dataplane], [timeouts]",
+                "e.toml:1:1: unknown table conections; known are [dataplane], [timeouts], \
+                 [start]",
                 "e.toml:3:15: connections = 12: expected is a whole number from 1024 to 16777216",
                 "e.toml:4:3: unknown key servrs; did you mean servers?",
                 "e.toml:5:8: hook = \"xpd\": expected is \"auto\" or \"xdp\" or \"tc\"; \
@@ -513,6 +593,8 @@ mod tests {
                 "e.toml:8:2: unknown table timeout; did you mean [timeouts]?",
                 "e.toml:10:7: tcp = -1: expected is a whole number from 1 to 2678400",
                 "e.toml:11:7: udp = 1.5: expected is a whole number from 1 to 2678400",
+                "e.toml:13:17: ipvsadm_rules = \"nevr\": expected is \"auto\" or \"never\" or a \
+                 path that begins with /; did you mean \"never\"?",
             ]
         );
     }

@@ -3,7 +3,8 @@
 
 use evenkeel_config::ipvsadm::{Layout, NoNames, listing, save};
 use evenkeel_core::model::{
-    ForwardMethod, Protocol, Scheduler, ServerKey, ServerView, ServiceKey, ServiceView, Stats,
+    ForwardMethod, Protocol, Rates, ServerKey, ServerSettings, ServerView, ServiceKey,
+    ServiceSettings, ServiceView, Stats, Tunnel,
 };
 
 const RECORDED: &str = include_str!("data/ipvsadm-listing.txt");
@@ -32,7 +33,7 @@ fn table(text: &str) -> Vec<ServiceView> {
                 let method = match method {
                     "Masq" => ForwardMethod::Masq,
                     "Route" => ForwardMethod::Route,
-                    _ => ForwardMethod::Tunnel,
+                    _ => ForwardMethod::Tunnel(Tunnel::Ipip),
                 };
                 let number = |word: &str| word.parse().expect("a number");
                 services
@@ -41,11 +42,12 @@ fn table(text: &str) -> Vec<ServiceView> {
                     .servers
                     .push(ServerView {
                         key: ServerKey { address, port },
-                        method,
-                        weight: number(weight),
+                        settings: ServerSettings::new(method, number(weight)),
                         active: number(active),
                         inactive: number(inactive),
+                        persistent: 0,
                         stats: Stats::default(),
+                        rates: Rates::default(),
                     });
             }
             [protocol, service, scheduler] => {
@@ -56,13 +58,10 @@ fn table(text: &str) -> Vec<ServiceView> {
                     Protocol::Udp
                 };
                 services.push(ServiceView {
-                    key: ServiceKey {
-                        protocol,
-                        address,
-                        port,
-                    },
-                    scheduler: scheduler.parse::<Scheduler>().expect("known"),
+                    key: ServiceKey::at(protocol, address, port),
+                    settings: ServiceSettings::scheduled_by(scheduler),
                     stats: Stats::default(),
+                    rates: Rates::default(),
                     servers: Vec::new(),
                 });
             }
@@ -79,7 +78,7 @@ fn prints_what_ipvsadm_prints() {
     assert!(table.len() > 20, "the recorded table is there");
     let numeric = Layout {
         numeric: true,
-        unsorted: false,
+        ..Layout::default()
     };
     let as_it_is = Layout {
         unsorted: true,

@@ -9,5 +9,6 @@ extern crate std;
 
 pub mod client_hops;
 pub mod director;
+pub mod estimate;
 pub mod model;
 pub mod sweep;

@@ -1,6 +1,7 @@
 //! The words of the field as types: services, real servers, schedulers,
 //! forwarding methods, and the edits that `ipvsadm` and the API make.
 
+mod connection;
 #[cfg(feature = "serde")]
 mod wire;
 
@@ -9,6 +10,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
+
+pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
 
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -357,6 +360,19 @@ pub enum ForwardMethod {
     Tunnel(Tunnel),
     /// NAT of the source as well: the server sees an address of the director.
     FullNat,
+}
+
+impl ForwardMethod {
+    /// Without its particulars.
+    #[must_use]
+    pub const fn kind(self) -> MethodKind {
+        match self {
+            Self::Masq => MethodKind::Masq,
+            Self::Route => MethodKind::Route,
+            Self::Tunnel(_) => MethodKind::Tunnel,
+            Self::FullNat => MethodKind::FullNat,
+        }
+    }
 }
 
 /// A real server's settings beside its key.

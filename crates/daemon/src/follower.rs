@@ -1,13 +1,13 @@
 //! The task that follows the network: interfaces come and go, next hops change.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_api::InterfaceStatus;
 use evenkeel_core::client_hops;
-use evenkeel_core::director::Hop;
+use evenkeel_core::director::{Hop, Reach};
 use evenkeel_kernel::attach::Hook;
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::network::{Event, Link, Network, NextHop};
@@ -81,7 +81,7 @@ pub struct Follower {
     resolved_at: Instant,
     resolving_took: Duration,
     /// Addresses that the kernel was asked about.
-    asked: HashSet<Ipv4Addr>,
+    asked: HashSet<IpAddr>,
     /// Neighbours that were probed: whether they were known, and when.
     probed: HashMap<Neighbour, (bool, Instant)>,
 }
@@ -271,14 +271,14 @@ impl Follower {
         let mut again = CONFIRM_INTERVAL;
         let mut hops = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let (hop, neighbour) = self.next_hop(address);
+            let (reach, neighbour) = self.reach(address);
             if let Some(neighbour) = neighbour {
-                if hop.is_none() {
+                if reach.is_none() {
                     again = UNRESOLVED_INTERVAL;
                 }
-                self.probe(neighbour, hop.is_some(), now);
+                self.probe(neighbour, reach.is_some(), now);
             }
-            hops.push((address, hop));
+            hops.push((address, reach));
         }
         self.shared
             .with_director(|director| director.set_hops(hops));
@@ -291,38 +291,30 @@ impl Follower {
         sooner(&mut self.resolve_at, next);
     }
 
-    /// The way to a server, and the neighbour that is asked about it.
-    fn next_hop(&mut self, address: Ipv4Addr) -> (Option<Hop>, Option<Neighbour>) {
-        match self.network.next_hop(IpAddr::V4(address)) {
+    /// Where a server is, and the neighbour that is asked about it.
+    fn reach(&mut self, address: IpAddr) -> (Option<Reach>, Option<Neighbour>) {
+        let neighbour = |interface, address| Some(Neighbour { interface, address });
+        match self.network.next_hop(address) {
             Ok(NextHop::Ready {
                 interface,
                 gateway,
                 destination_mac,
                 source_mac,
                 mtu,
+                source,
             }) => {
                 let hop = Hop {
                     interface,
                     destination_mac,
                     source_mac,
                     mtu,
+                    source,
                 };
-                (
-                    Some(hop),
-                    Some(Neighbour {
-                        interface,
-                        address: gateway,
-                    }),
-                )
+                (Some(Reach::By(hop)), neighbour(interface, gateway))
             }
-            Ok(NextHop::Unresolved { interface, gateway }) => (
-                None,
-                Some(Neighbour {
-                    interface,
-                    address: gateway,
-                }),
-            ),
-            Ok(NextHop::Local | NextHop::Unreachable) => (None, None),
+            Ok(NextHop::Unresolved { interface, gateway }) => (None, neighbour(interface, gateway)),
+            Ok(NextHop::Local) => (Some(Reach::Local), None),
+            Ok(NextHop::Unreachable) => (None, None),
             Err(error) => {
                 tracing::warn!("{error}");
                 (None, None)

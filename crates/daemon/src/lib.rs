@@ -3,6 +3,7 @@
 //! decides nothing itself; the decisions are in `evenkeel-core`.
 //!
 //! - [`run`]: from the start to the end of `evenkeel run`
+//! - [`start`]: rules that the table begins with
 //! - [`router`]: the API on the control socket
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
@@ -18,4 +19,5 @@ pub mod router;
 pub mod run;
 pub mod shared;
 pub mod socket;
+pub mod start;
 pub mod sweeper;

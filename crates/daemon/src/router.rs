@@ -1,6 +1,5 @@
 //! The API on the control socket; see `evenkeel-api` for its paths and types.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,10 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use evenkeel_api::{EditRequest, Problem, REQUEST_BYTES_MAX, StopRequest, StopResponse};
-use evenkeel_core::model::{Protocol, ServiceKey};
+use evenkeel_api::{
+    EditRequest, Problem, REQUEST_BYTES_MAX, StopRequest, StopResponse, escape, keys,
+};
+use evenkeel_core::model::ServiceKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -211,61 +212,42 @@ async fn wrong_method() -> Refused {
 
 /// The service in `service=tcp:10.0.0.1:80`.
 fn service_of(query: &str) -> Result<ServiceKey, Refused> {
-    let wrong = || {
+    let named = query
+        .strip_prefix("service=")
+        .and_then(escape::unescape)
+        .and_then(|name| keys::service(&name));
+    named.ok_or_else(|| {
         Refused(
             StatusCode::BAD_REQUEST,
-            format!("{query:?} names no service; the form is service=tcp:10.0.0.1:80"),
+            format!(
+                "{query:?} names no service; the form is service=NAME, a name is {}",
+                keys::SERVICE_FORMS
+            ),
         )
-    };
-    let value = query.strip_prefix("service=").ok_or_else(wrong)?;
-    let value = unescape(value).ok_or_else(wrong)?;
-    let (protocol, address) = value.split_once(':').ok_or_else(wrong)?;
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        _ => return Err(wrong()),
-    };
-    let address: SocketAddr = address.parse().map_err(|_| wrong())?;
-    Ok(ServiceKey {
-        protocol,
-        address: address.ip(),
-        port: address.port(),
     })
-}
-
-/// Undoes percent encoding.
-fn unescape(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
-        bytes.extend_from_slice(part.get(2..)?.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evenkeel_core::model::{Family, Protocol};
 
     #[test]
     fn services_in_queries() {
         let key = |query| service_of(query).ok();
-        let expected = ServiceKey {
-            protocol: Protocol::Tcp,
-            address: [10, 0, 0, 1].into(),
-            port: 80,
-        };
+        let expected = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 1], 80);
         assert_eq!(key("service=tcp:10.0.0.1:80"), Some(expected));
         assert_eq!(key("service=tcp%3A10.0.0.1%3a80"), Some(expected));
+        let (mark, family) = (7, Family::V6);
+        assert_eq!(
+            key("service=mark:7:v6"),
+            Some(ServiceKey::Mark { mark, family })
+        );
         for wrong in [
             "service",
             "service=",
             "service=tcp",
-            "service=tcp:10.0.0.1",
             "x=1",
-            "service=icmp:10.0.0.1:80",
             "service=tcp:10.0.0.1:80%",
             "service=%zz",
         ] {

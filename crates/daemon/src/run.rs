@@ -19,6 +19,7 @@ use crate::follower::{Attaching, Follower};
 use crate::router::router;
 use crate::shared::{Shared, Stop};
 use crate::socket::{ControlSocket, refuse_second_daemon};
+use crate::start::{self, StartRules};
 use crate::sweeper;
 
 /// Threads for the control socket and the tasks.
@@ -38,6 +39,7 @@ impl Options {
     fn settings(&self) -> Settings {
         let native::Dataplane {
             connections,
+            wide_connections,
             services,
             servers,
             ring_words,
@@ -45,6 +47,7 @@ impl Options {
         } = self.config.dataplane;
         Settings {
             connections,
+            wide_connections,
             services,
             servers,
             ring_words,
@@ -64,8 +67,9 @@ impl Options {
     }
 }
 
-/// Runs the daemon until it is stopped.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+/// Runs the daemon until it is stopped. `rules` are asked for when the dataplane was not
+/// running.
+pub fn run(options: &Options, rules: impl FnOnce() -> StartRules) -> anyhow::Result<()> {
     let socket_path = paths::socket(&options.instance);
     let pins = paths::pins(&options.instance);
     refuse_second_daemon(&socket_path)?;
@@ -80,7 +84,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let stop = runtime.block_on(serve(options, Arc::clone(&dataplane), opened, &socket))?;
+    let stop = runtime.block_on(serve(
+        options,
+        Arc::clone(&dataplane),
+        opened,
+        &socket,
+        rules,
+    ))?;
     // Ends all tasks, and with them their hold on the dataplane.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(socket);
@@ -104,6 +114,7 @@ async fn serve(
     dataplane: Arc<Dataplane>,
     opened: Opened,
     socket: &ControlSocket,
+    rules: impl FnOnce() -> StartRules,
 ) -> anyhow::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -114,6 +125,7 @@ async fn serve(
             transaction: true,
             edits: vec![Edit::SetTimeouts(options.config.timeouts)],
         });
+        start::apply(&shared, rules());
     }
     let follower = Follower::start(Arc::clone(&shared), dataplane, options.attaching())?;
     let end = {

@@ -34,10 +34,23 @@ enum Command {
     Run(commands::run::Arguments),
     /// Shows how the director is.
     Status(commands::status::Arguments),
+    /// Lists the services.
+    Services(commands::services::ServicesArguments),
+    /// Lists the real servers.
+    Servers(commands::services::ServersArguments),
+    /// Lists connections. An END is 10.0.0.1, 10.0.0.0/8, 10.0.0.1:80, fd00::/64,
+    /// [fd00::1]:80 or :80.
+    Conns(commands::conns::Arguments),
+    /// Takes a server out: no new connections, and those it has are waited for.
+    Drain(commands::drain::Arguments),
+    /// Shows the busiest services or servers, again and again.
+    Top(commands::top::Arguments),
     /// Stops the director and takes its packet path off the interfaces.
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
     Purge,
+    /// Makes this machine a real server for direct routing or tunnels.
+    Realserver(commands::realserver::Arguments),
     /// Edits and lists the table, as ipvsadm does (also by that name).
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -75,8 +88,14 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
         Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
+        Command::Services(arguments) => commands::services::services(&cli.instance, &arguments),
+        Command::Servers(arguments) => commands::services::servers(&cli.instance, &arguments),
+        Command::Conns(arguments) => commands::conns::run(&cli.instance, &arguments),
+        Command::Drain(arguments) => commands::drain::run(&cli.instance, &arguments),
+        Command::Top(arguments) => commands::top::run(&cli.instance, arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
+        Command::Realserver(arguments) => commands::realserver::run(arguments),
         Command::Ipvsadm { arguments } => {
             return commands::ipvsadm(&cli.instance, arguments);
         }

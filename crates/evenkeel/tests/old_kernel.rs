@@ -138,6 +138,31 @@ fn frames_with_vlan_tags_pass() {
     });
 }
 
+/// The kernel of the machine the tests run on may have no tunnels, and leave these out.
+/// This one has.
+#[test]
+fn tunnels_lead_to_real_servers() {
+    sandbox::run_test(|| {
+        let Some(mut guest) = director("tunnels")? else {
+            return Ok(());
+        };
+        let Some(tests) = test_program("lab_realserver")? else {
+            println!("skipped: lab_realserver is not built; `cargo nextest run --workspace`");
+            return Ok(());
+        };
+        guest
+            .modules(&["ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou", "fou6"])?
+            .built(&tests, "/usr/bin/lab_realserver")?;
+        let mut vm = Vm::boot(&guest, LONG)?;
+        let command = "lab_realserver --nocapture tunnels";
+        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        println!("{text}");
+        assert!(text.contains("test result: ok. 1 passed"));
+        assert!(!text.contains("skipped"), "the guest has no tunnels either");
+        Ok(())
+    });
+}
+
 /// The newest build of one of the kernel crate's test programs. It lies beside
 /// this one, under a name that is not known here.
 fn test_program(name: &str) -> Result<Option<PathBuf>> {

@@ -124,6 +124,14 @@ pub enum Error {
         /// Index of the other interface.
         other: u32,
     },
+    /// The kernel has not this part, and no module of it to load.
+    #[error("cannot {what}: this kernel has no module `{module}`")]
+    NoModule {
+        /// The module.
+        module: &'static str,
+        /// What was attempted.
+        what: String,
+    },
     /// A system call failed.
     #[error("cannot {action}: {error}")]
     System {

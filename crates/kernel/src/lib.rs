@@ -4,6 +4,7 @@
 //! - [`dataplane`]: an instance's programs and memory, made or found again
 //! - [`attach`]: puts the programs on interfaces
 //! - [`network`]: links, neighbours and routes, and what changes among them
+//! - [`realserver`]: addresses, tunnels and settings of a real server
 //! - [`system`]: the machine and this process
 //! - [`test_run`]: runs a program on a packet of ours
 //!
@@ -24,6 +25,7 @@ mod netlink;
 pub mod network;
 mod pins;
 mod program;
+pub mod realserver;
 pub mod sizes;
 pub mod system;
 pub mod test_run;

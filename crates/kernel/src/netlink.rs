@@ -1,11 +1,11 @@
-//! A routing socket: requests and their answers, and notifications.
+//! Netlink sockets: requests and their answers, and notifications.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -41,7 +41,12 @@ pub(crate) enum Message {
     NextHops,
 }
 
-/// A routing socket of the network namespace that the opening thread is in.
+/// What can be asked and answered.
+pub(crate) trait Content: NetlinkSerializable + NetlinkDeserializable {}
+
+impl<T: NetlinkSerializable + NetlinkDeserializable> Content for T {}
+
+/// A socket of the network namespace that the opening thread is in.
 pub(crate) struct Socket {
     socket: OwnedFd,
     sequence: u32,
@@ -54,9 +59,18 @@ impl AsRawFd for Socket {
 }
 
 impl Socket {
-    /// A socket for requests.
+    /// A routing socket for requests.
     pub(crate) fn new() -> io::Result<Self> {
-        let socket = open(SockFlag::SOCK_CLOEXEC)?;
+        Self::for_requests(SockProtocol::NetlinkRoute)
+    }
+
+    /// A socket for requests to generic families.
+    pub(crate) fn generic() -> io::Result<Self> {
+        Self::for_requests(SockProtocol::NetlinkGeneric)
+    }
+
+    fn for_requests(protocol: SockProtocol) -> io::Result<Self> {
+        let socket = open(protocol, SockFlag::SOCK_CLOEXEC)?;
         setsockopt(
             &socket,
             sockopt::ReceiveTimeout,
@@ -69,10 +83,11 @@ impl Socket {
         })
     }
 
-    /// A socket that never blocks, for notifications of `groups`, numbered as
+    /// A routing socket that never blocks, for notifications of `groups`, numbered as
     /// RTNLGRP numbers them, 1 to 32.
     pub(crate) fn for_notifications(groups: &[u32]) -> io::Result<Self> {
-        let socket = open(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = open(SockProtocol::NetlinkRoute, flags)?;
         // Beyond the limit of net.core.rmem_max; without CAP_NET_ADMIN that counts.
         if setsockopt(&socket, sockopt::RcvBufForce, &NOTIFICATIONS).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &NOTIFICATIONS)?;
@@ -93,23 +108,16 @@ impl Socket {
     }
 
     /// Asks for, or does, one thing. Gives the answers before the acknowledgement.
-    pub(crate) fn request(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags)
+    pub(crate) fn request<T: Content>(&mut self, content: T, flags: u16) -> io::Result<Vec<T>> {
+        self.exchange(content, NLM_F_REQUEST | NLM_F_ACK | flags)
             .map(|(answers, _)| answers)
     }
 
     /// Asks for a whole table.
-    pub(crate) fn dump(
-        &mut self,
-        message: &RouteNetlinkMessage,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(crate) fn dump<T: Content + Clone>(&mut self, content: &T) -> io::Result<Vec<T>> {
         let mut answers = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
-            let (found, changed) = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+            let (found, changed) = self.exchange(content.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             answers = found;
             if !changed {
                 break;
@@ -119,13 +127,10 @@ impl Socket {
     }
 
     /// Sends and reads up to the end. The flag: the table changed meanwhile.
-    fn exchange(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    fn exchange<T: Content>(&mut self, content: T, flags: u16) -> io::Result<(Vec<T>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(message);
+        let payload = NetlinkPayload::InnerMessage(content);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
         request.header.flags = flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
@@ -136,10 +141,8 @@ impl Socket {
         let mut answers = Vec::new();
         let mut changed = false;
         loop {
-            for message in self.receive()? {
-                let Message::Route(message) = message else {
-                    continue;
-                };
+            let datagram = self.datagram()?;
+            for message in parts(&datagram).filter_map(|part| read::<T>(&part)) {
                 // Of an exchange that has ended in an error before its end.
                 if message.header.sequence_number != self.sequence {
                     continue;
@@ -163,8 +166,13 @@ impl Socket {
         }
     }
 
-    /// The messages of the next datagram. ENOBUFS: some have been lost.
+    /// The notifications of the next datagram. ENOBUFS: some have been lost.
     pub(crate) fn receive(&self) -> io::Result<Vec<Message>> {
+        Ok(decode(&self.datagram()?))
+    }
+
+    /// The next datagram; empty where it is not the kernel's.
+    fn datagram(&self) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; BUFFER];
         let (length, sender) = loop {
             match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
@@ -173,15 +181,13 @@ impl Socket {
             }
         };
         // Other processes can send here too.
-        if sender.is_some_and(|sender| sender.pid() != 0) {
-            return Ok(Vec::new());
-        }
-        Ok(decode(buffer.get(..length).unwrap_or_default()))
+        let is_kernels = sender.is_none_or(|sender| sender.pid() == 0);
+        buffer.truncate(if is_kernels { length } else { 0 });
+        Ok(buffer)
     }
 }
 
-fn open(flags: SockFlag) -> io::Result<OwnedFd> {
-    let protocol = SockProtocol::NetlinkRoute;
+fn open(protocol: SockProtocol, flags: SockFlag) -> io::Result<OwnedFd> {
     Ok(socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -190,26 +196,45 @@ fn open(flags: SockFlag) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Takes a datagram apart. What can't be understood is left out: a newer kernel's
-/// new attribute must not make its neighbours disappear.
-fn decode(mut datagram: &[u8]) -> Vec<Message> {
-    let mut messages = Vec::new();
-    while let Ok(header) = NetlinkBuffer::new_checked(datagram) {
-        let length = header.length() as usize;
-        let kind = header.message_type();
-        if matches!(kind, RTM_NEWNEXTHOP | RTM_DELNEXTHOP) {
-            messages.push(Message::NextHops);
-        } else {
-            match NetlinkMessage::deserialize(datagram) {
-                Ok(message) => messages.push(Message::Route(message)),
-                Err(error) => tracing::debug!("a netlink message of type {kind}: {error}"),
-            }
-        }
+/// A message in a datagram.
+struct Part<'a> {
+    kind: u16,
+    /// From its header on, and what follows it.
+    bytes: &'a [u8],
+}
+
+/// Takes a datagram apart.
+fn parts(mut datagram: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    std::iter::from_fn(move || {
+        let header = NetlinkBuffer::new_checked(datagram).ok()?;
+        let (length, kind) = (header.length() as usize, header.message_type());
+        let part = Part {
+            kind,
+            bytes: datagram,
+        };
         datagram = datagram
             .get(length.next_multiple_of(4)..)
             .unwrap_or_default();
-    }
-    messages
+        Some(part)
+    })
+}
+
+/// Reads a message. What can't be understood is left out: a newer kernel's new
+/// attribute must not make its neighbours disappear.
+fn read<T: NetlinkDeserializable>(part: &Part<'_>) -> Option<NetlinkMessage<T>> {
+    NetlinkMessage::deserialize(part.bytes)
+        .inspect_err(|error| tracing::debug!("a netlink message of type {}: {error}", part.kind))
+        .ok()
+}
+
+/// The notifications in a datagram.
+fn decode(datagram: &[u8]) -> Vec<Message> {
+    parts(datagram)
+        .filter_map(|part| match part.kind {
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => Some(Message::NextHops),
+            _ => read(&part).map(Message::Route),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -123,7 +123,9 @@ impl Sizes {
     pub(crate) fn note(&self, control: &Control) {
         control.buckets.set(self.buckets);
         control.wide_buckets.set(self.wide_buckets);
-        control.wide_endpoint_buckets.set(self.wide_endpoint_buckets);
+        control
+            .wide_endpoint_buckets
+            .set(self.wide_endpoint_buckets);
         control.endpoint_buckets.set(self.endpoint_buckets);
         control.services.set(self.services);
         control.servers.set(self.servers);

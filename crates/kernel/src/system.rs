@@ -105,7 +105,7 @@ pub fn forwards_ipv4() -> Result<bool> {
 }
 
 /// Names this process's network namespace, for comparison.
-pub(crate) fn network_namespace() -> Result<String> {
+pub fn network_namespace() -> Result<String> {
     namespace("/proc/thread-self/ns/net")
 }
 

@@ -94,6 +94,7 @@ fn a_next_hop_follows_its_neighbour() {
             destination_mac: [2, 0, 0, 0, 0, last],
             source_mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
+            source: Some(address("10.1.0.1")),
         };
         assert_eq!(network.next_hop(server).unwrap(), unresolved);
         ip("neigh replace 10.1.0.2 dev v0 lladdr 02:00:00:00:00:0a nud reachable");
@@ -170,6 +171,7 @@ fn routes_decide() {
                 destination_mac: [2, 0, 0, 0, 0, 0xfe],
                 source_mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1300,
+                source: Some(address("10.1.0.1")),
             }
         );
         assert_eq!(
@@ -185,6 +187,105 @@ fn routes_decide() {
         ip("link set v0 down");
         until(&mut network, Event::RoutesChanged).await;
         assert_eq!(network.next_hop(far).unwrap(), NextHop::Unreachable);
+    });
+}
+
+/// [`server_network`] with IPv6, its addresses usable at once.
+fn ipv6_network() {
+    server_network();
+    ip("addr add 2001:db8:1::1/64 dev v0 nodad");
+}
+
+#[test]
+fn ipv6_next_hops_follow_routes_and_neighbours() {
+    following(|| async {
+        ipv6_network();
+        let v0 = link("v0").index;
+        let mut network = Network::open().unwrap();
+        let server = address("2001:db8:1::2");
+        let unresolved = |gateway| NextHop::Unresolved {
+            interface: v0,
+            gateway,
+        };
+        let ready = |gateway, mtu| NextHop::Ready {
+            interface: v0,
+            gateway,
+            destination_mac: [2, 0, 0, 0, 0, 0x0a],
+            source_mac: [2, 0, 0, 0, 0, 1],
+            mtu,
+            source: Some(address("2001:db8:1::1")),
+        };
+        let known = |address| Event::NeighbourChanged {
+            interface: v0,
+            address,
+        };
+        let learn = |verb: &str, address: IpAddr| {
+            let mac = "lladdr 02:00:00:00:00:0a nud permanent";
+            ip(&format!("neigh {verb} {address} dev v0 {mac}"));
+        };
+        assert_eq!(network.next_hop(server).unwrap(), unresolved(server));
+        learn("replace", server);
+        until(&mut network, known(server)).await;
+        assert_eq!(network.next_hop(server).unwrap(), ready(server, 1500));
+        learn("del", server);
+        until(&mut network, known(server)).await;
+        assert_eq!(network.next_hop(server).unwrap(), unresolved(server));
+
+        let (far, gateway) = (address("2001:db8:9::9"), address("fe80::9"));
+        assert_eq!(network.next_hop(far).unwrap(), NextHop::Unreachable);
+        ip("route add 2001:db8:9::/64 via fe80::9 dev v0 mtu 1400");
+        until(&mut network, Event::RoutesChanged).await;
+        assert_eq!(network.next_hop(far).unwrap(), unresolved(gateway));
+        learn("replace", gateway);
+        until(&mut network, known(gateway)).await;
+        assert_eq!(network.next_hop(far).unwrap(), ready(gateway, 1400));
+        for kind in ["blackhole", "unreachable", "prohibit"] {
+            ip(&format!("-6 route replace {kind} 2001:db8:7::/64 dev lo"));
+            let hop = network.next_hop(address("2001:db8:7::1")).unwrap();
+            assert_eq!(hop, NextHop::Unreachable, "{kind}");
+        }
+        let own = network.next_hop(address("2001:db8:1::1")).unwrap();
+        assert_eq!(own, NextHop::Local);
+        // An address that comes or goes is told by its route.
+        ip("addr add 2001:db8:5::1/128 dev v0 nodad");
+        until(&mut network, Event::RoutesChanged).await;
+        let own = network.next_hop(address("2001:db8:5::1")).unwrap();
+        assert_eq!(own, NextHop::Local);
+        // Its rules as well.
+        ip("-6 rule add to 2001:db8:9::/64 unreachable");
+        until(&mut network, Event::RoutesChanged).await;
+        assert_eq!(network.next_hop(far).unwrap(), NextHop::Unreachable);
+    });
+}
+
+#[test]
+fn probing_resolves_ipv6() {
+    following(|| async {
+        ipv6_network();
+        // The other end is another host: in the same one, a neighbour's advertisement of
+        // an address of one's own counts for nothing.
+        let server = address("2001:db8:1::2");
+        common::run("mount", "-t tmpfs tmpfs /run");
+        ip("netns add server");
+        ip("link set v1 netns server");
+        for words in ["addr add 2001:db8:1::2/64 dev v1 nodad", "link set v1 up"] {
+            ip(&format!("-n server {words}"));
+        }
+        let v0 = link("v0").index;
+        let mut network = Network::open().unwrap();
+        network.probe(v0, server).unwrap();
+        let resolved = Event::NeighbourChanged {
+            interface: v0,
+            address: server,
+        };
+        until(&mut network, resolved).await;
+        assert!(matches!(
+            network.next_hop(server).unwrap(),
+            NextHop::Ready {
+                destination_mac: [2, 0, 0, 0, 0, 2],
+                ..
+            }
+        ));
     });
 }
 

@@ -1,37 +1,18 @@
 //! What a command line asks for, as values that cannot be wrong in form.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
-use evenkeel_core::model::{ForwardMethod, ServerKey, ServiceKey, Timeouts};
+use evenkeel_core::model::{Edit, ServiceKey};
 
 /// A command line that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `-A`
-    AddService(Service),
-    /// `-E`
-    EditService(Service),
-    /// `-D`
-    DeleteService(VirtualService),
-    /// `-C`
-    Clear,
-    /// `-a`
-    AddServer(Server),
-    /// `-e`
-    EditServer(Server),
-    /// `-d`
-    DeleteServer {
-        /// The service.
-        service: VirtualService,
-        /// The server.
-        server: ServerKey,
-    },
+    /// The table is to be changed: `-A`, `-E`, `-D`, `-C`, `-a`, `-e`, `-d`, `-Z`,
+    /// `--set`. A scheduler or engine that does not exist is left to the director,
+    /// which answers in the order that IPVS does.
+    Edit(Edit),
     /// `-L`, `-l`, or no word at all.
     List(List),
-    /// `-Z`; no service: all.
-    Zero(Option<VirtualService>),
-    /// `--set`; 0 leaves a value as it is.
-    SetTimeouts(Timeouts),
     /// `-S`
     Save {
         /// Addresses and ports as numbers.
@@ -54,123 +35,45 @@ pub enum Command {
     Version,
 }
 
-/// A virtual service as the command line names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VirtualService {
-    /// By protocol, address and port.
-    Address(ServiceKey),
-    /// By the firewall mark of its packets.
-    Mark {
-        /// The mark, not 0.
-        mark: u32,
-        /// True: for IPv6 packets.
-        ipv6: bool,
-    },
-}
-
-/// `-A` and `-E`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Which.
-    pub service: VirtualService,
-    /// Scheduler by name, at most 15 bytes.
-    pub scheduler: String,
-    /// Persistence timeout, 1 to 2,678,400 s; none: not persistent.
-    pub persistent: Option<u32>,
-    /// Which part of the client's address counts for persistence; none: all.
-    pub netmask: Option<Netmask>,
-    /// Each UDP datagram is scheduled for itself.
-    pub one_packet: bool,
-    /// Persistence engine by name.
-    pub persistence_engine: Option<String>,
-    /// Scheduler flags: bit 0 to 2.
-    pub scheduler_flags: u8,
-}
-
-/// `-M`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Netmask {
-    /// Any pattern of bits.
-    V4(Ipv4Addr),
-    /// Length, 1 to 128.
-    V6(u8),
-}
-
-/// `-a` and `-e`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// The service it is in.
-    pub service: VirtualService,
-    /// Which. The port is already the service's where the method demands it.
-    pub server: ServerKey,
-    /// How it is reached.
-    pub method: ForwardMethod,
-    /// The tunnel, if the method is one.
-    pub tunnel: Option<Tunnel>,
-    /// 0 to 2,147,483,647.
-    pub weight: u32,
-    /// No new connections from this many on; 0: no limit.
-    pub upper_threshold: u32,
-    /// New connections again below this many.
-    pub lower_threshold: u32,
-}
-
-/// `--tun-type` and what belongs to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tunnel {
-    /// IP in IP.
-    Ipip,
-    /// Generic UDP encapsulation.
-    Gue {
-        /// Destination port, not 0.
-        port: u16,
-        /// Its checksum.
-        checksum: TunnelChecksum,
-    },
-    /// Generic routing encapsulation.
-    Gre {
-        /// Its checksum.
-        checksum: TunnelChecksum,
-    },
-}
-
-/// `--tun-nocsum`, `--tun-csum`, `--tun-remcsum`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TunnelChecksum {
-    /// None.
-    #[default]
-    None,
-    /// Over the encapsulated packet.
-    Full,
-    /// Remote checksum offload.
-    Remote,
-}
-
 /// `-L`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option that is given or not, in any mix"
-)]
 pub struct List {
     /// What is listed.
     pub what: Listed,
+    /// How.
+    pub layout: Layout,
+}
+
+/// How things are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// What of them.
+    pub columns: Columns,
     /// `-n`: addresses and ports as numbers.
     pub numeric: bool,
-    /// `--exact`: counters in full.
+    /// `--exact`: large numbers in full.
     pub exact: bool,
-    /// `--nosort`: as the director keeps them.
+    /// `--nosort`: in the order in which they come.
     pub unsorted: bool,
-    /// `--stats`
-    pub stats: bool,
-    /// `--rate`
-    pub rate: bool,
+}
+
+/// What is told of services and servers. Of several that are asked for, the first in
+/// this order counts, [`Columns::Connections`] being what is told else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Columns {
+    /// `--stats`: connections, packets and bytes.
+    Stats,
+    /// `--rate`: the same by second.
+    Rate,
     /// `--thresholds`
-    pub thresholds: bool,
-    /// `--persistent-conn`
-    pub persistent_connections: bool,
+    Thresholds,
+    /// `--persistent-conn`; with `-c` the persistence engine and its data.
+    Persistence,
     /// `--tun-info`
-    pub tunnel_info: bool,
+    Tunnels,
+    /// Forwarding method, weight and connections.
+    #[default]
+    Connections,
 }
 
 /// The subject of a listing.
@@ -180,7 +83,7 @@ pub enum Listed {
     #[default]
     Services,
     /// One service and its servers.
-    Service(VirtualService),
+    Service(ServiceKey),
     /// `-c`
     Connections,
     /// `--timeout`

@@ -2,12 +2,14 @@
 
 use core::net::IpAddr;
 
-use evenkeel_core::model::{ForwardMethod, Protocol, ServerKey, Timeouts};
+use evenkeel_core::model::{
+    MethodKind, Netmask, Protocol, ServerKey, Timeouts, Tunnel, TunnelChecksum,
+};
 
 use super::address::{self, Names};
-use super::command::{Netmask, SyncRole, TunnelChecksum, Usage};
+use super::command::{SyncRole, Usage};
 use super::options::Opt;
-use super::rules::{Given, Kind, TunnelKind};
+use super::rules::{self, Given, Kind};
 use super::words::Found;
 
 /// Longest timeout that can be set, in seconds: 31 days.
@@ -36,8 +38,9 @@ pub(super) struct Draft<'n> {
     pub(super) persistent: Option<u32>,
     pub(super) engine: Option<String>,
     pub(super) server: Option<ServerKey>,
-    pub(super) method: ForwardMethod,
-    pub(super) tunnel: TunnelKind,
+    pub(super) method: MethodKind,
+    /// The type alone; port and checksum have options of their own.
+    pub(super) tunnel: Tunnel,
     pub(super) tunnel_port: u16,
     pub(super) tunnel_checksum: TunnelChecksum,
     pub(super) weight: u32,
@@ -69,8 +72,8 @@ impl<'n> Draft<'n> {
             persistent: None,
             engine: None,
             server: None,
-            method: ForwardMethod::Route,
-            tunnel: TunnelKind::Ipip,
+            method: MethodKind::Route,
+            tunnel: Tunnel::Ipip,
             tunnel_port: 0,
             tunnel_checksum: TunnelChecksum::None,
             weight: 1,
@@ -105,9 +108,10 @@ impl<'n> Draft<'n> {
             Opt::FwmarkService => self.fwmark(argument),
             Opt::Ipv6 => self.mark_is_ipv6(),
             Opt::RealServer => self.real_server(argument),
-            Opt::Gatewaying => self.method(ForwardMethod::Route),
-            Opt::Ipip => self.method(ForwardMethod::Tunnel),
-            Opt::Masquerading => self.method(ForwardMethod::Masq),
+            Opt::Gatewaying => self.method(MethodKind::Route),
+            Opt::Ipip => self.method(MethodKind::Tunnel),
+            Opt::Masquerading => self.method(MethodKind::Masq),
+            Opt::FullNat => self.method(MethodKind::FullNat),
             Opt::TunnelNoChecksum => self.checksum(Kind::TunnelNoChecksum, TunnelChecksum::None),
             Opt::TunnelChecksum => self.checksum(Kind::TunnelChecksum, TunnelChecksum::Full),
             Opt::TunnelRemoteChecksum => {
@@ -194,7 +198,7 @@ impl<'n> Draft<'n> {
         Ok(())
     }
 
-    fn method(&mut self, method: ForwardMethod) -> Result<(), Usage> {
+    fn method(&mut self, method: MethodKind) -> Result<(), Usage> {
         self.note(Kind::ForwardingMethod)?;
         self.method = method;
         Ok(())
@@ -245,7 +249,7 @@ impl<'n> Draft<'n> {
             }
             Opt::TunnelType => {
                 self.note(Kind::TunnelType)?;
-                self.tunnel = TunnelKind::from_name(word)
+                self.tunnel = rules::tunnel_named(word)
                     .ok_or_else(|| Usage::new("illegal tunnel type specified"))?;
             }
             _ => {

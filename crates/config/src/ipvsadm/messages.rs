@@ -21,7 +21,9 @@ pub fn refused(error: &EditError) -> Refused {
         EditError::ServiceNotDefined => "Service not defined",
         EditError::ServerExists => "Destination already exists",
         EditError::NoSuchServer => "No such destination",
-        EditError::SchedulerNotFound => "Scheduler or persistence engine not found",
+        EditError::SchedulerNotFound | EditError::EngineNotFound => {
+            "Scheduler or persistence engine not found"
+        }
         EditError::Invalid => {
             "Invalid operation.  Possibly wrong module version, address not unicast, ..."
         }

@@ -1,21 +1,22 @@
 //! The command line of `ipvsadm` 1.31, as pure functions: words in, an edit or
-//! a request for a listing out, and listings, saved rules and messages as text.
+//! what to list out, and listings, saved rules and messages as text.
 //!
 //! The steps, each a module: words (popt's rules), options and the
-//! table of what goes with what, the grammar that makes a [`Command`] of them,
-//! and the [`Request`] that a command is for the director. Names are
-//! looked up through [`Names`], so nothing here does IO.
+//! table of what goes with what, and the grammar that makes a [`Command`] of them.
+//! Names are looked up through [`Names`], so nothing here does IO.
 
 mod address;
+mod boot;
 mod command;
+mod connections;
 mod draft;
+mod ends;
 mod flags;
 mod grammar;
 mod listing;
 mod messages;
 mod options;
 mod order;
-mod request;
 mod restore;
 mod rules;
 mod save;
@@ -26,14 +27,12 @@ mod words;
 pub use evenkeel_core::model::Protocol;
 
 pub use address::{Names, NoNames};
-pub use command::{
-    Command, List, Listed, Netmask, Server, Service, SyncDaemon, SyncRole, Tunnel, TunnelChecksum,
-    Usage, VirtualService,
-};
+pub use boot::{DEFAULTS_FILE, Defaults, RULES_FILE, Remark, Rules, defaults, rules};
+pub use command::{Columns, Command, Layout, List, Listed, SyncDaemon, SyncRole, Usage};
+pub use connections::{connection, connections_title};
 pub use grammar::parse;
-pub use listing::{Layout, listing, timeouts};
+pub use listing::{listing, timeouts};
 pub use messages::{Refused, refused};
-pub use request::{NotSupported, Request, request};
 pub use restore::{line_usage, words_of_line};
 pub use save::{SAVE_USAGE, save};
 

@@ -1,4 +1,5 @@
-//! The options of `ipvsadm`: their names and what follows them.
+//! The options of `ipvsadm`: their names and what follows them. One of them is
+//! Evenkeel's own: `--full-nat`.
 
 /// What an option wants after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(super) enum Opt {
     Gatewaying,
     Ipip,
     Masquerading,
+    /// Evenkeel's own.
+    FullNat,
     Weight,
     UpperThreshold,
     LowerThreshold,
@@ -128,6 +131,7 @@ const OPTIONS: &[OptionSpec] = &[
     spec(Opt::Gatewaying, "gatewaying", Some('g'), No),
     spec(Opt::Ipip, "ipip", Some('i'), No),
     spec(Opt::Masquerading, "masquerading", Some('m'), No),
+    spec(Opt::FullNat, "full-nat", None, No),
     spec(Opt::Weight, "weight", Some('w'), Req),
     spec(Opt::UpperThreshold, "u-threshold", Some('x'), Req),
     spec(Opt::LowerThreshold, "l-threshold", Some('y'), Req),

@@ -5,9 +5,9 @@
 //! order in the mathematical sense, and what comes out depends on the way of
 //! sorting: here as in the C library, by merging halves.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_core::model::{ServerView, ServiceView};
+use evenkeel_core::model::{Family, ServerView, ServiceKey, ServiceView};
 
 /// Sorts by a comparison that need not be transitive. Negative or 0: `a` first.
 fn merge_sort<T: Copy>(items: &[T], compare: &impl Fn(T, T) -> i32) -> Vec<T> {
@@ -43,31 +43,51 @@ fn word_difference(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b).cast_signed()
 }
 
-fn address_difference(a: IpAddr, b: IpAddr) -> i32 {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => word_difference(a.to_bits(), b.to_bits()),
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            let words = |address: core::net::Ipv6Addr| {
-                let bits = address.to_bits();
-                [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
-            };
-            let (a, b) = (words(a), words(b));
-            first_difference((0..4).map(|index| word_difference(a[index], b[index])))
+/// An address as four words; one of IPv4 is the first.
+fn words(address: IpAddr) -> [u32; 4] {
+    match address {
+        IpAddr::V4(address) => [address.to_bits(), 0, 0, 0],
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
         }
-        (IpAddr::V4(_), IpAddr::V6(_)) => -1,
-        (IpAddr::V6(_), IpAddr::V4(_)) => 1,
     }
 }
 
-/// IPv4 first, then by protocol, address and port.
+/// The family of the first says how many words are compared.
+fn address_difference(a: IpAddr, b: IpAddr) -> i32 {
+    let count = if a.is_ipv6() { 4 } else { 1 };
+    let pairs = words(a).into_iter().zip(words(b)).take(count);
+    first_difference(pairs.map(|(a, b)| word_difference(a, b)))
+}
+
+/// What a service is compared by: its mark, 0 without one; whether it is IPv6's;
+/// protocol, address and port, 0 for a mark.
+fn parts(key: &ServiceKey) -> (u32, bool, u8, IpAddr, u16) {
+    match *key {
+        ServiceKey::Address {
+            protocol,
+            address,
+            port,
+        } => (0, address.is_ipv6(), protocol.number(), address, port),
+        ServiceKey::Mark { mark, family } => {
+            let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            (mark, family == Family::V6, 0, nowhere, 0)
+        }
+    }
+}
+
+/// By mark, with none counting as 0; then IPv4 first, then by protocol, address and
+/// port.
 pub(super) fn services<'a>(services: &[&'a ServiceView]) -> Vec<&'a ServiceView> {
     merge_sort(services, &|a: &ServiceView, b: &ServiceView| {
-        let (a, b) = (&a.key, &b.key);
+        let (a, b) = (parts(&a.key), parts(&b.key));
         first_difference([
-            i32::from(a.address.is_ipv6()) - i32::from(b.address.is_ipv6()),
-            i32::from(a.protocol.number()) - i32::from(b.protocol.number()),
-            address_difference(a.address, b.address),
-            i32::from(a.port) - i32::from(b.port),
+            word_difference(a.0, b.0),
+            i32::from(a.1) - i32::from(b.1),
+            i32::from(a.2) - i32::from(b.2),
+            address_difference(a.3, b.3),
+            i32::from(a.4) - i32::from(b.4),
         ])
     })
 }

@@ -1,5 +1,7 @@
 //! Which command takes which options.
 
+use evenkeel_core::model::{Tunnel, TunnelChecksum};
+
 use super::options::Opt;
 
 /// The commands.
@@ -168,55 +170,60 @@ struct Allowed {
     one_of: &'static [Kind],
 }
 
-/// The types of tunnel, which allow options of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TunnelKind {
-    Ipip,
-    Gue,
-    Gre,
+const TUNNELS: &[(&str, Tunnel)] = &[
+    ("ipip", Tunnel::Ipip),
+    (
+        "gue",
+        Tunnel::Gue {
+            port: 0,
+            checksum: TunnelChecksum::None,
+        },
+    ),
+    (
+        "gre",
+        Tunnel::Gre {
+            checksum: TunnelChecksum::None,
+        },
+    ),
+];
+
+/// The type of tunnel of this name, with nothing told about it yet.
+pub(super) fn tunnel_named(name: &str) -> Option<Tunnel> {
+    let found = TUNNELS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, tunnel)| *tunnel)
 }
 
-impl TunnelKind {
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "ipip" => Some(Self::Ipip),
-            "gue" => Some(Self::Gue),
-            "gre" => Some(Self::Gre),
-            _ => None,
-        }
+/// The name of a type of tunnel.
+pub(super) const fn tunnel_name(tunnel: Tunnel) -> &'static str {
+    match tunnel {
+        Tunnel::Ipip => "ipip",
+        Tunnel::Gue { .. } => "gue",
+        Tunnel::Gre { .. } => "gre",
     }
+}
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ipip => "ipip",
-            Self::Gue => "gue",
-            Self::Gre => "gre",
-        }
-    }
-
-    /// Which of [`TUNNEL_KINDS`] it takes.
-    const fn allowed(self) -> Allowed {
-        match self {
-            Self::Ipip => Allowed {
-                must: &[],
-                may: &[],
-                one_of: &[],
-            },
-            Self::Gue => Allowed {
-                must: &[Kind::TunnelPort],
-                may: &[],
-                one_of: &[
-                    Kind::TunnelNoChecksum,
-                    Kind::TunnelChecksum,
-                    Kind::TunnelRemoteChecksum,
-                ],
-            },
-            Self::Gre => Allowed {
-                must: &[],
-                may: &[],
-                one_of: &[Kind::TunnelNoChecksum, Kind::TunnelChecksum],
-            },
-        }
+/// Which of [`TUNNEL_KINDS`] a type of tunnel takes.
+const fn allowed_for(tunnel: Tunnel) -> Allowed {
+    match tunnel {
+        Tunnel::Ipip => Allowed {
+            must: &[],
+            may: &[],
+            one_of: &[],
+        },
+        Tunnel::Gue { .. } => Allowed {
+            must: &[Kind::TunnelPort],
+            may: &[],
+            one_of: &[
+                Kind::TunnelNoChecksum,
+                Kind::TunnelChecksum,
+                Kind::TunnelRemoteChecksum,
+            ],
+        },
+        Tunnel::Gre { .. } => Allowed {
+            must: &[],
+            may: &[],
+            one_of: &[Kind::TunnelNoChecksum, Kind::TunnelChecksum],
+        },
     }
 }
 
@@ -339,9 +346,9 @@ impl Given {
     }
 
     /// Holds what was given against the table of the tunnel type.
-    pub(super) fn check_tunnel(self, kind: TunnelKind) -> Result<(), String> {
-        let place = format!("'{}' tunnel type", kind.name());
-        self.check(TUNNEL_KINDS.iter().copied(), &kind.allowed(), &place)
+    pub(super) fn check_tunnel(self, tunnel: Tunnel) -> Result<(), String> {
+        let place = format!("'{}' tunnel type", tunnel_name(tunnel));
+        self.check(TUNNEL_KINDS.iter().copied(), &allowed_for(tunnel), &place)
     }
 
     /// Goes through the options in their order; the first wrong one counts.

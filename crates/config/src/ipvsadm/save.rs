@@ -1,12 +1,15 @@
 //! What `-S` prints: rules that `-R` reads.
 
 use core::fmt::Write;
-use core::net::IpAddr;
 
-use evenkeel_core::model::{ForwardMethod, Protocol, ServiceView};
+use evenkeel_core::model::{ForwardMethod, ServiceView, Tunnel, TunnelChecksum};
 
 use super::address::Names;
+use super::ends::Ends;
+use super::flags;
+use super::listing::mask;
 use super::order;
+use super::rules::tunnel_name;
 
 /// What `ipvsadm-save` prints on standard error for an option it does not have.
 pub const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to stdout.\n\
@@ -18,76 +21,69 @@ pub const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to std
 /// address or port again: what is saved can be restored.
 #[must_use]
 pub fn save(services: &[ServiceView], numeric: bool, names: &dyn Names) -> String {
+    let ends = Ends::new(numeric, names);
     let mut text = String::new();
     let unsorted: Vec<_> = services.iter().collect();
     for service in order::services(&unsorted) {
-        let protocol = service.key.protocol;
-        let option = option(protocol);
-        let name = endpoint(
-            service.key.address,
-            service.key.port,
-            protocol,
-            numeric,
-            names,
-        );
+        let name = ends.service_option(&service.key);
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "-A {option} {name} -s {}", service.scheduler.name());
+        let _ = writeln!(text, "-A {name}{}", service_options(service));
         let unsorted: Vec<_> = service.servers.iter().collect();
         for server in order::servers(&unsorted) {
-            let server_name = endpoint(
-                server.key.address,
-                server.key.port,
-                protocol,
-                numeric,
-                names,
-            );
-            let (method, tunnel) = match server.method {
-                ForwardMethod::Masq => ("-m", ""),
-                ForwardMethod::Route => ("-g", ""),
-                ForwardMethod::Tunnel => ("-i", " --tun-type ipip"),
-            };
+            let server_name = ends.server_option(&service.key, &server.key);
+            let (method, tunnel) = method_options(server.settings.method);
+            let weight = server.settings.weight;
             let _ = writeln!(
                 text,
-                "-a {option} {name} -r {server_name} {method} -w {}{tunnel}",
-                server.weight
+                "-a {name} -r {server_name} {method} -w {weight}{tunnel}"
             );
         }
     }
     text
 }
 
-const fn option(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "-t",
-        Protocol::Udp => "-u",
-        Protocol::Sctp => "--sctp-service",
+fn service_options(service: &ServiceView) -> String {
+    let settings = &service.settings;
+    let mut text = format!(" -s {}", settings.scheduler);
+    if let Some(persistence) = &settings.persistence {
+        let _ = write!(text, " -p {}", persistence.timeout_s);
+        if let Some(mask) = mask(persistence.netmask, service.key.family()) {
+            let _ = write!(text, " -M {mask}");
+        }
     }
+    if let Some(engine) = &settings.engine {
+        let _ = write!(text, " --pe {engine}");
+    }
+    if settings.one_packet {
+        text.push_str(" -o");
+    }
+    if let Some(flags) = flags::names(settings.flags, &settings.scheduler) {
+        let _ = write!(text, " -b {flags}");
+    }
+    text
 }
 
-fn endpoint(
-    address: IpAddr,
-    port: u16,
-    protocol: Protocol,
-    numeric: bool,
-    names: &dyn Names,
-) -> String {
-    let host = match address {
-        IpAddr::V4(v4) if !numeric => names
-            .host_of(address)
-            .filter(|host| names.address_of(host) == Some(v4)),
-        _ => None,
-    };
-    let host = host.unwrap_or_else(|| address.to_string());
-    let service = if numeric {
-        None
-    } else {
-        names.service_of(port, protocol)
-    };
-    let service = service.filter(|service| names.port_of(service, protocol) == Some(port));
-    let port = service.unwrap_or_else(|| port.to_string());
-    if address.is_ipv6() {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
+/// What stands before the weight, and what behind it.
+fn method_options(method: ForwardMethod) -> (&'static str, String) {
+    const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
+        match checksum {
+            TunnelChecksum::None => "--tun-nocsum",
+            TunnelChecksum::Full => "--tun-csum",
+            TunnelChecksum::Remote => "--tun-remcsum",
+        }
     }
+    let tunnel = match method {
+        ForwardMethod::Masq => return ("-m", String::new()),
+        ForwardMethod::Route => return ("-g", String::new()),
+        ForwardMethod::FullNat => return ("--full-nat", String::new()),
+        ForwardMethod::Tunnel(tunnel) => tunnel,
+    };
+    let mut text = format!(" --tun-type {}", tunnel_name(tunnel));
+    if let Tunnel::Gue { port, .. } = tunnel {
+        let _ = write!(text, " --tun-port {port}");
+    }
+    if let Tunnel::Gue { checksum, .. } | Tunnel::Gre { checksum } = tunnel {
+        let _ = write!(text, " {}", checksum_option(checksum));
+    }
+    ("-i", text)
 }

@@ -1,16 +1,15 @@
 //! What only shows when all options are there, and the command they make.
 
-use core::net::Ipv4Addr;
-
-use evenkeel_core::model::{ForwardMethod, Protocol, ServiceKey};
-
-use super::command::{
-    Command, List, Listed, Netmask, Server, Service, SyncDaemon, Tunnel, Usage, VirtualService,
+use evenkeel_core::model::{
+    Edit, Family, ForwardMethod, MethodKind, Netmask, Persistence, Protocol, SchedulerFlags,
+    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel,
 };
+
+use super::command::{Columns, Command, Layout, List, Listed, SyncDaemon, Usage};
 use super::draft::Draft;
 use super::flags;
 use super::grammar::try_help;
-use super::rules::{Kind, TunnelKind, Verb};
+use super::rules::{Kind, Verb};
 
 /// Scheduler when `-s` is missing.
 const DEFAULT_SCHEDULER: &str = "wlc";
@@ -31,129 +30,160 @@ impl Draft<'_> {
         let target = self.target();
         // Never missing where the table of the command demands a service.
         let service = target.ok_or_else(try_help);
-        Ok(match verb {
+        Ok(Command::Edit(match verb {
             Verb::AddService => {
-                Command::AddService(self.checked_service(service?, scheduler, flags)?)
+                let service = service?;
+                let settings = self.checked_service(service, scheduler, flags)?;
+                Edit::AddService { service, settings }
             }
             Verb::EditService => {
-                Command::EditService(self.checked_service(service?, scheduler, flags)?)
+                let service = service?;
+                let settings = self.checked_service(service, scheduler, flags)?;
+                Edit::EditService { service, settings }
             }
-            Verb::DeleteService => Command::DeleteService(service?),
-            Verb::Flush => Command::Clear,
-            Verb::List => Command::List(self.list()?),
-            Verb::AddServer => Command::AddServer(self.checked_server(service?)?),
-            Verb::EditServer => Command::EditServer(self.checked_server(service?)?),
-            Verb::DeleteServer => Command::DeleteServer {
+            Verb::DeleteService => Edit::DeleteService { service: service? },
+            Verb::Flush => Edit::Flush,
+            Verb::AddServer => {
+                let service = service?;
+                let (server, settings) = self.checked_server(service)?;
+                Edit::AddServer {
+                    service,
+                    server,
+                    settings,
+                }
+            }
+            Verb::EditServer => {
+                let service = service?;
+                let (server, settings) = self.checked_server(service)?;
+                Edit::EditServer {
+                    service,
+                    server,
+                    settings,
+                }
+            }
+            Verb::DeleteServer => Edit::DeleteServer {
                 service: service?,
                 server: self.server.ok_or_else(try_help)?,
             },
-            Verb::Set => Command::SetTimeouts(self.timeouts),
-            Verb::StartDaemon => Command::StartDaemon(self.sync_daemon()?),
-            Verb::StopDaemon => Command::StopDaemon {
-                role: self.role.ok_or_else(try_help)?,
-                sync_id: self.sync_id,
-            },
-            Verb::Restore => Command::Restore,
-            Verb::Save => Command::Save {
-                numeric: self.given.has(Kind::Numeric),
-            },
-            Verb::Zero => Command::Zero(target),
-        })
+            Verb::Set => Edit::SetTimeouts(self.timeouts),
+            Verb::Zero => Edit::Zero { service: target },
+            Verb::List => return Ok(Command::List(self.list()?)),
+            Verb::StartDaemon => return Ok(Command::StartDaemon(self.sync_daemon()?)),
+            Verb::StopDaemon => {
+                return Ok(Command::StopDaemon {
+                    role: self.role.ok_or_else(try_help)?,
+                    sync_id: self.sync_id,
+                });
+            }
+            Verb::Restore => return Ok(Command::Restore),
+            Verb::Save => {
+                return Ok(Command::Save {
+                    numeric: self.given.has(Kind::Numeric),
+                });
+            }
+        }))
     }
 
-    fn target(&self) -> Option<VirtualService> {
+    fn target(&self) -> Option<ServiceKey> {
         if self.mark != 0 {
-            return Some(VirtualService::Mark {
+            return Some(ServiceKey::Mark {
                 mark: self.mark,
-                ipv6: self.ipv6,
+                family: self.family(),
             });
         }
-        let (protocol, address) = (self.protocol?, self.address?);
-        Some(VirtualService::Address(ServiceKey {
-            protocol,
-            address,
-            port: self.port,
-        }))
+        Some(ServiceKey::at(self.protocol?, self.address?, self.port))
+    }
+
+    const fn family(&self) -> Family {
+        if self.ipv6 { Family::V6 } else { Family::V4 }
     }
 
     fn checked_service(
         &self,
-        service: VirtualService,
+        service: ServiceKey,
         scheduler: &str,
-        flags: u8,
-    ) -> Result<Service, Usage> {
+        flags: SchedulerFlags,
+    ) -> Result<ServiceSettings, Usage> {
         let one_packet = self.given.has(Kind::OnePacket);
-        if let VirtualService::Address(key) = service {
-            if key.port == 0 && self.persistent.is_none() {
+        if let ServiceKey::Address { protocol, port, .. } = service {
+            if port == 0 && self.persistent.is_none() {
                 return Err(Usage::new("Zero port specified for non-persistent service"));
             }
-            if one_packet && key.protocol != Protocol::Udp {
+            if one_packet && protocol != Protocol::Udp {
                 return Err(Usage::new(
                     "One-Packet Scheduling is only for UDP virtual services",
                 ));
             }
         }
-        Ok(Service {
-            service,
+        // A mask without persistence counts for nothing.
+        let persistence = self.persistent.map(|timeout_s| Persistence {
+            timeout_s,
+            netmask: self.netmask.unwrap_or(Netmask::host(self.family())),
+        });
+        Ok(ServiceSettings {
             scheduler: scheduler.into(),
-            persistent: self.persistent,
-            netmask: self
-                .netmask
-                .filter(|&mask| mask != Netmask::V4(Ipv4Addr::BROADCAST)),
+            flags,
+            persistence,
             one_packet,
-            persistence_engine: self.engine.clone(),
-            scheduler_flags: flags,
+            engine: self.engine.clone(),
         })
     }
 
-    fn checked_server(&self, service: VirtualService) -> Result<Server, Usage> {
+    fn checked_server(&self, service: ServiceKey) -> Result<(ServerKey, ServerSettings), Usage> {
         let mut server = self.server.ok_or_else(try_help)?;
-        if let (VirtualService::Address(key), ForwardMethod::Route | ForwardMethod::Tunnel) =
+        if let (ServiceKey::Address { port, .. }, MethodKind::Route | MethodKind::Tunnel) =
             (service, self.method)
         {
-            server.port = key.port;
+            server.port = port;
         }
-        if server.address.is_ipv6() != self.ipv6 && self.method != ForwardMethod::Tunnel {
+        if server.address.is_ipv6() != self.ipv6 && self.method != MethodKind::Tunnel {
             return Err(Usage::new(
                 "Different address family is allowed only for tunneling servers",
             ));
         }
-        let tunnel = self.checked_tunnel()?;
-        Ok(Server {
-            service,
+        let method = self.checked_method()?;
+        Ok((
             server,
-            method: self.method,
-            tunnel,
-            weight: self.weight,
-            upper_threshold: self.upper_threshold,
-            lower_threshold: self.lower_threshold,
-        })
+            ServerSettings {
+                method,
+                weight: self.weight,
+                upper_threshold: self.upper_threshold,
+                lower_threshold: self.lower_threshold,
+            },
+        ))
     }
 
-    fn checked_tunnel(&self) -> Result<Option<Tunnel>, Usage> {
-        if self.method != ForwardMethod::Tunnel {
-            let options = [
-                Kind::TunnelType,
-                Kind::TunnelPort,
-                Kind::TunnelNoChecksum,
-                Kind::TunnelChecksum,
-                Kind::TunnelRemoteChecksum,
-            ];
-            if self.given.has_any(&options) {
-                return Err(Usage::new("Tunnel options conflict with forward method"));
-            }
-            return Ok(None);
+    fn checked_method(&self) -> Result<ForwardMethod, Usage> {
+        let simple = match self.method {
+            MethodKind::Masq => ForwardMethod::Masq,
+            MethodKind::Route => ForwardMethod::Route,
+            MethodKind::FullNat => ForwardMethod::FullNat,
+            MethodKind::Tunnel => return self.checked_tunnel().map(ForwardMethod::Tunnel),
+        };
+        let options = [
+            Kind::TunnelType,
+            Kind::TunnelPort,
+            Kind::TunnelNoChecksum,
+            Kind::TunnelChecksum,
+            Kind::TunnelRemoteChecksum,
+        ];
+        if self.given.has_any(&options) {
+            return Err(Usage::new("Tunnel options conflict with forward method"));
         }
+        Ok(simple)
+    }
+
+    fn checked_tunnel(&self) -> Result<Tunnel, Usage> {
         self.given.check_tunnel(self.tunnel).map_err(Usage::new)?;
         let checksum = self.tunnel_checksum;
-        Ok(Some(match self.tunnel {
-            TunnelKind::Ipip => Tunnel::Ipip,
-            TunnelKind::Gue => Tunnel::Gue {
+        Ok(match self.tunnel {
+            Tunnel::Ipip => Tunnel::Ipip,
+            Tunnel::Gue { .. } => Tunnel::Gue {
                 port: self.tunnel_port,
                 checksum,
             },
-            TunnelKind::Gre => Tunnel::Gre { checksum },
-        }))
+            Tunnel::Gre { .. } => Tunnel::Gre { checksum },
+        })
     }
 
     fn list(&self) -> Result<List, Usage> {
@@ -175,17 +205,21 @@ impl Draft<'_> {
         } else {
             Listed::Services
         };
-        Ok(List {
-            what,
+        let columns = [
+            (Kind::Stats, Columns::Stats),
+            (Kind::Rate, Columns::Rate),
+            (Kind::Thresholds, Columns::Thresholds),
+            (Kind::PersistentConn, Columns::Persistence),
+            (Kind::TunnelInfo, Columns::Tunnels),
+        ];
+        let columns = columns.iter().find(|(kind, _)| given.has(*kind));
+        let layout = Layout {
+            columns: columns.map_or(Columns::Connections, |(_, columns)| *columns),
             numeric: given.has(Kind::Numeric),
             exact: given.has(Kind::Exact),
             unsorted: given.has(Kind::NoSort),
-            stats: given.has(Kind::Stats),
-            rate: given.has(Kind::Rate),
-            thresholds: given.has(Kind::Thresholds),
-            persistent_connections: given.has(Kind::PersistentConn),
-            tunnel_info: given.has(Kind::TunnelInfo),
-        })
+        };
+        Ok(List { what, layout })
     }
 
     fn sync_daemon(&self) -> Result<SyncDaemon, Usage> {

@@ -1,9 +1,16 @@
 //! The commands of `evenkeel` itself.
 
+pub(crate) mod conns;
+pub(crate) mod drain;
 pub(crate) mod purge;
+pub(crate) mod realserver;
 pub(crate) mod run;
+mod screen;
+pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod stop;
+mod text;
+pub(crate) mod top;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

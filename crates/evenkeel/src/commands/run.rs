@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use evenkeel_config::native::{self, Config, Hook};
+use evenkeel::ipvsadm::SystemNames;
+use evenkeel::ipvsadm::boot::start_rules;
+use evenkeel_api::paths::DEFAULT_INSTANCE;
+use evenkeel_config::native::{self, Config, Hook, IpvsadmRules};
 use evenkeel_daemon::{logging, run::Options};
 
 /// Where an instance's configuration is looked for when none is named.
@@ -52,10 +55,16 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
         };
     }
     logging::start();
-    evenkeel_daemon::run::run(&Options {
+    // The machine's own rules are for one director of it.
+    let rules = match config.start.ipvsadm_rules.clone() {
+        IpvsadmRules::Auto if instance != DEFAULT_INSTANCE => IpvsadmRules::Never,
+        rules => rules,
+    };
+    let options = Options {
         instance: instance.into(),
         config,
-    })?;
+    };
+    evenkeel_daemon::run::run(&options, || start_rules(&rules, &SystemNames::default()))?;
     Ok(ExitCode::SUCCESS)
 }
 

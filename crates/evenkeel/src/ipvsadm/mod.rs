@@ -4,18 +4,21 @@
 //! What words mean and what is printed is decided in [`evenkeel_config::ipvsadm`];
 //! here are the ends: standard input and output, the resolver, the socket.
 
+pub mod boot;
 mod names;
 mod restore;
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use evenkeel_api::client::{Client, ClientError};
+use evenkeel_api::connections::Query;
 use evenkeel_api::{EditRequest, paths};
 use evenkeel_config::ipvsadm::{
-    HELP, Layout, Names, Request, SAVE_USAGE, VERSION, listing, parse, refused, request, save,
-    timeouts,
+    Command, HELP, Layout, List, Listed, Names, SAVE_USAGE, VERSION, connection, connections_title,
+    listing, parse, refused, save, timeouts,
 };
 use evenkeel_core::model::{Edit, ServiceKey};
 
@@ -23,8 +26,12 @@ pub use names::SystemNames;
 
 /// Exit code where `ipvsadm` finds no IPVS.
 const NO_DIRECTOR: u8 = 2;
+/// Exit code for what is not supported yet.
+const NOT_SUPPORTED: u8 = 1;
 /// Bytes of rules that are read at a time.
 const INPUT_BYTES: usize = 1 << 20;
+/// Bytes of a long listing that are written at a time.
+const OUTPUT_BYTES: usize = 1 << 16;
 
 /// The name it was called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,11 +156,8 @@ struct Session<'s, 'a> {
 impl Session<'_, '_> {
     fn command(&mut self, words: &[&str]) -> Result<u8, Failure> {
         match parse(words, self.names) {
-            Ok(command) => match request(command) {
-                Ok(Request::Restore) => self.restore(Vec::new()),
-                Ok(request) => self.carry_out(request),
-                Err(unsupported) => Ok(self.complain(&unsupported.to_string(), 1)),
-            },
+            Ok(Command::Restore) => self.restore(Vec::new()),
+            Ok(command) => self.carry_out(command),
             Err(usage) => Ok(self.complain(&usage.message, usage.exit_code)),
         }
     }
@@ -167,29 +171,31 @@ impl Session<'_, '_> {
             let _ = self.console.errors.write_all(SAVE_USAGE.as_bytes());
             return Ok(1);
         }
-        self.carry_out(Request::Save {
+        self.carry_out(Command::Save {
             numeric: words.contains(&"-n"),
         })
     }
 
     /// Everything but a restore.
-    fn carry_out(&mut self, request: Request) -> Result<u8, Failure> {
-        match request {
-            Request::Edit(edit) => self.edit(vec![edit]),
-            Request::List { service, layout } => self.list(service, layout),
-            Request::ListTimeouts => {
-                let text = timeouts(&self.client.timeouts()?);
-                self.print(&text)
-            }
-            Request::Save { numeric } => {
+    fn carry_out(&mut self, command: Command) -> Result<u8, Failure> {
+        match command {
+            Command::Edit(edit) => self.edit(vec![edit]),
+            Command::List(list) => self.list(list),
+            Command::Save { numeric } => {
                 let services = self.client.services(None)?.services;
                 self.print(&save(&services, numeric, self.names))
             }
-            Request::Help => self.print(HELP),
-            Request::Version => self.print(VERSION),
+            Command::Help => self.print(HELP),
+            Command::Version => self.print(VERSION),
+            Command::StartDaemon(_) => Ok(self.not_supported("--start-daemon")),
+            Command::StopDaemon { .. } => Ok(self.not_supported("--stop-daemon")),
             // A restore inside a restore is refused before it comes here.
-            Request::Restore => Ok(0),
+            Command::Restore => Ok(0),
         }
+    }
+
+    fn not_supported(&mut self, option: &str) -> u8 {
+        self.complain(&format!("not supported yet: {option}"), NOT_SUPPORTED)
     }
 
     /// Sends the edits, each for itself, and gives the exit code of the last.
@@ -214,7 +220,25 @@ impl Session<'_, '_> {
         Ok(last)
     }
 
-    fn list(&mut self, only: Option<ServiceKey>, layout: Layout) -> Result<u8, Failure> {
+    fn list(&mut self, List { what, layout }: List) -> Result<u8, Failure> {
+        match what {
+            Listed::Services => self.services(None, layout),
+            Listed::Service(service) => self.services(Some(service), layout),
+            Listed::Connections => self.connections(layout),
+            Listed::Timeouts => {
+                let text = timeouts(&self.client.timeouts()?);
+                self.print(&text)
+            }
+            // None can be running; whether there is a director is to be found out
+            // all the same.
+            Listed::Daemons => {
+                self.client.timeouts()?;
+                Ok(0)
+            }
+        }
+    }
+
+    fn services(&mut self, only: Option<ServiceKey>, layout: Layout) -> Result<u8, Failure> {
         let table = match self.client.services(only) {
             Err(ClientError::Refused { status: 404, .. }) if only.is_some() => {
                 return Ok(self.complain("No such service", 1));
@@ -223,6 +247,27 @@ impl Session<'_, '_> {
         };
         let size = only.is_none().then_some(table.table_size);
         self.print(&listing(size, &table.services, layout, self.names))
+    }
+
+    /// Lists connections as they come; there may be millions.
+    fn connections(&mut self, layout: Layout) -> Result<u8, Failure> {
+        let (names, client) = (self.names, self.client);
+        let mut text = String::with_capacity(OUTPUT_BYTES + 256);
+        text.push_str(connections_title(layout));
+        let mut failure = None;
+        client.connections(&Query::default(), |view| {
+            connection(&mut text, &view, layout, names);
+            if text.len() >= OUTPUT_BYTES {
+                if let Err(error) = self.console.output.write_all(text.as_bytes()) {
+                    failure = Some(Failure::Output(error));
+                    return ControlFlow::Break(());
+                }
+                text.clear();
+            }
+            ControlFlow::Continue(())
+        })?;
+        failure.map_or(Ok(()), Err)?;
+        self.print(&text)
     }
 
     fn print(&mut self, text: &str) -> Result<u8, Failure> {

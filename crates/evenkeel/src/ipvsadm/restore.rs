@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 
-use evenkeel_config::ipvsadm::{Request, line_usage, parse, request, words_of_line};
+use evenkeel_config::ipvsadm::{Command, line_usage, parse, words_of_line};
 use evenkeel_core::model::Edit;
 
 use super::{Failure, Session};
@@ -89,22 +89,20 @@ impl Session<'_, '_> {
                 });
             }
         };
-        match request(command) {
-            Ok(Request::Edit(edit)) => Ok(Line::Edit(edit)),
-            Ok(request) => {
+        match command {
+            Command::Edit(edit) => Ok(Line::Edit(edit)),
+            command => {
                 self.send(batch)?;
-                let ends = matches!(request, Request::Help | Request::Version);
-                let code = self.carry_out(request)?;
-                // A listing that fails ends the program, as help does.
-                Ok(if ends || code != 0 {
+                // Help ends the program, and so does a listing that fails. What
+                // Evenkeel has not got yet is left out like a refused edit.
+                let ends = matches!(command, Command::Help | Command::Version);
+                let lists = matches!(command, Command::List(_) | Command::Save { .. });
+                let code = self.carry_out(command)?;
+                Ok(if ends || (lists && code != 0) {
                     Line::Last(code)
                 } else {
                     Line::Done(code)
                 })
-            }
-            Err(unsupported) => {
-                self.send(batch)?;
-                Ok(Line::Done(self.complain(&unsupported.to_string(), 1)))
             }
         }
     }

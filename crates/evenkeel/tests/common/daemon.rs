@@ -30,11 +30,12 @@ impl Daemon {
             ring_words: 1 << 20,
             ..Sizes::default()
         };
-        let shared = Arc::new(Shared::new(
-            "test",
-            Arc::new(InMemory::sized(&sizes)),
-            false,
-        ));
+        Self::over(path, Arc::new(InMemory::sized(&sizes)))
+    }
+
+    /// Listens on the socket, over this memory.
+    pub(crate) fn over(path: &Path, dataplane: Arc<InMemory>) -> Self {
+        let shared = Arc::new(Shared::new("test", dataplane, false));
         let socket = ControlSocket::bind(path).expect("the socket's directory is the test's own");
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {

@@ -26,8 +26,10 @@ use crate::error::{Attempt, Result};
 use crate::netlink::{Message, Socket};
 use mirror::Mirror;
 
-/// RTNLGRP numbers: links, neighbours, IPv4 addresses, routes and rules, next hops.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 8, 32];
+/// RTNLGRP numbers: links, neighbours, IPv4 addresses, routes and rules, IPv6 routes and
+/// rules, next hops. Of IPv6 addresses, the routes that come with them are enough; they
+/// themselves are told anew with each advertisement of a router.
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 11, 19, 32];
 /// Datagrams read before events are given out, so that a burst makes one event of
 /// each kind, and a flood does not keep them back for ever.
 const BATCH: usize = 64;
@@ -80,6 +82,8 @@ pub enum NextHop {
         source_mac: [u8; 6],
         /// Largest IP packet on this way, bytes.
         mtu: u32,
+        /// The address that this host takes for its own packets on this way.
+        source: Option<IpAddr>,
     },
     /// To a neighbour whose MAC address is not known, see [`Network::probe`].
     Unresolved {
@@ -232,6 +236,7 @@ impl Network {
                 destination_mac,
                 source_mac,
                 mtu: found.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+                source: found.source,
             },
             None => NextHop::Unresolved {
                 interface: link.index,
@@ -316,6 +321,7 @@ struct Found {
     interface: Option<u32>,
     gateway: Option<IpAddr>,
     mtu: Option<u32>,
+    source: Option<IpAddr>,
     encapsulated: bool,
 }
 
@@ -332,6 +338,12 @@ impl Found {
                 RouteAttribute::Gateway(RouteAddress::Inet6(gateway))
                 | RouteAttribute::Via(RouteVia::Inet6(gateway)) => {
                     found.gateway = Some((*gateway).into());
+                }
+                RouteAttribute::PrefSource(RouteAddress::Inet(source)) => {
+                    found.source = Some((*source).into());
+                }
+                RouteAttribute::PrefSource(RouteAddress::Inet6(source)) => {
+                    found.source = Some((*source).into());
                 }
                 RouteAttribute::EncapType(_) => found.encapsulated = true,
                 RouteAttribute::Metrics(metrics) => {

@@ -43,7 +43,7 @@ fn enter() -> PathBuf {
 /// Capacities that make a few hundred kilobytes.
 pub(crate) const SMALL: Settings = Settings {
     connections: 4096,
-    wide_connections: 2048,
+    wide_connections: 4096,
     services: 8,
     servers: 32,
     ring_words: 128,
