@@ -17,12 +17,14 @@ mod generator;
 mod maps;
 mod packet;
 mod routing;
+mod store;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, map, xdp as xdp_program};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{TcContext, XdpContext};
+use evenkeel_datapath::general::Part;
 use evenkeel_datapath::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use evenkeel_datapath::host::{Hop, Host, Window, count};
 use evenkeel_datapath::layout::{endpoint_key, endpoint_kind, server_flags};
@@ -70,16 +72,32 @@ pub fn evenkeel_xdp(context: XdpContext) -> u32 {
     }
 }
 
-/// The general way.
-#[xdp_program]
-pub fn evenkeel_xdp_general(context: XdpContext) -> u32 {
-    xdp::run_general(&context)
+macro_rules! parts {
+    ($($part:ident: $xdp:ident, $tc:ident;)+) => {
+        $(
+            /// A part of the general way.
+            #[xdp_program]
+            pub fn $xdp(context: XdpContext) -> u32 {
+                xdp::run_part(&context, Part::$part)
+            }
+
+            /// Only here because an instance has one.
+            #[classifier]
+            pub fn $tc(_context: TcContext) -> i32 {
+                -1
+            }
+        )+
+    };
 }
 
-/// Only here because an instance has one.
-#[classifier]
-pub fn evenkeel_tc_general(_context: TcContext) -> i32 {
-    -1
+parts! {
+    General: evenkeel_xdp_general, evenkeel_tc_general;
+    Inbound: evenkeel_xdp_inbound, evenkeel_tc_inbound;
+    WideInbound: evenkeel_xdp_wide_inbound, evenkeel_tc_wide_inbound;
+    OnePacket: evenkeel_xdp_one_packet, evenkeel_tc_one_packet;
+    Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
+    WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
+    Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
 }
 
 /// Only here because an instance has one.

@@ -14,11 +14,13 @@
 mod maps;
 mod packet;
 mod routing;
+mod store;
 mod tc;
 mod xdp;
 
 use aya_ebpf::macros::{classifier, xdp as xdp_program};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use evenkeel_datapath::general::Part;
 
 /// The accelerator on interfaces with native XDP.
 #[xdp_program]
@@ -32,16 +34,32 @@ pub fn evenkeel_tc(context: TcContext) -> i32 {
     tc::run(&context)
 }
 
-/// What the accelerator leaves to it.
-#[xdp_program]
-pub fn evenkeel_xdp_general(context: XdpContext) -> u32 {
-    xdp::run_general(&context)
+macro_rules! parts {
+    ($($part:ident: $xdp:ident, $tc:ident;)+) => {
+        $(
+            /// A part of the general way in the accelerator.
+            #[xdp_program]
+            pub fn $xdp(context: XdpContext) -> u32 {
+                xdp::run_part(&context, Part::$part)
+            }
+
+            /// The same at tc.
+            #[classifier]
+            pub fn $tc(context: TcContext) -> i32 {
+                tc::run_part(&context, Part::$part)
+            }
+        )+
+    };
 }
 
-/// What the packet path at tc leaves to it.
-#[classifier]
-pub fn evenkeel_tc_general(context: TcContext) -> i32 {
-    tc::run_general(&context)
+parts! {
+    General: evenkeel_xdp_general, evenkeel_tc_general;
+    Inbound: evenkeel_xdp_inbound, evenkeel_tc_inbound;
+    WideInbound: evenkeel_xdp_wide_inbound, evenkeel_tc_wide_inbound;
+    OnePacket: evenkeel_xdp_one_packet, evenkeel_tc_one_packet;
+    Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
+    WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
+    Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
 }
 
 /// The present tick, for a daemon that asks by a test run.

@@ -3,8 +3,9 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use evenkeel_datapath::general::{Arrival, PARTS};
 use evenkeel_datapath::layout::{
     self, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load,
     Reasons, Server, Service, TICK_SHIFT, WideBucket, WideEndpointBucket,
@@ -49,12 +50,34 @@ arrays! {
     CONTROL: Control, 1;
 }
 
-/// The general way, for where the short one can't.
+/// What [`evenkeel_datapath::host::Host::keep`] keeps. Of what the verifier finds here it
+/// knows nothing, and so follows what is done with it once.
 #[map]
-pub static XDP_GENERAL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static KEPT: PerCpuArray<Arrival> = PerCpuArray::with_max_entries(1, 0);
+
+/// Keeps a packet that was taken apart.
+#[inline(always)]
+pub fn keep(arrival: &Arrival) {
+    if let Some(kept) = KEPT.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value, on which one packet at a time is worked.
+        unsafe { *kept = *arrival };
+    }
+}
+
+/// What was kept.
+#[inline(always)]
+pub fn kept() -> Option<&'static Arrival> {
+    let kept = KEPT.get_ptr(0)?;
+    // SAFETY: as in `keep`; numbers and flags that `keep` has written.
+    Some(unsafe { &*kept })
+}
+
+/// The parts of the general way, by their numbers.
+#[map]
+pub static XDP_PARTS: ProgramArray = ProgramArray::with_max_entries(PARTS, 0);
 /// The same at tc.
 #[map]
-pub static TC_GENERAL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static TC_PARTS: ProgramArray = ProgramArray::with_max_entries(PARTS, 0);
 
 #[unsafe(no_mangle)]
 static BUCKET_MASK: u32 = 0;

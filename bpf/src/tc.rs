@@ -2,20 +2,17 @@
 //! may be left to hardware and payloads that are cut later. Only the kernel knows
 //! which, so transport checksums change through its helper.
 
-use crate::packet::{Bytes, opaque, window};
-use crate::{ledger, maps, routing, shared_memory};
+use crate::packet::{Bytes, window};
+use crate::{maps, routing, store};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
     bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
+use evenkeel_datapath::general::{Arrival, Part};
 use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route};
-use evenkeel_datapath::layout::{
-    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket,
-};
-use evenkeel_datapath::word::Word;
+use evenkeel_datapath::layout::Address;
 use evenkeel_datapath::{Verdict, frame, general, short};
 
 /// To the next program, or the stack.
@@ -41,40 +38,40 @@ mod room {
 
 struct Kernel(*mut __sk_buff);
 
-/// Runs the short way, and then, if it must, the general one.
+/// Runs the short way.
 #[inline(always)]
 pub fn run(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
     kernel.gather();
-    match short::process(&kernel) {
-        Verdict::General => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is nothing in the array.
-            let _ = unsafe { maps::TC_GENERAL.tail_call(context, 0) };
-            NEXT
-        }
-        verdict => answer(verdict),
-    }
+    answer(context, short::process(&kernel))
 }
 
-/// Runs the general way.
+/// Runs a part of the general way.
 #[inline(always)]
-pub fn run_general(context: &TcContext) -> i32 {
+pub fn run_part(context: &TcContext, part: Part) -> i32 {
     let kernel = Kernel(context.skb.skb);
-    kernel.gather_all();
-    answer(general::process(&kernel))
+    if part == Part::General {
+        kernel.gather_all();
+    }
+    answer(context, general::part(&kernel, part))
 }
 
 #[inline(always)]
-fn answer(verdict: Verdict) -> i32 {
+fn answer(context: &TcContext, verdict: Verdict) -> i32 {
     match verdict {
-        Verdict::Pass | Verdict::General => NEXT,
+        Verdict::Pass => NEXT,
         Verdict::Drop => SHOT,
         // SAFETY: plain numbers.
         Verdict::Transmit { interface } => unsafe { bpf_redirect(interface, 0) as i32 },
         Verdict::Resolve { interface } => {
             // SAFETY: no parameters: the kernel looks the destination up itself.
             unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
+        }
+        Verdict::Then { part } => {
+            // SAFETY: the context is the program's own, and of the array's kind. It comes
+            // back only if there is no such program.
+            let _ = unsafe { maps::TC_PARTS.tail_call(context, part as u32) };
+            NEXT
         }
     }
 }
@@ -136,13 +133,11 @@ impl Kernel {
     }
 }
 
-ledger!(Kernel);
+store!(Kernel, |kernel| field!(kernel.len));
 
 impl Host for Kernel {
     type Window = Bytes;
     const FINISHES: bool = true;
-
-    shared_memory!();
 
     #[inline(always)]
     fn window(&self, offset: usize, length: usize) -> Option<Bytes> {
@@ -235,13 +230,25 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn keep(&self, arrival: &Arrival) {
+        maps::keep(arrival);
+    }
+
+    #[inline(always)]
+    fn parse(&self) -> u32 {
+        evenkeel_tc_parse(self.0)
+    }
+
+    #[inline(always)]
     fn cut(&self, length: u32) -> bool {
         // SAFETY: the program's own context.
         unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
     }
+}
 
-    #[inline(always)]
-    fn opaque(&self, value: u32) -> u32 {
-        opaque(value, field!(self.len))
-    }
+/// [`general::parse`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse(context: *mut __sk_buff) -> u32 {
+    general::parse(&Kernel(context))
 }

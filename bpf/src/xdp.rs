@@ -2,47 +2,36 @@
 //! needs the kernel's help (resolving a neighbour, a checksum that is still
 //! partial) is passed on untouched, and tc on the same interface finishes it.
 
-use crate::packet::{Bytes, opaque, window};
-use crate::{ledger, maps, routing, shared_memory};
-use aya_ebpf::bindings::xdp_action;
+use crate::packet::{Bytes, window};
+use crate::{maps, routing, store};
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use evenkeel_datapath::frame::ETHERNET;
+use evenkeel_datapath::general::{Arrival, Part};
 use evenkeel_datapath::host::{ChecksumChange, Host, Room, Route, Window};
-use evenkeel_datapath::layout::{
-    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket, interface_flags,
-};
-use evenkeel_datapath::word::Word;
+use evenkeel_datapath::layout::{Address, interface_flags};
 use evenkeel_datapath::{Verdict, checksum, general, short};
 
 /// A frame at XDP.
 pub struct Kernel<'a>(pub &'a XdpContext);
 
-/// Runs the short way, and then, if it must, the general one.
+/// Runs the short way.
 #[inline(always)]
 pub fn run(context: &XdpContext) -> u32 {
-    match short::process(&Kernel(context)) {
-        Verdict::General => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is nothing in the array.
-            let _ = unsafe { maps::XDP_GENERAL.tail_call(context, 0) };
-            xdp_action::XDP_PASS
-        }
-        verdict => answer(context, verdict),
-    }
+    answer(context, short::process(&Kernel(context)))
 }
 
-/// Runs the general way.
+/// Runs a part of the general way.
 #[inline(always)]
-pub fn run_general(context: &XdpContext) -> u32 {
-    answer(context, general::process(&Kernel(context)))
+pub fn run_part(context: &XdpContext, part: Part) -> u32 {
+    answer(context, general::part(&Kernel(context), part))
 }
 
 #[inline(always)]
 fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Pass | Verdict::General | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
+        Verdict::Pass | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit { interface } => {
             if interface == context.ingress_ifindex() as u32 {
@@ -52,16 +41,20 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
                 unsafe { bpf_redirect(interface, 0) as u32 }
             }
         }
+        Verdict::Then { part } => {
+            // SAFETY: the context is the program's own, and of the array's kind. It comes
+            // back only if there is no such program.
+            let _ = unsafe { maps::XDP_PARTS.tail_call(context, part as u32) };
+            xdp_action::XDP_PASS
+        }
     }
 }
 
-ledger!(Kernel<'_>);
+store!(Kernel<'_>, |kernel| (kernel.0.data_end() - kernel.0.data()) as u32);
 
 impl Host for Kernel<'_> {
     type Window = Bytes;
     const FINISHES: bool = false;
-
-    shared_memory!();
 
     #[inline(always)]
     fn window(&self, offset: usize, length: usize) -> Option<Bytes> {
@@ -167,14 +160,26 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn keep(&self, arrival: &Arrival) {
+        maps::keep(arrival);
+    }
+
+    #[inline(always)]
+    fn parse(&self) -> u32 {
+        evenkeel_xdp_parse(self.0.ctx)
+    }
+
+    #[inline(always)]
     fn cut(&self, length: u32) -> bool {
         let less = length as i32 - self.length() as i32;
         // SAFETY: the program's own context.
         unsafe { bpf_xdp_adjust_tail(self.0.ctx, less) == 0 }
     }
+}
 
-    #[inline(always)]
-    fn opaque(&self, value: u32) -> u32 {
-        opaque(value, self.0.ingress_ifindex() as u32)
-    }
+/// [`general::parse`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse(context: *mut xdp_md) -> u32 {
+    general::parse(&Kernel(&XdpContext::new(context)))
 }

@@ -8,6 +8,7 @@
 //! programs of their own.
 
 use crate::frame;
+use crate::general::{PARTS, Part};
 use crate::host::{Host, RouteAnswer, count};
 use crate::hop::Way;
 use crate::layout::{Server, server_flags, state_word};
@@ -33,45 +34,32 @@ pub enum Verdict {
         /// Its index.
         interface: u32,
     },
-    /// Untouched to the general way; [`process`] never says so.
-    General,
+    /// On with this part of the general way; [`process`] never says so.
+    Then {
+        /// Which.
+        part: Part,
+    },
 }
 
 impl Verdict {
-    /// As a number: what functions of their own give back in the kernel, where there is
-    /// one register for it.
-    #[inline(always)]
-    pub(crate) const fn packed(self) -> u64 {
-        match self {
-            Self::Pass => 0,
-            Self::Drop => 1 << 32,
-            Self::General => 2 << 32,
-            Self::Transmit { interface } => 3 << 32 | interface as u64,
-            Self::Resolve { interface } => 4 << 32 | interface as u64,
-        }
-    }
-
-    /// From what [`Verdict::packed`] made of it.
-    #[inline(always)]
-    pub(crate) const fn unpacked(packed: u64) -> Self {
-        let interface = packed as u32;
-        match packed >> 32 {
-            0 => Self::Pass,
-            2 => Self::General,
-            3 => Self::Transmit { interface },
-            4 => Self::Resolve { interface },
-            _ => Self::Drop,
-        }
-    }
+    /// To the general way, from its beginning.
+    pub(crate) const GENERAL: Self = Self::Then {
+        part: Part::General,
+    };
 }
 
 /// Decides about a frame and rewrites it.
 #[inline(always)]
 pub fn process<H: Host>(host: &H) -> Verdict {
-    match short::process(host) {
-        Verdict::General => general::process(host),
-        verdict => verdict,
+    let mut verdict = short::process(host);
+    // Each part leads to a later one, if to any.
+    for _ in 0..PARTS {
+        let Verdict::Then { part } = verdict else {
+            return verdict;
+        };
+        verdict = general::part(host, part);
     }
+    Verdict::Pass
 }
 
 /// Counts, and leaves the frame to the kernel.

@@ -2,10 +2,13 @@
 //! memory, a clock, routing. In the kernel that is `bpf/`, in tests
 //! [`crate::simulated`].
 
+use crate::general::Arrival;
+use crate::hash::Place;
 use crate::layout::{
     Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server,
     Service, WideBucket, WideEndpointBucket,
 };
+use crate::schedule::Request;
 use crate::word::{Word, Word64};
 
 /// A part of the frame whose bounds were checked once. Offsets are relative to it
@@ -135,6 +138,13 @@ pub trait Ledger {
     /// Adds, wrapping, in one step; the value before. A full barrier.
     fn add(&self, word: &Word, amount: u32) -> u32;
 
+    /// The connections of a server have changed: [`crate::tree::changed`], which in the
+    /// kernel is a function of its own.
+    fn rank(&self, server: u32);
+    /// Makes a comparison of a service's tree again: [`crate::tree::settle`], which in the
+    /// kernel is a function of its own.
+    fn settle(&self, service: u32, node: u32);
+
     /// What was written before is seen by all before anything is read after. `word` is
     /// any word; it stays as it is.
     #[inline(always)]
@@ -143,43 +153,8 @@ pub trait Ledger {
     }
 }
 
-/// Where the packet path runs.
-pub trait Host: Ledger {
-    /// Checked part of the frame.
-    type Window: Window;
-
-    /// True: everything must be finished here. False (XDP): what can't be is left
-    /// untouched to the next stage, which sees the same frame.
-    const FINISHES: bool;
-
-    /// `length` bytes at `offset`, if the frame has them. Windows taken before
-    /// [`Host::change_transport_checksum`] are not valid after it.
-    fn window(&self, offset: usize, length: usize) -> Option<Self::Window>;
-    /// Length of the frame with its Ethernet header.
-    fn length(&self) -> u32;
-    /// True: the frame is cut to the MTU later (GSO).
-    fn is_cut_later(&self) -> bool;
-    /// True: it carries a VLAN tag that is not in the bytes.
-    fn is_tagged(&self) -> bool;
-    /// True: the frame is addressed to this host and not overheard or broadcast.
-    fn is_for_us(&self, frame: Self::Window) -> bool;
-    /// False: the transport checksum may be incomplete and can't be changed here.
-    /// `pseudo_header` is the unfolded sum of addresses, protocol and length.
-    fn can_change_checksum(&self, checksum: u16, pseudo_header: u64) -> bool;
-    /// Corrects the transport checksum for the change. False: not possible.
-    fn change_transport_checksum(&self, change: ChecksumChange) -> bool;
-    /// Where packets from `source` to `destination` go.
-    fn route(&self, source: u32, destination: u32, protocol: u8) -> Route;
-    /// As [`Host::route`], for IPv6.
-    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route;
-    /// The firewall mark that the frame carries; 0: none.
-    fn mark(&self) -> u32;
-    /// Opens `room.bytes` between the Ethernet header and what follows it. What they
-    /// hold is not defined, and windows taken before are not valid any more. False:
-    /// not possible.
-    fn grow(&self, room: Room) -> bool;
-    /// Cuts the frame to this length. As for windows, see [`Host::grow`].
-    fn cut(&self, length: u32) -> bool;
+/// All of the shared memory, and a clock: what the packet path needs beside the packet.
+pub trait Store: Ledger {
     /// The present tick, [`crate::layout::TICK_SHIFT`].
     fn tick(&self) -> u32;
 
@@ -216,6 +191,71 @@ pub trait Host: Ledger {
     /// Gives back `value`; the verifier forgets what it knew of it, and so need not
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;
+
+    /// What [`Host::keep`] has kept.
+    fn kept(&self) -> Option<&Arrival>;
+    /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
+    /// own.
+    fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
+    /// Claims an entry of the connection table, see [`crate::table::claim`]; in the
+    /// kernel a function of its own.
+    fn claim(&self, place: Place) -> u64;
+    /// As [`Store::claim`], in the table of wide entries.
+    fn claim_wide(&self, place: Place) -> u64;
+    /// Looks at a slot of a ring: [`crate::schedule::available_at`], in the kernel a
+    /// function of its own.
+    fn available_at(&self, ring: u32, slot: u32) -> u32;
+    /// [`crate::locality::is_any_idle`], in the kernel a function of its own.
+    fn is_any_idle(&self, service: u32) -> u32;
+    /// The server for a new connection of a service, see [`crate::schedule::decide`]; in
+    /// the kernel a function of its own.
+    fn decide(&self, service: u32, request: &Request) -> u32;
+    /// The same for the schedulers that know destinations: [`crate::locality::decide`].
+    fn decide_locally(&self, service: u32, request: &Request) -> u32;
+}
+
+/// Where the packet path runs.
+pub trait Host: Store {
+    /// Checked part of the frame.
+    type Window: Window;
+
+    /// True: everything must be finished here. False (XDP): what can't be is left
+    /// untouched to the next stage, which sees the same frame.
+    const FINISHES: bool;
+
+    /// `length` bytes at `offset`, if the frame has them. Windows taken before
+    /// [`Host::change_transport_checksum`] are not valid after it.
+    fn window(&self, offset: usize, length: usize) -> Option<Self::Window>;
+    /// Length of the frame with its Ethernet header.
+    fn length(&self) -> u32;
+    /// True: the frame is cut to the MTU later (GSO).
+    fn is_cut_later(&self) -> bool;
+    /// True: it carries a VLAN tag that is not in the bytes.
+    fn is_tagged(&self) -> bool;
+    /// True: the frame is addressed to this host and not overheard or broadcast.
+    fn is_for_us(&self, frame: Self::Window) -> bool;
+    /// False: the transport checksum may be incomplete and can't be changed here.
+    /// `pseudo_header` is the unfolded sum of addresses, protocol and length.
+    fn can_change_checksum(&self, checksum: u16, pseudo_header: u64) -> bool;
+    /// Corrects the transport checksum for the change. False: not possible.
+    fn change_transport_checksum(&self, change: ChecksumChange) -> bool;
+    /// Where packets from `source` to `destination` go.
+    fn route(&self, source: u32, destination: u32, protocol: u8) -> Route;
+    /// As [`Host::route`], for IPv6.
+    fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route;
+    /// The firewall mark that the frame carries; 0: none.
+    fn mark(&self) -> u32;
+    /// Opens `room.bytes` between the Ethernet header and what follows it. What they
+    /// hold is not defined, and windows taken before are not valid any more. False:
+    /// not possible.
+    fn grow(&self, room: Room) -> bool;
+    /// Keeps a packet that was taken apart while it is worked on.
+    fn keep(&self, arrival: &Arrival);
+    /// Takes the frame apart: [`crate::general::parse`], in the kernel a function of its
+    /// own.
+    fn parse(&self) -> u32;
+    /// Cuts the frame to this length. As for windows, see [`Host::grow`].
+    fn cut(&self, length: u32) -> bool;
 }
 
 /// Adds to a counter that only this CPU writes.

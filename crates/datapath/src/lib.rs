@@ -21,11 +21,11 @@ mod hop;
 pub mod host;
 pub mod layout;
 pub mod load;
-mod locality;
+pub mod locality;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
 mod reason;
-mod schedule;
+pub mod schedule;
 pub mod short;
 #[cfg(not(target_arch = "bpf"))]
 pub mod simulated;
@@ -41,8 +41,8 @@ pub use reason::Reason;
 
 /// Counts `reason` on this CPU.
 #[inline(always)]
-pub fn count_reason<H: host::Host>(host: &H, reason: Reason) {
-    if let Some(reasons) = host.reasons()
+pub fn count_reason<S: host::Store>(store: &S, reason: Reason) {
+    if let Some(reasons) = store.reasons()
         && let Some(counter) = reasons.counts.get(reason as usize)
     {
         host::count(counter, 1);

@@ -4,7 +4,7 @@
 
 use crate::host::Ledger;
 use crate::layout::{Load, Server};
-use crate::{state, tree};
+use crate::state;
 
 /// How many connections `server` has, as thresholds count them
 /// (`ip_vs_dest_totalconns`).
@@ -21,6 +21,7 @@ pub fn begin<T: Ledger>(ledger: &T, index: u32, state: u32) {
     };
     if state == state::TEMPLATE {
         ledger.add(&load.persistent, 1);
+        return;
     } else if state::is_auxiliary(state) {
         return;
     } else if state::is_active(state) {
@@ -32,12 +33,21 @@ pub fn begin<T: Ledger>(ledger: &T, index: u32, state: u32) {
     if upper != 0 && total(load) >= upper {
         load.overloaded.set(1);
     }
-    tree::changed(ledger, server);
+    ledger.rank(index);
 }
 
 /// A connection in `state` has ended.
 #[inline(always)]
 pub fn end<T: Ledger>(ledger: &T, index: u32, state: u32) {
+    leave(ledger, index, state);
+    if !state::is_auxiliary(state) {
+        ledger.rank(index);
+    }
+}
+
+/// As [`end`], and the tree is left to the caller.
+#[inline(always)]
+pub(crate) fn leave<T: Ledger>(ledger: &T, index: u32, state: u32) {
     let (Some(load), Some(server)) = (ledger.load(index), ledger.server(index)) else {
         return;
     };
@@ -53,7 +63,6 @@ pub fn end<T: Ledger>(ledger: &T, index: u32, state: u32) {
     if load.overloaded.get() != 0 {
         relieve(load, server);
     }
-    tree::changed(ledger, server);
 }
 
 /// Ends a server's overload if it has few connections again (`ip_vs_unbind_dest`).
@@ -78,9 +87,9 @@ pub fn shift<T: Ledger>(ledger: &T, index: u32, before: u32, after: u32) {
     if was == is {
         return;
     }
-    if let (Some(load), Some(server)) = (ledger.load(index), ledger.server(index)) {
+    if let Some(load) = ledger.load(index) {
         ledger.add(&load.active, if is { 1 } else { u32::MAX });
         ledger.add(&load.inactive, if is { u32::MAX } else { 1 });
-        tree::changed(ledger, server);
+        ledger.rank(index);
     }
 }

@@ -2,8 +2,11 @@
 //! servers, that have served it, so that they find it in their caches. Which these
 //! are is kept beside the connections, an entry for each destination.
 
-use crate::host::Host;
-use crate::layout::{Address, RING_HEADER, WideBucket, WideEntry, scheduler, server_flags};
+use crate::host::{Ledger, Store};
+use crate::layout::{
+    Address, NOBODY, RING_HEADER, Service, WideBucket, WideEntry, scheduler, server_flags,
+};
+use crate::schedule::Request;
 use crate::state;
 use crate::table::{self, Aim, By, Found, WantedWide, WideOpening};
 use crate::tree::{SERVERS_MAX, Tree};
@@ -30,9 +33,9 @@ fn place(entry: &WideEntry, index: usize) -> &Word {
 
 /// Connections of a server, and its weight; nothing if it takes none.
 #[inline(always)]
-fn burden<H: Host>(host: &H, index: u32) -> Option<(u64, u64, u32)> {
+fn burden<S: Store>(store: &S, index: u32) -> Option<(u64, u64, u32)> {
     const WANTED: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
-    let (server, load) = (host.server(index)?, host.load(index)?);
+    let (server, load) = (store.server(index)?, store.load(index)?);
     if server.flags.get() & WANTED != WANTED || load.overloaded.get() != 0 {
         return None;
     }
@@ -44,100 +47,116 @@ fn burden<H: Host>(host: &H, index: u32) -> Option<(u64, u64, u32)> {
 /// True: the server has more connections than its weight says, while another has less
 /// than half of its own.
 #[inline(always)]
-fn is_overburdened<H: Host>(host: &H, ring: u64, active: u32, weight: u64) -> bool {
-    u64::from(active) > weight && is_any_idle(host, ring)
+fn is_overburdened<S: Store>(store: &S, service: u32, active: u32, weight: u64) -> bool {
+    u64::from(active) > weight && store.is_any_idle(service) != 0
 }
 
-/// True: a server of the tree has less than half the connections of its weight.
-#[inline(never)]
-fn is_any_idle<H: Host>(host: &H, ring: u64) -> bool {
+/// 1: a server of the service's tree has less than half the connections of its weight.
+#[inline(always)]
+pub fn is_any_idle<L: Ledger>(ledger: &L, service: u32) -> u32 {
+    let Some(service) = ledger.service(service) else {
+        return 0;
+    };
+    let ring = service.ring.get();
     let servers = ring as u32;
     let first = ((ring >> 32) as u32)
         .wrapping_add(RING_HEADER)
         .wrapping_add(crate::tree::nodes_of(servers));
-    let count = host.opaque(servers.min(SERVERS_MAX));
     for turn in 0..SERVERS_MAX {
-        if turn >= count {
+        if turn >= servers {
             break;
         }
         let at = first.wrapping_add(2 * turn);
-        let (Some(server), Some(weight)) = (host.ring(at), host.ring(at.wrapping_add(1))) else {
+        let (Some(server), Some(weight)) = (ledger.ring(at), ledger.ring(at.wrapping_add(1)))
+        else {
             break;
         };
-        if let Some(load) = host.load(server.get())
+        if let Some(load) = ledger.load(server.get())
             && u64::from(load.active.get()) * 2 < u64::from(weight.get())
         {
-            return true;
+            return 1;
         }
     }
-    false
+    0
+}
+
+/// The server that `lblc` or `lblcr` gives a connection; [`NOBODY`]: none.
+#[inline(always)]
+pub fn decide<S: Store>(store: &S, index: u32, request: &Request) -> u32 {
+    store
+        .service(index)
+        .and_then(|service| choose(store, service, index, request.destination))
+        .unwrap_or(NOBODY)
 }
 
 /// The server for a destination.
 #[inline(always)]
-pub(crate) fn choose<H: Host>(
-    host: &H,
-    number: u32,
-    ring: u64,
+fn choose<S: Store>(
+    store: &S,
+    record: &Service,
     service: u32,
     destination: Address,
 ) -> Option<u32> {
+    let (number, ring) = (record.scheduler.get(), record.ring.get());
+    if ring as u32 == 0 {
+        return None;
+    }
     let wanted = WantedWide {
         address: destination,
         port: state::LOCALITY << 24,
         aim: Aim::any(By::Service(service)),
     };
-    let known: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    let known: Option<Found<'_, WideBucket>> = table::find(store, wanted.place(store), wanted);
     if let Some(found) = known {
-        found.entry.seen.set(host.tick());
+        found.entry.seen.set(store.tick());
         if number == scheduler::LBLCR {
-            expire(host, found.entry);
+            expire(store, found.entry);
         }
-        if let Some(server) = least(host, ring, found.entry) {
+        if let Some(server) = least(store, service, found.entry) {
             return Some(server);
         }
     }
-    let best = Tree::of(number, ring).best(host)?;
+    let best = Tree::of(number, ring).best(store)?;
     match known {
-        Some(found) if number == scheduler::LBLCR => enter(host, found.entry, best),
+        Some(found) if number == scheduler::LBLCR => enter(store, found.entry, best),
         Some(found) => found.entry.server.set(best),
-        None => open(host, wanted, service, best),
+        None => open(store, wanted, service, best),
     }
     Some(best)
 }
 
 /// Notes the first server of a destination.
 #[inline(always)]
-fn open<H: Host>(host: &H, wanted: WantedWide, service: u32, server: u32) {
+fn open<S: Store>(store: &S, wanted: WantedWide, service: u32, server: u32) {
     let new = WideOpening {
         address: wanted.address,
         port: wanted.port,
         virtual_address: [VACANT; 4],
-        ports: host.tick(),
+        ports: store.tick(),
         service,
         server,
         server_tag: VACANT,
         state: state::LOCALITY,
     };
-    let _: Option<Found<'_, WideBucket>> = table::open(host, wanted.place(host), new, None);
+    table::enter::<S, WideBucket>(store, wanted.place(store), new);
 }
 
 /// Of a destination's servers the one with the fewest connections for its weight,
 /// unless even that has too many.
 #[inline(always)]
-fn least<H: Host>(host: &H, ring: u64, entry: &WideEntry) -> Option<u32> {
+fn least<S: Store>(store: &S, service: u32, entry: &WideEntry) -> Option<u32> {
     let mut best: (u64, u64, u32, u32) = (1, 0, 0, VACANT);
     for index in 0..SERVERS {
         let server = place(entry, index).get();
         if server != VACANT
-            && let Some((cost, weight, active)) = burden(host, server)
+            && let Some((cost, weight, active)) = burden(store, server)
             && (best.3 == VACANT || best.0 * weight > cost * best.1)
         {
             best = (cost, weight, active, server);
         }
     }
     let (_, weight, active, server) = best;
-    if server == VACANT || is_overburdened(host, ring, active, weight) {
+    if server == VACANT || is_overburdened(store, service, active, weight) {
         return None;
     }
     Some(server)
@@ -145,7 +164,7 @@ fn least<H: Host>(host: &H, ring: u64, entry: &WideEntry) -> Option<u32> {
 
 /// Adds a server to those of a destination.
 #[inline(always)]
-fn enter<H: Host>(host: &H, entry: &WideEntry, server: u32) {
+fn enter<S: Store>(store: &S, entry: &WideEntry, server: u32) {
     let mut vacant = SERVERS - 1;
     for index in (0..SERVERS).rev() {
         let present = place(entry, index).get();
@@ -157,17 +176,17 @@ fn enter<H: Host>(host: &H, entry: &WideEntry, server: u32) {
         }
     }
     place(entry, vacant).set(server);
-    entry.ports.set(host.tick());
+    entry.ports.set(store.tick());
 }
 
 /// Takes the busiest of several servers from a destination that has not been given a
 /// new one for long.
 #[inline(always)]
-fn expire<H: Host>(host: &H, entry: &WideEntry) {
-    let limit = host
+fn expire<S: Store>(store: &S, entry: &WideEntry) {
+    let limit = store
         .control()
         .map_or(0, |control| control.locality_ticks.get());
-    if limit == 0 || host.tick().wrapping_sub(entry.ports.get()) <= limit {
+    if limit == 0 || store.tick().wrapping_sub(entry.ports.get()) <= limit {
         return;
     }
     let mut most: (u64, u64, usize) = (0, 1, SERVERS);
@@ -178,7 +197,7 @@ fn expire<H: Host>(host: &H, entry: &WideEntry) {
             continue;
         }
         count += 1;
-        if let Some((cost, weight, _)) = burden(host, server)
+        if let Some((cost, weight, _)) = burden(store, server)
             && most.0 * weight < cost * most.1
         {
             most = (cost, weight, index);
@@ -186,6 +205,6 @@ fn expire<H: Host>(host: &H, entry: &WideEntry) {
     }
     if count > 1 && most.2 < SERVERS {
         place(entry, most.2).set(VACANT);
-        entry.ports.set(host.tick());
+        entry.ports.set(store.tick());
     }
 }

@@ -61,4 +61,10 @@ impl Ledger for Memory<'_> {
     fn add(&self, word: &Word, amount: u32) -> u32 {
         word.add(amount)
     }
+    fn rank(&self, server: u32) {
+        crate::tree::changed(self, server);
+    }
+    fn settle(&self, service: u32, node: u32) {
+        crate::tree::settle(self, service, node);
+    }
 }

@@ -1,11 +1,10 @@
 //! The schedulers: which server a new connection goes to. Decisions are those of IPVS
 //! (`net/netfilter/ipvs/ip_vs_{rr,wrr,lc,wlc,…}.c`), connection by connection.
 
-use crate::host::Host;
+use crate::host::Store;
 use crate::layout::{
     Address, NOBODY, RING_HEADER, Server, Service, scheduler, server_flags, service_flags,
 };
-use crate::locality;
 use crate::spread::{self, MAGLEV_SLOT_KEY};
 use crate::tree::{self, Tree};
 
@@ -16,65 +15,57 @@ const RING_TRIES: u32 = 1024;
 const FALLBACK_TRIES: u32 = 128;
 
 /// What schedulers know of a connection.
+#[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Request {
+pub struct Request {
     /// Client's address.
     pub client: Address,
     /// Client's port, as it stands in the packet.
-    pub client_port: u16,
+    pub client_port: u32,
     /// The address that the client connects to.
     pub destination: Address,
 }
 
 /// True: the server takes new connections.
 #[inline(always)]
-fn is_available<H: Host>(host: &H, index: u32) -> bool {
+fn is_available<S: Store>(store: &S, index: u32) -> bool {
     const WANTED: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
-    host.server(index)
+    store.server(index)
         .is_some_and(|server: &Server| server.flags.get() & WANTED == WANTED)
-        && host
+        && store
             .load(index)
             .is_some_and(|load| load.overloaded.get() == 0)
 }
 
 /// The server at the ring's cursor, which moves on: one step over all CPUs.
 #[inline(always)]
-pub(crate) fn next_in_ring<H: Host>(host: &H, service: &Service) -> Option<u32> {
+pub(crate) fn next_in_ring<S: Store>(store: &S, service: &Service) -> Option<u32> {
     let ring = service.ring.get();
     let (base, length) = ((ring >> 32) as u32, ring as u32);
     if length == 0 {
         return None;
     }
-    let step = host.add(host.ring(base)?, 1);
+    let step = store.add(store.ring(base)?, 1);
     Some(
-        host.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
+        store.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
             .get(),
     )
 }
 
-/// The server that the service's scheduler gives a connection.
+/// The server that the service's scheduler gives a connection; [`NOBODY`]: none. Not for
+/// `lblc` and `lblcr`, see [`crate::locality`].
 #[inline(always)]
-pub(crate) fn choose<H: Host>(
-    host: &H,
-    service: &Service,
-    index: u32,
-    request: &Request,
-) -> Option<u32> {
-    let server = chosen(host, service, index, request);
-    (server != NOBODY).then_some(server)
-}
-
-/// As [`choose`]; [`NOBODY`]: none.
-#[inline(never)]
-fn chosen<H: Host>(host: &H, service: &Service, index: u32, request: &Request) -> u32 {
-    by_scheduler(host, service, index, request).unwrap_or(NOBODY)
+pub fn decide<S: Store>(store: &S, index: u32, request: &Request) -> u32 {
+    store
+        .service(index)
+        .and_then(|service| by_scheduler(store, service, request))
+        .unwrap_or(NOBODY)
 }
 
 #[inline(always)]
-fn by_scheduler<H: Host>(
-    host: &H,
+fn by_scheduler<S: Store>(
+    store: &S,
     service: &Service,
-    index: u32,
     request: &Request,
 ) -> Option<u32> {
     let number = service.scheduler.get();
@@ -83,31 +74,43 @@ fn by_scheduler<H: Host>(
         return None;
     }
     match number {
-        scheduler::RING => available_in_ring(host, service, ring as u32),
-        scheduler::SH | scheduler::MH => in_table(host, service, ring, number, request),
+        scheduler::RING => available_in_ring(store, ring),
+        scheduler::SH | scheduler::MH => in_table(store, service, ring, number, request),
         scheduler::DH => {
             let slot = spread::hash_32(spread::fold(request.destination), 8);
-            slot_of(host, ring, slot).filter(|&server| is_available(host, server))
+            let server = store.available_at((ring >> 32) as u32, slot);
+            (server != NOBODY).then_some(server)
         }
-        scheduler::TWOS => better_of_two(host, service, ring),
-        scheduler::LBLC | scheduler::LBLCR => {
-            locality::choose(host, number, ring, index, request.destination)
-        }
-        _ if tree::has_tree(number) => Tree::of(number, ring).best(host),
+        scheduler::TWOS => better_of_two(store, service, ring),
+        _ if tree::has_tree(number) => Tree::of(number, ring).best(store),
         _ => None,
+    }
+}
+
+/// The server in a slot behind a ring's header, if it takes new connections; else
+/// [`NOBODY`].
+#[inline(always)]
+pub fn available_at<S: Store>(store: &S, ring: u32, slot: u32) -> u32 {
+    let at = ring.wrapping_add(RING_HEADER).wrapping_add(slot);
+    match store.ring(at) {
+        Some(word) if is_available(store, word.get()) => word.get(),
+        _ => NOBODY,
     }
 }
 
 /// The next server of a ring that is not overloaded.
 #[inline(always)]
-fn available_in_ring<H: Host>(host: &H, service: &Service, length: u32) -> Option<u32> {
-    let tries = host.opaque(length.min(RING_TRIES));
+fn available_in_ring<S: Store>(store: &S, ring: u64) -> Option<u32> {
+    let (base, length) = ((ring >> 32) as u32, ring as u32);
+    let cursor = store.ring(base)?;
+    let tries = store.opaque(length.min(RING_TRIES));
     for turn in 0..RING_TRIES {
         if turn >= tries {
             break;
         }
-        let server = next_in_ring(host, service)?;
-        if is_available(host, server) {
+        let step = store.add(cursor, 1);
+        let server = store.available_at(base, step % length);
+        if server != NOBODY {
             return Some(server);
         }
     }
@@ -116,9 +119,9 @@ fn available_in_ring<H: Host>(host: &H, service: &Service, length: u32) -> Optio
 
 /// The server of a table's slot.
 #[inline(always)]
-fn slot_of<H: Host>(host: &H, ring: u64, slot: u32) -> Option<u32> {
+fn slot_of<S: Store>(store: &S, ring: u64, slot: u32) -> Option<u32> {
     let base = ((ring >> 32) as u32).wrapping_add(RING_HEADER);
-    let server = host.ring(base.wrapping_add(slot))?.get();
+    let server = store.ring(base.wrapping_add(slot))?.get();
     (server != NOBODY).then_some(server)
 }
 
@@ -126,7 +129,7 @@ fn slot_of<H: Host>(host: &H, ring: u64, slot: u32) -> Option<u32> {
 #[inline(always)]
 fn hashed(service: &Service, request: &Request) -> u32 {
     let port = if service.flags.get() & service_flags::PORT != 0 {
-        u32::from(u16::from_be(request.client_port))
+        u32::from(u16::from_be(request.client_port as u16))
     } else {
         0
     };
@@ -147,8 +150,8 @@ fn slot_at(number: u32, size: u32, value: u32, offset: u32) -> u32 {
 /// The server that a client's address names, or, where it is not available and the
 /// service says so, another that it names.
 #[inline(always)]
-fn in_table<H: Host>(
-    host: &H,
+fn in_table<S: Store>(
+    store: &S,
     service: &Service,
     ring: u64,
     number: u32,
@@ -156,24 +159,23 @@ fn in_table<H: Host>(
 ) -> Option<u32> {
     let size = ring as u32;
     let value = hashed(service, request);
+    let base = (ring >> 32) as u32;
     let first = slot_at(number, size, value, 0);
-    if let Some(server) = slot_of(host, ring, first)
-        && is_available(host, server)
-    {
+    let server = store.available_at(base, first);
+    if server != NOBODY {
         return Some(server);
     }
     if service.flags.get() & service_flags::FALLBACK == 0 {
         return None;
     }
-    let tries = host.opaque(FALLBACK_TRIES);
+    let tries = store.opaque(FALLBACK_TRIES);
     for turn in 0..FALLBACK_TRIES {
         if turn >= tries {
             break;
         }
         let slot = slot_at(number, size, value, turn.wrapping_add(first) % size);
-        if let Some(server) = slot_of(host, ring, slot)
-            && is_available(host, server)
-        {
+        let server = store.available_at(base, slot);
+        if server != NOBODY {
             return Some(server);
         }
     }
@@ -183,8 +185,8 @@ fn in_table<H: Host>(
 /// Who had a client before the last change of the servers, while it lives: for a
 /// packet in the middle of a connection that another director has opened.
 #[inline(always)]
-pub(crate) fn previous_owner<H: Host>(
-    host: &H,
+pub(crate) fn previous_owner<S: Store>(
+    store: &S,
     service: &Service,
     request: &Request,
 ) -> Option<u32> {
@@ -195,19 +197,19 @@ pub(crate) fn previous_owner<H: Host>(
     }
     let slot = slot_at(scheduler::MH, size, hashed(service, request), 0);
     let alive = |server: &u32| {
-        host.server(*server)
+        store.server(*server)
             .is_some_and(|server| server.flags.get() & server_flags::ALIVE != 0)
     };
-    slot_of(host, ring, slot.wrapping_add(size))
+    slot_of(store, ring, slot.wrapping_add(size))
         .filter(alive)
-        .or_else(|| slot_of(host, ring, slot).filter(alive))
+        .or_else(|| slot_of(store, ring, slot).filter(alive))
 }
 
 /// How many connections a server has for its weight: cost and weight.
 #[inline(always)]
-fn burden<H: Host>(host: &H, server: u32) -> Option<(u64, u64)> {
-    let load = host.load(server)?;
-    let weight = host.server(server)?.weight.get();
+fn burden<S: Store>(store: &S, server: u32) -> Option<(u64, u64)> {
+    let load = store.load(server)?;
+    let weight = store.server(server)?.weight.get();
     let active = u64::from(load.active.get());
     Some((
         (active << 8) + u64::from(load.inactive.get()),
@@ -218,15 +220,15 @@ fn burden<H: Host>(host: &H, server: u32) -> Option<(u64, u64)> {
 /// Of two servers, drawn by their weights, the one with fewer connections for its
 /// weight. What is drawn follows from the ring's cursor, so that it can be repeated.
 #[inline(always)]
-fn better_of_two<H: Host>(host: &H, service: &Service, ring: u64) -> Option<u32> {
+fn better_of_two<S: Store>(store: &S, service: &Service, ring: u64) -> Option<u32> {
     let (cursor, size) = ((ring >> 32) as u32, ring as u32);
-    let step = host.add(host.ring(cursor)?, 1);
-    let random = (u64::from(step) ^ host.seed() ^ u64::from(service.port.get()) << 32)
+    let step = store.add(store.ring(cursor)?, 1);
+    let random = (u64::from(step) ^ store.seed() ^ u64::from(service.port.get()) << 32)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let random = (random ^ random >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    let first = drawn(host, ring, random as u32, size)?;
-    let second = drawn(host, ring, (random >> 32) as u32, size)?;
-    let ((cost_1, weight_1), (cost_2, weight_2)) = (burden(host, first)?, burden(host, second)?);
+    let first = drawn(store, ring, random as u32, size)?;
+    let second = drawn(store, ring, (random >> 32) as u32, size)?;
+    let ((cost_1, weight_1), (cost_2, weight_2)) = (burden(store, first)?, burden(store, second)?);
     Some(if weight_2 * cost_1 > weight_1 * cost_2 {
         second
     } else {
@@ -239,18 +241,36 @@ const DRAWS: u32 = 16;
 
 /// The server in a random slot.
 #[inline(always)]
-fn drawn<H: Host>(host: &H, ring: u64, random: u32, size: u32) -> Option<u32> {
-    let draws = host.opaque(DRAWS);
+fn drawn<S: Store>(store: &S, ring: u64, random: u32, size: u32) -> Option<u32> {
+    let draws = store.opaque(DRAWS);
     let mut random = random;
     for turn in 0..DRAWS {
         if turn >= draws {
             break;
         }
-        let server = slot_of(host, ring, random % size)?;
-        if is_available(host, server) {
+        let server = store.available_at((ring >> 32) as u32, random % size);
+        if server != NOBODY {
             return Some(server);
         }
         random = random.wrapping_mul(0x9E37_79B1).wrapping_add(0x7F4A_7C15);
     }
     None
+}
+
+/// The server for a new connection, by whatever scheduler.
+#[inline(always)]
+pub(crate) fn choose<S: Store>(
+    store: &S,
+    service: &Service,
+    index: u32,
+    request: &Request,
+) -> u32 {
+    if matches!(
+        service.scheduler.get(),
+        scheduler::LBLC | scheduler::LBLCR
+    ) {
+        store.decide_locally(index, request)
+    } else {
+        store.decide(index, request)
+    }
 }

@@ -23,13 +23,13 @@ use crate::{endpoint, schedule, tunnel};
 pub fn process<H: Host>(host: &H) -> Verdict {
     match frame::parse(host) {
         Parsed::Other => Verdict::Pass,
-        Parsed::Ipv6 if has(host, features::IPV6) => Verdict::General,
+        Parsed::Ipv6 if has(host, features::IPV6) => Verdict::GENERAL,
         Parsed::Ipv6 => Verdict::Pass,
-        Parsed::Fragment => Verdict::General,
+        Parsed::Fragment => Verdict::GENERAL,
         Parsed::Malformed => pass(host, Reason::Malformed),
         Parsed::Ipv4(packet) => match packet.protocol {
             protocol::TCP | protocol::UDP => transport(host, &packet),
-            protocol::ICMP | protocol::SCTP => Verdict::General,
+            protocol::ICMP | protocol::SCTP => Verdict::GENERAL,
             _ => Verdict::Pass,
         },
     }
@@ -49,7 +49,7 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
     };
     // They come before all other services.
     if has(host, features::MARKS) {
-        return Verdict::General;
+        return Verdict::GENERAL;
     }
     let (source_port, destination_port) = ports(header.u32(0));
     let to_service = endpoint_key(
@@ -94,7 +94,7 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         host,
         features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
     ) {
-        return Verdict::General;
+        return Verdict::GENERAL;
     }
     Verdict::Pass
 }
@@ -150,7 +150,7 @@ fn inbound<H: Host>(
     };
     let place = wanted.place(host);
     let found: Found<'_, Bucket> = match table::find(host, place, wanted) {
-        Some(found) if may_begin_anew(flags, found) => return Verdict::General,
+        Some(found) if may_begin_anew(flags, found) => return Verdict::GENERAL,
         Some(found) => found,
         None => match open(host, flags, wanted, service) {
             Ok(found) => found,
@@ -159,21 +159,21 @@ fn inbound<H: Host>(
     };
     let index = found.entry.server.get();
     let Some(server) = host.server(index) else {
-        return Verdict::General;
+        return Verdict::GENERAL;
     };
     let server_flags = server.flags.get();
     if !is_alive(server) || server_flags & (server_flags::LOCAL | server_flags::IPV6) != 0 {
-        return Verdict::General;
+        return Verdict::GENERAL;
     }
     let method = method_of(server_flags);
     if method == method::FULL_NAT {
-        return Verdict::General;
+        return Verdict::GENERAL;
     }
     let way = hop::to_server(host, server, packet.source, packet.protocol);
     match sendable(host, packet.length, packet.ttl(), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
-        Sendable::No(_) => return Verdict::General,
+        Sendable::No(_) => return Verdict::GENERAL,
     }
     let direction = if method == method::MASQ {
         Direction::Input
@@ -225,7 +225,7 @@ fn outbound<H: Host>(
     let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
         // The server's own business, as far as can be seen from here.
         return if has(host, features::WIDE_SERVERS) {
-            Verdict::General
+            Verdict::GENERAL
         } else {
             Verdict::Pass
         };
@@ -245,7 +245,7 @@ fn outbound<H: Host>(
     match sendable(host, packet.length, packet.ttl(), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
-        Sendable::No(_) => return Verdict::General,
+        Sendable::No(_) => return Verdict::GENERAL,
     }
     let direction = Direction::Output;
     let next = next_state(packet.protocol, entry.state.get(), flags, direction);
@@ -301,7 +301,7 @@ fn open<H: Host>(
 ) -> Result<Found<'_, Bucket>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
     let Some(service) = host.service(index) else {
-        return Err(Verdict::General);
+        return Err(Verdict::GENERAL);
     };
     let tcp = wanted.port >> 16 == u32::from(protocol::TCP);
     let number = service.scheduler.get();
@@ -311,18 +311,18 @@ fn open<H: Host>(
                 .control()
                 .is_some_and(|control| control.settings.get() & settings::SLOPPY_TCP != 0);
         return Err(if is_sloppy {
-            Verdict::General
+            Verdict::GENERAL
         } else {
             pass(host, Reason::NoConnection)
         });
     }
     if number != scheduler::RING || service.flags.get() & NOT_HERE != 0 {
-        return Err(Verdict::General);
+        return Err(Verdict::GENERAL);
     }
     let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));
     let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
     else {
-        return Err(Verdict::General);
+        return Err(Verdict::GENERAL);
     };
     let new = Opening {
         address: wanted.address,
@@ -333,7 +333,7 @@ fn open<H: Host>(
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
     if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(Verdict::General);
+        return Err(Verdict::GENERAL);
     }
     let found = table::open(host, wanted.place(host), new, None);
     let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;

@@ -2,20 +2,25 @@
 //! routes that the caller sets. For tests, fuzzing and as a reference for what the
 //! kernel does.
 
-use core::cell::Cell;
+use core::cell::{Cell, OnceCell};
 use std::vec;
 use std::vec::Vec;
 
 use crate::checksum;
 use crate::frame::ETHERNET;
-use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Window};
+use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
     EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load,
     REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot,
     WideEntry, interface_flags, settings,
 };
+use crate::general::{self, Arrival};
+use crate::hash::Place;
+use crate::locality;
 use crate::memory::Memory;
+use crate::schedule::{self, Request};
+use crate::table;
 use crate::word::{Word, Word64};
 use crate::{Reason, Verdict, process};
 
@@ -326,6 +331,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
+    kept: [OnceCell<Arrival>; 3],
     around: Circumstances<'a>,
 }
 
@@ -352,6 +358,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
+        kept: core::array::from_fn(|_| OnceCell::new()),
         around,
     };
     let verdict = process(&simulated);
@@ -438,6 +445,88 @@ impl<const TC: bool> Ledger for Simulated<'_, TC> {
     fn add(&self, word: &Word, amount: u32) -> u32 {
         word.add(amount)
     }
+    fn rank(&self, server: u32) {
+        crate::tree::changed(self, server);
+    }
+    fn settle(&self, service: u32, node: u32) {
+        crate::tree::settle(self, service, node);
+    }
+}
+
+impl<const TC: bool> Store for Simulated<'_, TC> {
+    fn wide_bucket_mask(&self) -> u32 {
+        (self.memory.wide_connections.len() - 1) as u32
+    }
+    fn wide_endpoint_mask(&self) -> u32 {
+        (self.memory.wide_endpoints.len() - 1) as u32
+    }
+    fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
+        self.memory.wide_connections.get(index as usize)
+    }
+    fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket> {
+        self.memory.wide_endpoints.get(index as usize)
+    }
+    fn tick(&self) -> u32 {
+        self.around.tick
+    }
+    fn bucket_mask(&self) -> u32 {
+        (self.memory.connections.len() - 1) as u32
+    }
+    fn endpoint_mask(&self) -> u32 {
+        (self.memory.endpoints.len() - 1) as u32
+    }
+    fn seed(&self) -> u64 {
+        self.memory.control.seed.get()
+    }
+    fn control(&self) -> Option<&Control> {
+        Some(self.memory.control)
+    }
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.memory.connections.get(index as usize)
+    }
+    fn addresses(&self) -> Option<&Addresses> {
+        Some(self.memory.addresses)
+    }
+    fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
+        self.memory.endpoints.get(index as usize)
+    }
+    fn client_hop(&self, index: u32) -> Option<&ClientHop> {
+        self.memory.client_hops.get(index as usize)
+    }
+    fn counters(&self, server: u32) -> Option<&Counters> {
+        let index = self.around.cpu as usize * self.memory.servers.len() + server as usize;
+        self.memory.counters.get(index)
+    }
+    fn reasons(&self) -> Option<&Reasons> {
+        self.memory.reasons.get(self.around.cpu as usize)
+    }
+    fn opaque(&self, value: u32) -> u32 {
+        value
+    }
+    fn kept(&self) -> Option<&Arrival> {
+        self.kept.iter().rev().find_map(OnceCell::get)
+    }
+    fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
+        general::seek(self, end, port, kind)
+    }
+    fn claim(&self, place: Place) -> u64 {
+        table::claim::<_, Bucket>(self, place)
+    }
+    fn claim_wide(&self, place: Place) -> u64 {
+        table::claim::<_, WideBucket>(self, place)
+    }
+    fn available_at(&self, ring: u32, slot: u32) -> u32 {
+        schedule::available_at(self, ring, slot)
+    }
+    fn is_any_idle(&self, service: u32) -> u32 {
+        locality::is_any_idle(self, service)
+    }
+    fn decide_locally(&self, service: u32, request: &Request) -> u32 {
+        locality::decide(self, service, request)
+    }
+    fn decide(&self, service: u32, request: &Request) -> u32 {
+        schedule::decide(self, service, request)
+    }
 }
 
 impl<'a, const TC: bool> Host for Simulated<'a, TC> {
@@ -471,6 +560,15 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         self.start.set(before);
         true
     }
+    fn keep(&self, arrival: &Arrival) {
+        // As it came, with the service that it is for, and with the server.
+        if let Some(free) = self.kept.iter().find(|kept| kept.get().is_none()) {
+            let _ = free.set(*arrival);
+        }
+    }
+    fn parse(&self) -> u32 {
+        general::parse(self)
+    }
     fn cut(&self, length: u32) -> bool {
         let end = self.start.get() + length as usize;
         let fits = end <= self.end.get();
@@ -481,18 +579,6 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     }
     fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
         (self.around.wide_routes)(source, destination, protocol)
-    }
-    fn wide_bucket_mask(&self) -> u32 {
-        (self.memory.wide_connections.len() - 1) as u32
-    }
-    fn wide_endpoint_mask(&self) -> u32 {
-        (self.memory.wide_endpoints.len() - 1) as u32
-    }
-    fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
-        self.memory.wide_connections.get(index as usize)
-    }
-    fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket> {
-        self.memory.wide_endpoints.get(index as usize)
     }
     fn is_cut_later(&self) -> bool {
         false
@@ -540,42 +626,5 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     }
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route {
         (self.around.routes)(source, destination, protocol)
-    }
-    fn tick(&self) -> u32 {
-        self.around.tick
-    }
-    fn bucket_mask(&self) -> u32 {
-        (self.memory.connections.len() - 1) as u32
-    }
-    fn endpoint_mask(&self) -> u32 {
-        (self.memory.endpoints.len() - 1) as u32
-    }
-    fn seed(&self) -> u64 {
-        self.memory.control.seed.get()
-    }
-    fn control(&self) -> Option<&Control> {
-        Some(self.memory.control)
-    }
-    fn bucket(&self, index: u32) -> Option<&Bucket> {
-        self.memory.connections.get(index as usize)
-    }
-    fn addresses(&self) -> Option<&Addresses> {
-        Some(self.memory.addresses)
-    }
-    fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
-        self.memory.endpoints.get(index as usize)
-    }
-    fn client_hop(&self, index: u32) -> Option<&ClientHop> {
-        self.memory.client_hops.get(index as usize)
-    }
-    fn counters(&self, server: u32) -> Option<&Counters> {
-        let index = self.around.cpu as usize * self.memory.servers.len() + server as usize;
-        self.memory.counters.get(index)
-    }
-    fn reasons(&self) -> Option<&Reasons> {
-        self.memory.reasons.get(self.around.cpu as usize)
-    }
-    fn opaque(&self, value: u32) -> u32 {
-        value
     }
 }

@@ -7,7 +7,7 @@
 //! server's load and clears the signature.
 
 use crate::hash::{self, Place};
-use crate::host::{Host, Ledger};
+use crate::host::{Ledger, Store};
 use crate::layout::{Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word};
 use crate::reason::Reason;
 use crate::word::Word;
@@ -70,7 +70,9 @@ pub trait Buckets: Sized {
     /// The entries.
     fn entries(&self) -> &[Self::Entry; WAYS];
     /// The bucket that `place` names (not yet masked).
-    fn of<H: Host>(host: &H, place: u32) -> Option<&Self>;
+    fn of<S: Store>(store: &S, place: u32) -> Option<&Self>;
+    /// Claims an entry: [`Store::claim`] or [`Store::claim_wide`].
+    fn claimed<S: Store>(store: &S, place: Place) -> u64;
 }
 
 /// Tells whether an entry is what is looked for.
@@ -94,7 +96,7 @@ pub trait New<E>: Copy {
 }
 
 macro_rules! buckets {
-    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident) => {
+    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $claim:ident) => {
         impl Buckets for $bucket {
             type Entry = $entry;
             type Wanted = $wanted;
@@ -109,21 +111,34 @@ macro_rules! buckets {
                 &self.entries
             }
             #[inline(always)]
-            fn of<H: Host>(host: &H, place: u32) -> Option<&Self> {
-                host.$of(place & host.$mask())
+            fn of<S: Store>(store: &S, place: u32) -> Option<&Self> {
+                store.$of(place & store.$mask())
+            }
+            #[inline(always)]
+            fn claimed<S: Store>(store: &S, place: Place) -> u64 {
+                store.$claim(place)
             }
         }
     };
 }
 
-buckets!(Bucket, Entry, WantedNarrow, Opening, bucket, bucket_mask);
+buckets!(
+    Bucket,
+    Entry,
+    WantedNarrow,
+    Opening,
+    bucket,
+    bucket_mask,
+    claim
+);
 buckets!(
     WideBucket,
     WideEntry,
     WantedWide,
     WideOpening,
     wide_bucket,
-    wide_bucket_mask
+    wide_bucket_mask,
+    claim_wide
 );
 
 /// An entry and where it stands.
@@ -189,8 +204,8 @@ pub struct WantedNarrow {
 impl WantedNarrow {
     /// Where it stands.
     #[inline(always)]
-    pub fn place<H: Host>(self, host: &H) -> Place {
-        hash::connection(self.address, self.port, host.seed())
+    pub fn place<S: Store>(self, store: &S) -> Place {
+        hash::connection(self.address, self.port, store.seed())
     }
 }
 
@@ -245,8 +260,8 @@ pub struct WantedWide {
 impl WantedWide {
     /// Where it stands.
     #[inline(always)]
-    pub fn place<H: Host>(self, host: &H) -> Place {
-        hash::wide_connection(self.address, self.port, host.seed())
+    pub fn place<S: Store>(self, store: &S) -> Place {
+        hash::wide_connection(self.address, self.port, store.seed())
     }
 }
 
@@ -297,8 +312,8 @@ impl Wanted<WideEntry> for WantedWide {
 /// The entry of `bucket` at `way`, which neither the compiler nor the verifier may
 /// make a copy of the code behind for each value of.
 #[inline(always)]
-fn at<'a, H: Host, B: Buckets>(host: &H, bucket: &'a B, way: usize) -> Found<'a, B> {
-    let way = host.opaque(way as u32) as usize & (WAYS - 1);
+fn at<'a, S: Store, B: Buckets>(store: &S, bucket: &'a B, way: usize) -> Found<'a, B> {
+    let way = store.opaque(way as u32) as usize & (WAYS - 1);
     Found {
         bucket,
         way,
@@ -308,8 +323,8 @@ fn at<'a, H: Host, B: Buckets>(host: &H, bucket: &'a B, way: usize) -> Found<'a,
 
 /// Looks through a bucket by its signatures.
 #[inline(always)]
-fn find_in<'a, H: Host, B: Buckets>(
-    host: &H,
+fn find_in<'a, S: Store, B: Buckets>(
+    store: &S,
     bucket: &'a B,
     wanted_signature: u32,
     wanted: B::Wanted,
@@ -324,34 +339,34 @@ fn find_in<'a, H: Host, B: Buckets>(
     if hit == WAYS {
         return None;
     }
-    Some(at(host, bucket, hit))
+    Some(at(store, bucket, hit))
 }
 
 /// The live entry at `place` that is wanted.
 #[inline(always)]
-pub fn find<'a, H: Host, B: Buckets>(
-    host: &'a H,
+pub fn find<'a, S: Store, B: Buckets>(
+    store: &'a S,
     place: Place,
     wanted: B::Wanted,
 ) -> Option<Found<'a, B>> {
-    let home = B::of(host, place.bucket)?;
+    let home = B::of(store, place.bucket)?;
     // Most connections have the way they prefer, or its neighbour in the same cache
     // line: then the line of the signatures need not be fetched, which with many
     // connections is what a packet waits for.
-    let preferred = at(host, home, place.way());
+    let preferred = at(store, home, place.way());
     if wanted.is(preferred.entry) {
         return Some(preferred);
     }
-    let neighbour = at(host, home, place.way() ^ 1);
+    let neighbour = at(store, home, place.way() ^ 1);
     if wanted.is(neighbour.entry) {
         return Some(neighbour);
     }
-    let found = find_in(host, home, place.signature, wanted);
+    let found = find_in(store, home, place.signature, wanted);
     if found.is_some() || home.signatures()[0].get() & OVERFLOWED == 0 {
         return found;
     }
-    let sibling = B::of(host, place.sibling())?;
-    find_in(host, sibling, place.signature, wanted)
+    let sibling = B::of(store, place.sibling())?;
+    find_in(store, sibling, place.signature, wanted)
 }
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
@@ -372,13 +387,17 @@ pub fn free_signature(word: &Word) {
 /// Changes the entry's state word from `old` to dead. True: the caller was the one.
 #[inline(always)]
 pub fn kill<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
-    let dead = (old & !0xffff).wrapping_add(state_word::GENERATION);
-    if old & state_word::STATE == state::FREE || !ledger.compare_and_swap(entry.state(), old, dead)
-    {
-        return false;
+    let is_dead = end_state(ledger, entry, old);
+    if is_dead {
+        load::end(ledger, entry.server().get(), old & state_word::STATE);
     }
-    load::end(ledger, entry.server().get(), old & state_word::STATE);
-    true
+    is_dead
+}
+
+#[inline(always)]
+fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
+    let dead = (old & !0xffff).wrapping_add(state_word::GENERATION);
+    old & state_word::STATE != state::FREE && ledger.compare_and_swap(entry.state(), old, dead)
 }
 
 /// Ends a connection in the state `state`. True: the caller owns the entry. False:
@@ -391,9 +410,9 @@ fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
 
 /// Gives up a live entry.
 #[inline(always)]
-pub fn release<H: Host, B: Buckets>(host: &H, found: Found<'_, B>) {
-    if kill(host, found.entry, found.entry.state().get()) {
-        clear_signature(host, &found.bucket.signatures()[found.way]);
+pub fn release<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
+    if kill(store, found.entry, found.entry.state().get()) {
+        clear_signature(store, &found.bucket.signatures()[found.way]);
     }
 }
 
@@ -508,9 +527,9 @@ impl New<WideEntry> for WideOpening {
 
 /// A free way of the bucket: `preferred`, its neighbour, or the first one.
 #[inline(always)]
-fn free_way<H: Host, B: Buckets>(host: &H, bucket: &B, preferred: usize) -> Option<usize> {
+fn free_way<S: Store, B: Buckets>(store: &S, bucket: &B, preferred: usize) -> Option<usize> {
     for way in [preferred, preferred ^ 1] {
-        let way = host.opaque(way as u32) as usize & (WAYS - 1);
+        let way = store.opaque(way as u32) as usize & (WAYS - 1);
         if signature(bucket, way) == 0 {
             return Some(way);
         }
@@ -520,15 +539,15 @@ fn free_way<H: Host, B: Buckets>(host: &H, bucket: &B, preferred: usize) -> Opti
 
 /// A free entry of the bucket, claimed.
 #[inline(always)]
-fn claim<'a, H: Host, B: Buckets>(
-    host: &H,
+fn claim_free<'a, S: Store, B: Buckets>(
+    store: &S,
     bucket: &'a B,
     place: Place,
 ) -> Option<Found<'a, B>> {
-    let found = at(host, bucket, free_way(host, bucket, place.way())?);
+    let found = at(store, bucket, free_way(store, bucket, place.way())?);
     let word = &bucket.signatures()[found.way];
     let mark = word.get() & OVERFLOWED;
-    host.compare_and_swap(word, mark, mark | place.signature)
+    store.compare_and_swap(word, mark, mark | place.signature)
         .then_some(found)
 }
 
@@ -547,8 +566,8 @@ struct Expendable {
 /// branch of every turn, and there are sixteen; and with sets of states that the
 /// compiler does not know, lest it make branches of them again.
 #[inline(always)]
-fn expendable<H: Host, B: Buckets>(host: &H, bucket: &B, now: u32) -> Expendable {
-    let closed = host.opaque(
+fn expendable<S: Store, B: Buckets>(store: &S, bucket: &B, now: u32) -> Expendable {
+    let closed = store.opaque(
         1 << state::CLOSE
             | 1 << state::TIME_WAIT
             | 1 << state::LAST_ACK
@@ -556,7 +575,7 @@ fn expendable<H: Host, B: Buckets>(host: &H, bucket: &B, now: u32) -> Expendable
             | 1 << state::SCTP_CLOSED
             | 1 << state::SCTP_REJECTED,
     );
-    let half_open = host.opaque(
+    let half_open = store.opaque(
         1 << state::SYN_RECV
             | 1 << state::SYN_SENT
             | 1 << state::SYNACK
@@ -566,8 +585,8 @@ fn expendable<H: Host, B: Buckets>(host: &H, bucket: &B, now: u32) -> Expendable
             | 1 << state::SCTP_INIT
             | 1 << state::LOCALITY,
     );
-    let udp = host.opaque(1 << state::UDP);
-    let idle_ticks = host.opaque(IDLE_TICKS);
+    let udp = store.opaque(1 << state::UDP);
+    let idle_ticks = store.opaque(IDLE_TICKS);
     let mut masks = Expendable::default();
     for way in 0..WAYS {
         let entry = &bucket.entries()[way];
@@ -602,14 +621,15 @@ const fn lowest_bit(mask: u32) -> u32 {
     (POSITIONS >> (4 * index)) as u32 & 0xf
 }
 
-/// Takes the place of an expendable entry of a full bucket.
+/// Takes the place of an expendable entry of a full bucket; tells whose connection it
+/// was.
 #[inline(always)]
-fn evict<'a, H: Host, B: Buckets>(
-    host: &H,
+fn evict<'a, S: Store, B: Buckets>(
+    store: &S,
     bucket: &'a B,
     signature: u32,
-) -> Option<Found<'a, B>> {
-    let masks = expendable(host, bucket, host.tick());
+) -> Option<(Found<'a, B>, u32)> {
+    let masks = expendable(store, bucket, store.tick());
     let (mask, reason) = if masks.closed != 0 {
         (masks.closed, Reason::EvictedClosed)
     } else if masks.half_open != 0 {
@@ -619,86 +639,148 @@ fn evict<'a, H: Host, B: Buckets>(
     } else {
         return None;
     };
-    let way = host.opaque(lowest_bit(mask)) as usize & (WAYS - 1);
+    let way = store.opaque(lowest_bit(mask)) as usize & (WAYS - 1);
     let entry = &bucket.entries()[way];
     let word = entry.state().get();
     // It may have become established since; then it stays.
     let state = word & state_word::STATE;
-    if matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED) || !kill(host, entry, word) {
+    let is_established = matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED);
+    if is_established || !end_state(store, entry, word) {
         return None;
     }
-    crate::count_reason(host, reason);
+    let victim = entry.server().get();
+    load::leave(store, victim, state);
+    crate::count_reason(store, reason);
     let sign = &bucket.signatures()[way];
     let old = sign.get();
-    if !host.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
+    if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
         return None;
     }
-    Some(Found { bucket, way, entry })
+    Some((Found { bucket, way, entry }, victim))
 }
 
 /// Notes in the home bucket that some of its connections stand in the sibling.
 #[inline(always)]
-fn mark_overflowed<H: Host, B: Buckets>(host: &H, home: &B) {
+fn mark_overflowed<S: Store, B: Buckets>(store: &S, home: &B) {
     let word = &home.signatures()[0];
     let old = word.get();
-    if old & OVERFLOWED == 0 && !host.compare_and_swap(word, old, old | OVERFLOWED) {
+    if old & OVERFLOWED == 0 && !store.compare_and_swap(word, old, old | OVERFLOWED) {
         // Another CPU changed the entry at the same moment; once more is enough.
         let old = word.get();
-        host.compare_and_swap(word, old, old | OVERFLOWED);
+        store.compare_and_swap(word, old, old | OVERFLOWED);
     }
 }
 
+/// Where an entry was claimed: 0: nowhere; else 1 + way, and in bit 8 whether in the
+/// sibling of the home bucket. In the upper half 1 + the server of the connection
+/// that gave way.
+const IN_SIBLING: u64 = 1 << 8;
+
+const fn location<B: Buckets>(found: &Found<'_, B>) -> u64 {
+    1 + found.way as u64
+}
+
 /// Claims an entry: in the home bucket, in the sibling, or that of an expendable
-/// connection.
+/// connection. Says where, as a number.
 #[inline(always)]
-fn claim_any<H: Host, B: Buckets>(host: &H, place: Place) -> Option<Found<'_, B>> {
-    let home: &B = B::of(host, place.bucket)?;
-    if let Some(found) = claim(host, home, place) {
-        return Some(found);
+pub fn claim<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
+    claim_any::<S, B>(store, place).unwrap_or(0)
+}
+
+#[inline(always)]
+fn claim_any<S: Store, B: Buckets>(store: &S, place: Place) -> Option<u64> {
+    let home: &B = B::of(store, place.bucket)?;
+    if let Some(found) = claim_free(store, home, place) {
+        return Some(location(&found));
     }
-    let sibling = B::of(host, place.sibling())?;
-    if let Some(found) = claim(host, sibling, place) {
-        mark_overflowed(host, home);
-        return Some(found);
+    let sibling = B::of(store, place.sibling())?;
+    if let Some(found) = claim_free(store, sibling, place) {
+        mark_overflowed(store, home);
+        return Some(IN_SIBLING | location(&found));
     }
-    if let Some(found) = evict(host, home, place.signature) {
-        return Some(found);
+    if let Some((found, victim)) = evict(store, home, place.signature) {
+        return Some(u64::from(victim + 1) << 32 | location(&found));
     }
-    let found = evict(host, sibling, place.signature)?;
-    mark_overflowed(host, home);
-    Some(found)
+    let (found, victim) = evict(store, sibling, place.signature)?;
+    mark_overflowed(store, home);
+    Some(u64::from(victim + 1) << 32 | IN_SIBLING | location(&found))
+}
+
+/// What was claimed, and 1 + the server whose connection gave way.
+#[inline(always)]
+fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<(Found<'_, B>, u32)> {
+    let claimed = B::claimed(store, place);
+    if claimed == 0 {
+        return None;
+    }
+    let bucket = if claimed & IN_SIBLING == 0 {
+        place.bucket
+    } else {
+        place.sibling()
+    };
+    let bucket = B::of(store, bucket)?;
+    let way = (claimed as u32 & 0xff).wrapping_sub(1) as usize & (WAYS - 1);
+    let found = Found {
+        bucket,
+        way,
+        entry: &bucket.entries()[way],
+    };
+    Some((found, (claimed >> 32) as u32))
+}
+
+/// Enters something that counts for no server. A tree of servers that has to change for
+/// what gave way is left to the daemon, which goes over all of them.
+#[inline(always)]
+pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) {
+    let claimed: Option<(Found<'_, B>, u32)> = claimed(store, place);
+    if let Some((found, _)) = claimed {
+        publish(store, found, new);
+    }
+}
+
+/// Writes a claimed entry and makes it live.
+#[inline(always)]
+fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
+    let entry = found.entry;
+    new.write(entry);
+    entry.seen().set(store.tick());
+    entry.hop().set(0);
+    let old = entry.state().get();
+    let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
+    store.compare_and_swap(entry.state(), old, live);
 }
 
 /// Enters a new connection, in the place of `before`, which ends with it, if there is
 /// such. None: its buckets are full of established ones.
 #[inline(always)]
-pub fn open<'a, H: Host, B: Buckets>(
-    host: &'a H,
+pub fn open<'a, S: Store, B: Buckets>(
+    store: &'a S,
     place: Place,
     new: B::New,
     before: Option<Found<'a, B>>,
 ) -> Option<Found<'a, B>> {
     // Staying where the former one was spares the line of the signatures.
     let found: Found<'a, B> = match before {
-        Some(before) if end(host, before.entry) => before,
-        _ => claim_any(host, place)?,
+        Some(before) if end(store, before.entry) => before,
+        _ => {
+            let (found, victim) = claimed(store, place)?;
+            if victim != 0 {
+                store.rank(victim - 1);
+            }
+            found
+        }
     };
+    load::begin(store, new.server(), new.state());
+    publish(store, found, new);
     let entry = found.entry;
-    new.write(entry);
-    entry.seen().set(host.tick());
-    entry.hop().set(0);
-    load::begin(host, new.server(), new.state());
-    let old = entry.state().get();
-    let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
-    host.compare_and_swap(entry.state(), old, live);
     // Another CPU may have opened the same connection meanwhile. Both find the same
     // first one, so the other gives way.
-    let first: Option<Found<'a, B>> = find(host, place, new.wanted());
+    let first: Option<Found<'a, B>> = find(store, place, new.wanted());
     if let Some(first) = first
         && !core::ptr::eq(first.entry, entry)
     {
-        crate::count_reason(host, Reason::Duplicate);
-        release(host, found);
+        crate::count_reason(store, Reason::Duplicate);
+        release(store, found);
         return Some(first);
     }
     Some(found)

@@ -16,7 +16,7 @@
 //! written, so that the last one to write has seen everything.
 
 use crate::host::Ledger;
-use crate::layout::{Load, NOBODY, RING_HEADER, Server, scheduler};
+use crate::layout::{Load, NOBODY, RING_HEADER, scheduler};
 
 /// Most servers of a tree.
 pub const SERVERS_MAX: u32 = 1024;
@@ -228,31 +228,40 @@ pub(crate) const fn nodes_of(number: u32) -> u32 {
     (x | x >> 16).wrapping_add(1)
 }
 
-/// The connections of `server` have changed: makes the comparisons again that it takes
-/// part in.
+/// The connections of server `index` have changed: makes the comparisons again that it
+/// takes part in.
 #[inline(always)]
-pub fn changed<T: Ledger>(ledger: &T, server: &Server) {
+pub fn changed<T: Ledger>(ledger: &T, index: u32) {
+    let Some(server) = ledger.server(index) else {
+        return;
+    };
     let Some(service) = ledger.service(server.service.get()) else {
         return;
     };
     let number = service.scheduler.get();
-    if has_tree(number) {
-        climb(ledger, Tree::of(number, service.ring.get()), server.leaf.get());
+    if !has_tree(number) {
+        return;
     }
-}
-
-/// From a server to the top.
-#[inline(never)]
-fn climb<T: Ledger>(ledger: &T, tree: Tree, leaf: u32) {
+    let tree = Tree::of(number, service.ring.get());
+    let leaf = server.leaf.get();
     if leaf >= tree.servers {
         return;
     }
+    // From the server to the top.
     let mut node = tree.nodes.wrapping_add(leaf);
     for _ in 0..LEVELS {
         node /= 2;
         if node == 0 {
             return;
         }
-        tree.settle(ledger, node);
+        ledger.settle(server.service.get(), node);
+    }
+}
+
+/// Makes a comparison of a service's tree again.
+#[inline(always)]
+pub fn settle<T: Ledger>(ledger: &T, service: u32, node: u32) {
+    if let Some(service) = ledger.service(service) {
+        Tree::of(service.scheduler.get(), service.ring.get()).settle(ledger, node);
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use aya::maps::{MapError, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use evenkeel_datapath::general::PARTS;
 use nix::libc;
 
 use crate::bpf;
@@ -17,88 +18,106 @@ use crate::sizes::Sizes;
 pub(crate) const OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evenkeel.bpf.o"));
 
-/// How many programs there are.
-const PROGRAMS: usize = 5;
-
-/// Arrays of programs: the general ways, by which the short ones find them.
-pub(crate) const GENERAL: [(&str, Program); 2] = [
-    ("XDP_GENERAL", Program::XdpGeneral),
-    ("TC_GENERAL", Program::TcGeneral),
-];
-
 /// The object's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The accelerator in the driver.
     Xdp,
-    /// What the accelerator leaves to it: the general way.
-    XdpGeneral,
     /// The packet path.
     Tc,
-    /// What that leaves to it: the general way.
-    TcGeneral,
     /// Tells the present tick.
     Clock,
+    /// A part of the general way in the accelerator: index into [`PART_NAMES`].
+    XdpPart(usize),
+    /// The same at tc.
+    TcPart(usize),
 }
+
+/// The parts of the general way ([`evenkeel_datapath::general::Part`]), by their numbers:
+/// their programs at XDP and at tc.
+pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
+    ["evenkeel_xdp_general", "evenkeel_tc_general"],
+    ["evenkeel_xdp_inbound", "evenkeel_tc_inbound"],
+    ["evenkeel_xdp_wide_inbound", "evenkeel_tc_wide_inbound"],
+    ["evenkeel_xdp_one_packet", "evenkeel_tc_one_packet"],
+    ["evenkeel_xdp_outbound", "evenkeel_tc_outbound"],
+    ["evenkeel_xdp_wide_outbound", "evenkeel_tc_wide_outbound"],
+    ["evenkeel_xdp_choose", "evenkeel_tc_choose"],
+];
+
+/// The arrays by which the parts find each other, at XDP and at tc.
+pub(crate) const PART_ARRAYS: [&str; 2] = ["XDP_PARTS", "TC_PARTS"];
+
+/// How many programs there are.
+const PROGRAMS: usize = 3 + 2 * PARTS as usize;
 
 impl Program {
     /// All of them.
-    pub(crate) const ALL: [Self; PROGRAMS] = [
-        Self::Xdp,
-        Self::XdpGeneral,
-        Self::Tc,
-        Self::TcGeneral,
-        Self::Clock,
-    ];
+    pub(crate) const ALL: [Self; PROGRAMS] = {
+        let mut all = [Self::Clock; PROGRAMS];
+        all[0] = Self::Xdp;
+        all[1] = Self::Tc;
+        let mut part = 0;
+        while part < PARTS as usize {
+            all[3 + 2 * part] = Self::XdpPart(part);
+            all[4 + 2 * part] = Self::TcPart(part);
+            part += 1;
+        }
+        all
+    };
+
+    /// Its place in [`Program::ALL`].
+    const fn index(self) -> usize {
+        match self {
+            Self::Xdp => 0,
+            Self::Tc => 1,
+            Self::Clock => 2,
+            Self::XdpPart(part) => 3 + 2 * part,
+            Self::TcPart(part) => 4 + 2 * part,
+        }
+    }
 
     /// Its name in the object and among the pins.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Xdp => "evenkeel_xdp",
-            Self::XdpGeneral => "evenkeel_xdp_general",
             Self::Tc => "evenkeel_tc",
-            Self::TcGeneral => "evenkeel_tc_general",
             Self::Clock => "evenkeel_clock",
+            Self::XdpPart(part) => PART_NAMES[part][0],
+            Self::TcPart(part) => PART_NAMES[part][1],
         }
     }
 }
 
 /// The loaded programs, in the order of [`Program::ALL`].
 #[derive(Debug)]
-pub(crate) struct Programs([OwnedFd; PROGRAMS]);
+pub(crate) struct Programs(Vec<OwnedFd>);
 
 impl Programs {
     pub(crate) fn get(&self, program: Program) -> BorrowedFd<'_> {
-        self.0[program as usize].as_fd()
+        self.0[program.index()].as_fd()
     }
 
     /// Opens the pinned ones; an error if one is missing.
     pub(crate) fn open(pins: &Pins) -> io::Result<Self> {
         let open = |program: Program| bpf::open_pin(&pins.at(program.name()));
-        let [xdp, xdp_general, tc, tc_general, clock] = Program::ALL;
-        Ok(Self([
-            open(xdp)?,
-            open(xdp_general)?,
-            open(tc)?,
-            open(tc_general)?,
-            open(clock)?,
-        ]))
+        let programs = Program::ALL.into_iter().map(open);
+        programs.collect::<io::Result<_>>().map(Self)
     }
 
     /// Loads them. Arrays that are pinned are used, others are made and pinned.
     pub(crate) fn load(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<Self> {
         let mut ebpf = open_object(object, sizes, seed, pins)?;
-        let mut load = |program| load_program(&mut ebpf, program);
-        let [xdp, xdp_general, tc, tc_general, clock] = Program::ALL;
-        let programs = Self([
-            load(xdp)?,
-            load(xdp_general)?,
-            load(tc)?,
-            load(tc_general)?,
-            load(clock)?,
-        ]);
-        for (array, program) in GENERAL {
-            enter(&mut ebpf, array, program)?;
+        let load = |program| load_program(&mut ebpf, program);
+        let programs = Program::ALL.into_iter().map(load);
+        let programs = Self(programs.collect::<Result<_>>()?);
+        for part in 0..PARTS as usize {
+            for (array, program) in PART_ARRAYS
+                .into_iter()
+                .zip([Program::XdpPart(part), Program::TcPart(part)])
+            {
+                enter(&mut ebpf, array, part as u32, program)?;
+            }
         }
         let info = bpf::program_info(programs.get(Program::Tc))
             .attempt(|| "look at the loaded BPF program".into())?;
@@ -141,7 +160,7 @@ fn open_object(object: &[u8], sizes: &Sizes, seed: u64, pins: &Pins) -> Result<E
         .override_global("WIDE_ENDPOINT_MASK", &wide_endpoint_mask, true)
         .override_global("SERVERS_CAPACITY", &sizes.servers, true)
         .override_global("SEED", &seed, true);
-    for (array, _) in GENERAL {
+    for array in PART_ARRAYS {
         loader.map_pin_path(array, pins.at(array));
     }
     for array in sizes.arrays() {
@@ -159,7 +178,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     };
     let loaded = ebpf.program_mut(name).ok_or_else(missing)?;
     let descriptor = match program {
-        Program::Xdp | Program::XdpGeneral | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
+        Program::Xdp | Program::XdpPart(_) | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
             program.load()?;
             program
                 .fd()?
@@ -167,7 +186,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
                 .try_clone_to_owned()
                 .map_err(ProgramError::from)
         }),
-        Program::Tc | Program::TcGeneral => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
+        Program::Tc | Program::TcPart(_) => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
             program.load()?;
             program
                 .fd()?
@@ -196,7 +215,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
 }
 
 /// Puts a loaded program where others find it.
-fn enter(ebpf: &mut Ebpf, array: &str, program: Program) -> Result<()> {
+fn enter(ebpf: &mut Ebpf, array: &str, index: u32, program: Program) -> Result<()> {
     let refused = |reason: String| Error::Load {
         what: program.name().into(),
         reason,
@@ -213,7 +232,7 @@ fn enter(ebpf: &mut Ebpf, array: &str, program: Program) -> Result<()> {
         .map_mut(array)
         .ok_or_else(|| refused(format!("{array} is not in the object")))?;
     ProgramArray::try_from(map)
-        .and_then(|mut map| map.set(0, &descriptor, 0))
+        .and_then(|mut map| map.set(index, &descriptor, 0))
         .map_err(|error| refused(chain(&error)))
 }
 

@@ -1,7 +1,7 @@
 //! From clients to services.
 
-use super::Arrival;
-use super::packet::{Packet, Transport};
+use super::{Arrival, Part, UNASKED, part_of};
+use super::packet::Packet;
 use super::rewrite::{self, WideEnd};
 use super::width::{Opened, Width};
 use super::persistence;
@@ -13,7 +13,7 @@ use crate::frame::{End, protocol};
 use crate::hop;
 use crate::host::Host;
 use crate::layout::{
-    Bucket, Server, WideBucket, method, server_flags, service_flags, settings,
+    NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings,
     state_word,
 };
 use crate::reason::Reason;
@@ -24,32 +24,20 @@ use crate::tunnel;
 
 const FTP_DATA: u16 = 20_u16.to_be();
 
-/// From a client to a service.
-#[inline(always)]
-pub(super) fn process<H: Host>(
-    host: &H,
-    packet: &Packet,
-    transport: &Transport,
-    index: u32,
-) -> Verdict {
-    let Some(service) = host.service(index) else {
-        return Verdict::Pass;
-    };
-    let arrival = Arrival {
-        packet,
-        transport,
-        index,
-        service,
-    };
-    let flags = service.flags.get();
-    if flags & service_flags::ONE_PACKET != 0 && packet.protocol == protocol::UDP {
-        return Verdict::unpacked(one_packet(host, &arrival));
+/// A client's packet and the service that it is for.
+#[derive(Clone, Copy)]
+pub(super) struct Inbound<'a> {
+    pub arrival: &'a Arrival,
+    pub service: &'a Service,
+}
+
+impl core::ops::Deref for Inbound<'_> {
+    type Target = Arrival;
+
+    #[inline(always)]
+    fn deref(&self) -> &Arrival {
+        self.arrival
     }
-    Verdict::unpacked(if flags & service_flags::WIDE != 0 {
-        connection::<H, WideBucket>(host, &arrival)
-    } else {
-        connection::<H, Bucket>(host, &arrival)
-    })
 }
 
 fn settings<H: Host>(host: &H) -> u32 {
@@ -58,14 +46,13 @@ fn settings<H: Host>(host: &H) -> u32 {
 }
 
 /// A packet of a connection, known or new.
-#[inline(never)]
-fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> u64 {
-    in_connection::<H, W>(host, arrival).packed()
-}
-
 #[inline(always)]
-fn in_connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> Verdict {
-    let wanted = W::of_client(arrival.packet, arrival.transport, arrival.index);
+pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
+    let Some(service) = host.service(arrival.index) else {
+        return Verdict::Pass;
+    };
+    let arrival = &Inbound { arrival, service };
+    let wanted = W::of_client(&arrival.packet, &arrival.transport, arrival.index);
     let place = W::place(host, wanted);
     let mut found: Option<Found<'_, W>> = table::find(host, place, wanted);
     let mut before = None;
@@ -85,7 +72,7 @@ fn in_connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> Verdict 
             let chosen = match start(host, arrival) {
                 Ok(chosen) => chosen,
                 Err(verdict) => {
-                    if let Some(before) = before {
+                    if let (Some(before), Verdict::Pass) = (before, verdict) {
                         table::release(host, before);
                     }
                     return verdict;
@@ -94,7 +81,7 @@ fn in_connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> Verdict 
             let Some(server) = host.server(chosen.server) else {
                 return drop(host, Reason::NoServer);
             };
-            let new = W::opening(host, arrival.packet, arrival.transport, server, chosen);
+            let new = W::opening(host, &arrival.packet, &arrival.transport, server, chosen);
             if before.is_some() {
                 crate::count_reason(host, Reason::Reused);
             }
@@ -112,7 +99,7 @@ fn in_connection<H: Host, W: Width>(host: &H, arrival: &Arrival<'_>) -> Verdict 
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     let flags = server.flags.get();
     if flags & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, arrival.packet, &way)
+        && let Err(verdict) = check(host, &arrival.packet, &way)
     {
         return verdict;
     }
@@ -157,7 +144,7 @@ enum Fate {
 /// Looks whether a connection's server is there, and whether the client has begun a
 /// new connection from the same port (`ip_vs_in_hook`).
 #[inline(always)]
-fn fate<H: Host, E: Slot>(host: &H, arrival: &Arrival<'_>, entry: &E) -> Fate {
+fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     let settings = settings(host);
     let server = host.server(entry.server().get());
     let expires = settings & settings::EXPIRE_NODEST_CONN != 0
@@ -177,7 +164,7 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Arrival<'_>, entry: &E) -> Fate {
 
 /// True: a connection in this state may give way to a new one (`is_new_conn_expected`).
 #[inline(always)]
-fn is_over(arrival: &Arrival<'_>, state: u32, mode: u32) -> bool {
+fn is_over(arrival: &Inbound<'_>, state: u32, mode: u32) -> bool {
     const OVER: u32 = 1 << state::TIME_WAIT | 1 << state::CLOSE | 1 << state::SCTP_CLOSED;
     let also = mode & 2 != 0 || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
     (OVER >> state) & 1 != 0 || (also && state == state::FIN_WAIT)
@@ -185,7 +172,7 @@ fn is_over(arrival: &Arrival<'_>, state: u32, mode: u32) -> bool {
 
 /// True for a packet that begins a connection.
 #[inline(always)]
-fn is_opening(arrival: &Arrival<'_>) -> bool {
+fn is_opening(arrival: &Inbound<'_>) -> bool {
     const INIT: u8 = 1;
     const THESE: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
     match arrival.packet.protocol {
@@ -197,7 +184,7 @@ fn is_opening(arrival: &Arrival<'_>) -> bool {
 
 /// True for a packet that a connection may begin with, by settings too.
 #[inline(always)]
-fn may_begin<H: Host>(host: &H, arrival: &Arrival<'_>) -> bool {
+fn may_begin<H: Host>(host: &H, arrival: &Inbound<'_>) -> bool {
     const INIT: u8 = 1;
     let event = arrival.transport.event;
     let settings = settings(host);
@@ -212,20 +199,16 @@ fn may_begin<H: Host>(host: &H, arrival: &Arrival<'_>) -> bool {
     }
 }
 
-/// The server for a packet without a connection, or what becomes of it instead.
+/// What a packet without a connection opens, or what becomes of it instead.
 #[inline(always)]
-fn start<H: Host>(host: &H, arrival: &Arrival<'_>) -> Result<Opened, Verdict> {
-    let server = if may_begin(host, arrival) {
-        choose(host, arrival)
-    } else {
-        match adopt(host, arrival) {
-            Some(server) => Some(server),
-            None => return Err(pass(host, Reason::NoConnection)),
-        }
-    };
-    let Some(server) = server else {
-        return Err(drop(host, Reason::NoServer));
-    };
+fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
+    if !may_begin(host, arrival) && !may_be_adopted(arrival) {
+        return Err(pass(host, Reason::NoConnection));
+    }
+    if arrival.chosen == UNASKED {
+        return Err(Verdict::Then { part: Part::Choose });
+    }
+    let server = arrival.chosen;
     let Some(record) = host.server(server) else {
         return Err(drop(host, Reason::NoServer));
     };
@@ -256,7 +239,7 @@ fn start<H: Host>(host: &H, arrival: &Arrival<'_>) -> Result<Opened, Verdict> {
 /// The port of the server that a connection goes to: its own, or where the service has
 /// none the packet's.
 #[inline(always)]
-fn server_port(arrival: &Arrival<'_>, server: &Server) -> u16 {
+fn server_port(arrival: &Inbound<'_>, server: &Server) -> u16 {
     let own = server.ports.get() as u16;
     let aim = arrival.transport.destination_port;
     let persistent = arrival.service.flags.get() & service_flags::PERSISTENT != 0;
@@ -264,46 +247,61 @@ fn server_port(arrival: &Arrival<'_>, server: &Server) -> u16 {
     if own == 0 || keeps { aim } else { own }
 }
 
-/// The server for a new connection.
+/// Finds the server for a new connection, and goes back to where it was needed.
 #[inline(always)]
-fn choose<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
-    if arrival.service.flags.get() & service_flags::PERSISTENT != 0 {
-        return persistence::choose(host, arrival);
+pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let Some(service) = host.service(arrival.index) else {
+        return Verdict::Pass;
+    };
+    let arrival = &Inbound { arrival, service };
+    let chosen = if !may_begin(host, arrival) {
+        crate::count_reason(host, Reason::Adopted);
+        schedule::previous_owner(host, service, &arrival.request()).unwrap_or(NOBODY)
+    } else if service.flags.get() & service_flags::PERSISTENT != 0 {
+        persistence::choose(host, arrival)
+    } else {
+        schedule::choose(host, service, arrival.index, &arrival.request())
+    };
+    if chosen == NOBODY {
+        return drop(host, Reason::NoServer);
     }
-    schedule::choose(host, arrival.service, arrival.index, &arrival.request())
+    host.keep(&Arrival {
+        chosen,
+        ..*arrival.arrival
+    });
+    Verdict::Then {
+        part: part_of(service, &arrival.packet),
+    }
 }
 
-/// The server of a TCP connection that another director may have opened: with hashing
-/// it is known all the same, and a change of servers at the same moment does not hurt.
+/// True for the packet of a TCP connection that another director may have opened: with
+/// hashing its server is known all the same, and a change of servers at the same
+/// moment does not hurt.
 #[inline(always)]
-fn adopt<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
-    let compatible = arrival.service.flags.get() & service_flags::COMPATIBLE != 0;
-    if compatible
-        || arrival.packet.protocol != protocol::TCP
-        || arrival.transport.event & (tcp_flags::RST | tcp_flags::SYN) != 0
-    {
-        return None;
-    }
-    let server = schedule::previous_owner(host, arrival.service, &arrival.request())?;
-    crate::count_reason(host, Reason::Adopted);
-    Some(server)
+fn may_be_adopted(arrival: &Inbound<'_>) -> bool {
+    arrival.service.flags.get() & service_flags::COMPATIBLE == 0
+        && arrival.service.scheduler.get() == scheduler::MH
+        && arrival.packet.protocol == protocol::TCP
+        && arrival.transport.event & (tcp_flags::RST | tcp_flags::SYN) == 0
 }
 
 /// A packet of a service without connections.
-#[inline(never)]
-fn one_packet<H: Host>(host: &H, arrival: &Arrival<'_>) -> u64 {
-    without_connection(host, arrival).packed()
-}
-
 #[inline(always)]
-fn without_connection<H: Host>(host: &H, arrival: &Arrival<'_>) -> Verdict {
-    let chosen = choose(host, arrival).and_then(|index| Some((index, host.server(index)?)));
-    let Some((index, server)) = chosen else {
+pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let Some(service) = host.service(arrival.index) else {
+        return Verdict::Pass;
+    };
+    let arrival = &Inbound { arrival, service };
+    let index = arrival.chosen;
+    if index == UNASKED {
+        return Verdict::Then { part: Part::Choose };
+    }
+    let Some(server) = host.server(index) else {
         return drop(host, Reason::NoServer);
     };
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     if server.flags.get() & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, arrival.packet, &way)
+        && let Err(verdict) = check(host, &arrival.packet, &way)
     {
         return verdict;
     }
@@ -320,7 +318,7 @@ fn without_connection<H: Host>(host: &H, arrival: &Arrival<'_>) -> Verdict {
 #[inline(always)]
 fn send<H: Host>(
     host: &H,
-    arrival: &Arrival<'_>,
+    arrival: &Inbound<'_>,
     server: &Server,
     after: WideEnd,
     way: hop::Way,
@@ -333,11 +331,11 @@ fn send<H: Host>(
             address: arrival.packet.destination,
             port: arrival.transport.destination_port,
         };
-        if !rewrite::translate(host, arrival.packet, End::Destination, before, after) {
+        if !rewrite::translate(host, &arrival.packet, End::Destination, before, after) {
             return drop(host, Reason::RewriteFailed);
         }
     } else if !is_local {
-        let entered = rewrite::pass_on(host, arrival.packet)
+        let entered = rewrite::pass_on(host, &arrival.packet)
             && (method != method::TUNNEL || tunnel::enter(host, server));
         if !entered {
             return drop(host, Reason::RewriteFailed);

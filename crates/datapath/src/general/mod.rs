@@ -8,55 +8,155 @@ mod persistence;
 mod rewrite;
 mod width;
 
-use crate::endpoint;
 use crate::forward::{Verdict, pass};
 use crate::frame::protocol;
-use crate::host::Host;
-use crate::layout::{Address, Service, endpoint_key, endpoint_kind, features};
+use crate::host::{Host, Store};
+use crate::layout::{
+    Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features, service_flags,
+};
 use crate::reason::Reason;
 use crate::schedule::Request;
-use packet::{Packet, Transport, What};
+use crate::{count_reason, endpoint};
+use packet::{Packet, Transport, what};
 
-/// A client's packet and the service that it is for.
+/// A packet taken apart, and the service that it is for, if it is a client's.
+#[repr(C)]
 #[derive(Clone, Copy)]
-struct Arrival<'a> {
-    packet: &'a Packet,
-    transport: &'a Transport,
+pub struct Arrival {
+    pub(crate) packet: Packet,
+    pub(crate) transport: Transport,
     /// Index of the service.
-    index: u32,
-    service: &'a Service,
+    pub(crate) index: u32,
+    /// The server that a new connection goes to; [`NOBODY`]: none; [`UNASKED`].
+    pub(crate) chosen: u32,
 }
 
-impl Arrival<'_> {
+/// In [`Arrival::chosen`]: the scheduler has not been asked.
+pub(crate) const UNASKED: u32 = NOBODY - 1;
+
+impl Arrival {
+    /// Nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            packet: packet::NOTHING,
+            transport: packet::NO_TRANSPORT,
+            index: 0,
+            chosen: UNASKED,
+        }
+    }
+
     /// What the scheduler knows of it.
     #[inline(always)]
     fn request(&self) -> Request {
         Request {
             client: self.packet.source,
-            client_port: self.transport.source_port,
+            client_port: self.transport.source_port.into(),
             destination: self.packet.destination,
         }
     }
 }
 
-/// Decides about a frame and rewrites it.
+/// The parts of the general way. In the kernel each is a program of its own, because
+/// each must be small enough for the verifier and for the stack. All but the first work
+/// on what [`Store::kept`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// Takes the frame apart and finds out whose it is.
+    General = 0,
+    /// From a client, to a service with connections of IPv4.
+    Inbound = 1,
+    /// From a client, to any other service.
+    WideInbound = 2,
+    /// From a client, to a service without connections.
+    OnePacket = 3,
+    /// From a server, in a connection of IPv4.
+    Outbound = 4,
+    /// From a server, in any other connection.
+    WideOutbound = 5,
+    /// Finds a server for a client's new connection.
+    Choose = 6,
+}
+
+/// How many parts there are.
+pub const PARTS: u32 = 7;
+
+/// Carries out a part.
 #[inline(always)]
-pub fn process<H: Host>(host: &H) -> Verdict {
-    let packet = packet::parse(host);
-    match packet.what {
-        What::Other => return Verdict::Pass,
-        What::Malformed => return pass(host, Reason::Malformed),
-        What::Later => return pass(host, Reason::Fragment),
-        What::First | What::Whole => {}
+pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
+    if part == Part::General {
+        return process(host);
     }
-    match packet.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, &packet),
+    let Some(arrival) = host.kept() else {
+        return Verdict::Drop;
+    };
+    match part {
+        Part::General => Verdict::Drop,
+        Part::Inbound => inbound::connection::<H, Bucket>(host, arrival),
+        Part::WideInbound => inbound::connection::<H, WideBucket>(host, arrival),
+        Part::OnePacket => inbound::one_packet(host, arrival),
+        Part::Outbound => match outbound::process::<H, Bucket>(host, arrival) {
+            Verdict::Pass => Verdict::Then {
+                part: Part::WideOutbound,
+            },
+            verdict => verdict,
+        },
+        Part::WideOutbound => outbound::process::<H, WideBucket>(host, arrival),
+        Part::Choose => inbound::choose(host, arrival),
+    }
+}
+
+/// Decides about a frame, up to the part that rewrites it.
+#[inline(always)]
+fn process<H: Host>(host: &H) -> Verdict {
+    if host.parse() == 0 {
+        return Verdict::Pass;
+    }
+    let Some(arrival) = host.kept() else {
+        return Verdict::Pass;
+    };
+    match arrival.packet.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, arrival),
         _ => Verdict::Pass,
     }
 }
 
+/// Takes a frame apart and keeps it; 0: nobody's here, and to be passed.
 #[inline(always)]
-fn transport<H: Host>(host: &H, packet: &Packet) -> Verdict {
+pub fn parse<H: Host>(host: &H) -> u32 {
+    let packet = packet::parse(host);
+    match packet.what {
+        what::OTHER => return 0,
+        what::MALFORMED => {
+            count_reason(host, Reason::Malformed);
+            return 0;
+        }
+        what::LATER => {
+            count_reason(host, Reason::Fragment);
+            return 0;
+        }
+        _ => {}
+    }
+    let transport = match packet.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => packet::transport(host, &packet),
+        _ => return 0,
+    };
+    let Some(transport) = transport else {
+        count_reason(host, Reason::Malformed);
+        return 0;
+    };
+    host.keep(&Arrival {
+        packet,
+        transport,
+        index: 0,
+        chosen: UNASKED,
+    });
+    1
+}
+
+#[inline(always)]
+fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let features = host
         .control()
         .map_or(0, |control| control.features.get());
@@ -64,45 +164,78 @@ fn transport<H: Host>(host: &H, packet: &Packet) -> Verdict {
         // Marks are seen by the next stage only.
         return pass(host, Reason::Deferred);
     }
-    let Some(transport) = packet::transport(host, packet) else {
-        return pass(host, Reason::Malformed);
-    };
-    let service = service_of(host, packet, &transport, features);
-    let is_ours = service.is_some() || outbound::is_from_server(host, packet, &transport);
-    if !is_ours {
+    let service = service_of(host, arrival, features);
+    if service == NOBODY && !outbound::is_from_server(host, arrival) {
         return Verdict::Pass;
     }
-    let Some(ethernet) = host.window(0, crate::frame::ETHERNET) else {
-        return Verdict::Pass;
-    };
-    if !host.is_for_us(ethernet) {
+    if !arrival.transport.is_for_us {
         return pass(host, Reason::OtherHost);
     }
-    if transport.is_partial {
+    if arrival.transport.is_partial {
         return pass(host, Reason::Deferred);
     }
-    match service {
-        Some(service) => inbound::process(host, packet, &transport, service),
-        None => outbound::process(host, packet, &transport),
+    if service == NOBODY {
+        let part = if arrival.packet.is_ipv6 {
+            Part::WideOutbound
+        } else {
+            Part::Outbound
+        };
+        return Verdict::Then { part };
+    }
+    host.keep(&Arrival {
+        index: service,
+        ..*arrival
+    });
+    match host.service(service) {
+        Some(record) => Verdict::Then {
+            part: part_of(record, &arrival.packet),
+        },
+        None => Verdict::Pass,
     }
 }
 
-/// Value of the endpoint at this address and port.
+/// The part that a client's packet to a service takes.
 #[inline(always)]
-fn find<H: Host>(
-    host: &H,
-    packet: &Packet,
-    address: Address,
-    port: u16,
-    kind: u32,
-) -> Option<u32> {
-    if packet.is_ipv6 {
-        return endpoint::find_wide(host, address, port, packet.protocol, kind);
+fn part_of(service: &Service, packet: &Packet) -> Part {
+    let flags = service.flags.get();
+    if flags & service_flags::ONE_PACKET != 0 && packet.protocol == protocol::UDP {
+        Part::OnePacket
+    } else if flags & service_flags::WIDE != 0 {
+        Part::WideInbound
+    } else {
+        Part::Inbound
     }
-    endpoint::find(
-        host,
-        endpoint_key(address[3], port, packet.protocol, kind),
-    )
+}
+
+/// An end of a packet, as [`seek`] takes it.
+pub(crate) mod end {
+    pub(crate) const SOURCE: u32 = 0;
+    pub(crate) const DESTINATION: u32 = 1;
+}
+
+/// Value of the endpoint at an end of the packet that is kept, with this port and of
+/// this kind; [`NOBODY`]: there is none.
+#[inline(always)]
+pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
+    let Some(arrival) = store.kept() else {
+        return NOBODY;
+    };
+    let packet = &arrival.packet;
+    let address = if end == end::SOURCE {
+        packet.source
+    } else {
+        packet.destination
+    };
+    let port = port as u16;
+    let found = if packet.is_ipv6 {
+        endpoint::find_wide(store, address, port, packet.protocol, kind)
+    } else {
+        endpoint::find(
+            store,
+            endpoint_key(address[3], port, packet.protocol, kind),
+        )
+    };
+    found.unwrap_or(NOBODY)
 }
 
 const FTP: u16 = 21_u16.to_be();
@@ -111,14 +244,10 @@ const FTP_DATA: u16 = 20_u16.to_be();
 const FREE_PORTS: u16 = 1024;
 
 /// The service that a packet is for: by its mark, by address and port, as data of FTP,
-/// by address alone (`ip_vs_service_find`).
+/// by address alone (`ip_vs_service_find`). [`NOBODY`]: none.
 #[inline(always)]
-fn service_of<H: Host>(
-    host: &H,
-    packet: &Packet,
-    transport: &Transport,
-    features: u32,
-) -> Option<u32> {
+fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32) -> u32 {
+    let packet = &arrival.packet;
     if features & features::MARKS != 0 {
         let mark = host.mark();
         let family = if packet.is_ipv6 { 6 } else { 4 };
@@ -126,23 +255,26 @@ fn service_of<H: Host>(
         if mark != 0
             && let Some(service) = endpoint::find(host, key)
         {
-            return Some(service);
+            return service;
         }
     }
-    let port = transport.destination_port;
-    let to = |port| find(host, packet, packet.destination, port, endpoint_kind::SERVICE);
-    if let Some(service) = to(port) {
-        return Some(service);
+    let port = arrival.transport.destination_port;
+    let to = |port: u16| host.seek(end::DESTINATION, port.into(), endpoint_kind::SERVICE);
+    let exact = to(port);
+    if exact != NOBODY {
+        return exact;
     }
     if features & features::FTP != 0
         && packet.protocol == protocol::TCP
         && (port == FTP_DATA || u16::from_be(port) >= FREE_PORTS)
-        && let Some(service) = to(FTP)
     {
-        return Some(service);
+        let service = to(FTP);
+        if service != NOBODY {
+            return service;
+        }
     }
     if features & features::ANY_PORT != 0 {
         return to(0);
     }
-    None
+    NOBODY
 }

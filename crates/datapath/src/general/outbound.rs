@@ -1,6 +1,6 @@
 //! From servers to clients.
 
-use super::find;
+use super::{Arrival, end};
 use super::inbound::check;
 use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd};
@@ -11,46 +11,37 @@ use crate::forward::{
 use crate::frame::End;
 use crate::hop;
 use crate::host::Host;
-use crate::layout::{Bucket, Server, WideBucket, endpoint_kind, method};
+use crate::layout::{NOBODY, Server, endpoint_kind, method};
 use crate::reason::Reason;
 use crate::state::Direction;
 use crate::table::{self, Found, Slot};
 
 /// True: a server may have sent the packet.
 #[inline(always)]
-pub(super) fn is_from_server<H: Host>(host: &H, packet: &Packet, transport: &Transport) -> bool {
-    let port = transport.source_port;
-    let at = |port, kind| find(host, packet, packet.source, port, kind).is_some();
-    (!packet.is_ipv6 && at(port, endpoint_kind::SERVER))
+pub(super) fn is_from_server<H: Host>(host: &H, arrival: &Arrival) -> bool {
+    let port = u32::from(arrival.transport.source_port);
+    let at = |port, kind| host.seek(end::SOURCE, port, kind) != NOBODY;
+    (!arrival.packet.is_ipv6 && at(port, endpoint_kind::SERVER))
         || at(port, endpoint_kind::WIDE_SERVER)
         || at(0, endpoint_kind::WIDE_SERVER)
 }
 
-/// From a server to a client.
+/// From a server to a client; [`Verdict::Pass`]: there is no such connection, it is the
+/// server's own business.
 #[inline(always)]
-pub(super) fn process<H: Host>(host: &H, packet: &Packet, transport: &Transport) -> Verdict {
-    if !packet.is_ipv6 {
-        let wanted = Bucket::of_server(host, packet, transport);
-        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
-        if let Some(found) = found
-            && let Some(server) = sender::<H, Bucket>(host, found.entry, packet, transport)
-        {
-            let departure = Departure { packet, transport };
-            let sent = reply::<H, Bucket>(host, &departure, found.entry, server);
-            return Verdict::unpacked(sent);
-        }
+pub(super) fn process<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
+    let Arrival {
+        packet, transport, ..
+    } = arrival;
+    let wanted = W::of_server(host, packet, transport);
+    let found: Option<Found<'_, W>> = table::find(host, W::place(host, wanted), wanted);
+    let Some(found) = found else {
+        return Verdict::Pass;
+    };
+    match sender::<H, W>(host, found.entry, packet, transport) {
+        Some(server) => send::<H, W>(host, arrival, found.entry, server),
+        None => Verdict::Pass,
     }
-    let wanted = WideBucket::of_server(host, packet, transport);
-    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
-    if let Some(found) = found
-        && let Some(server) = sender::<H, WideBucket>(host, found.entry, packet, transport)
-    {
-        let departure = Departure { packet, transport };
-        let sent = reply::<H, WideBucket>(host, &departure, found.entry, server);
-        return Verdict::unpacked(sent);
-    }
-    // The server's own business.
-    Verdict::Pass
 }
 
 /// The server of a connection, if it is the packet's sender and answers through the
@@ -70,31 +61,17 @@ fn sender<'a, H: Host, W: Width>(
     is_it.then_some(server)
 }
 
-/// A server's packet.
-struct Departure<'a> {
-    packet: &'a Packet,
-    transport: &'a Transport,
-}
-
 /// Sends a server's packet to the client.
-#[inline(never)]
-fn reply<H: Host, W: Width>(
-    host: &H,
-    departure: &Departure<'_>,
-    entry: &W::Entry,
-    server: &Server,
-) -> u64 {
-    send::<H, W>(host, departure, entry, server).packed()
-}
-
 #[inline(always)]
 fn send<H: Host, W: Width>(
     host: &H,
-    departure: &Departure<'_>,
+    arrival: &Arrival,
     entry: &W::Entry,
     server: &Server,
 ) -> Verdict {
-    let Departure { packet, transport } = departure;
+    let Arrival {
+        packet, transport, ..
+    } = arrival;
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
         hop::route(host, packet.is_ipv6, after.address, packet.destination, packet.protocol)

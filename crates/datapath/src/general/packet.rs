@@ -21,26 +21,27 @@ const EXTENSIONS: usize = 6;
 /// Farthest that a transport header begins in a frame.
 const TRANSPORT_MAX: usize = 511;
 
-/// What a frame is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum What {
+/// What a frame is: numbers and no enum, so that the verifier can be made to forget
+/// which.
+pub(crate) mod what {
     /// A whole packet.
-    Whole = 0,
+    pub(crate) const WHOLE: u32 = 0;
     /// The first fragment of one.
-    First = 1,
+    pub(crate) const FIRST: u32 = 1;
     /// A later fragment, without ports.
-    Later = 2,
+    pub(crate) const LATER: u32 = 2;
     /// Cut off, or in contradiction to itself.
-    Malformed = 3,
+    pub(crate) const MALFORMED: u32 = 3;
     /// Not IP, tagged, or with more headers than are looked into.
-    Other = 4,
+    pub(crate) const OTHER: u32 = 4;
 }
 
 /// The parts of a packet that decide its way.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Packet {
-    pub what: What,
+    /// See [`what`].
+    pub what: u32,
     pub is_ipv6: bool,
     pub protocol: u8,
     /// Time to live, or hop limit.
@@ -57,8 +58,8 @@ pub(crate) struct Packet {
     pub destination: Address,
 }
 
-const NOTHING: Packet = Packet {
-    what: What::Other,
+pub(crate) const NOTHING: Packet = Packet {
+    what: what::OTHER,
     is_ipv6: false,
     protocol: 0,
     ttl: 0,
@@ -71,7 +72,7 @@ const NOTHING: Packet = Packet {
 };
 
 const MALFORMED: Packet = Packet {
-    what: What::Malformed,
+    what: what::MALFORMED,
     ..NOTHING
 };
 
@@ -84,10 +85,25 @@ pub(crate) fn parse<H: Host>(host: &H) -> Packet {
     if host.is_tagged() {
         return NOTHING;
     }
-    match ethernet.u16(12) {
+    let packet = match ethernet.u16(12) {
         ETHERTYPE_IPV4 => ipv4(host),
         ETHERTYPE_IPV6 => ipv6(host),
         _ => NOTHING,
+    };
+    forgotten(host, packet)
+}
+
+/// The same packet, of which the verifier knows nothing: it would follow all that comes
+/// once for each way in which a packet can be taken apart.
+#[inline(always)]
+fn forgotten<H: Host>(host: &H, packet: Packet) -> Packet {
+    Packet {
+        what: host.opaque(packet.what),
+        is_ipv6: host.opaque(packet.is_ipv6.into()) & 1 != 0,
+        protocol: host.opaque(packet.protocol.into()) as u8,
+        transport: host.opaque(packet.transport as u32) as usize & TRANSPORT_MAX,
+        length: host.opaque(packet.length),
+        ..packet
     }
 }
 
@@ -108,11 +124,11 @@ fn ipv4<H: Host>(host: &H) -> Packet {
     }
     let fragment = u16::from_be(head.u16(6));
     let what = if fragment & 0x1fff != 0 {
-        What::Later
+        what::LATER
     } else if fragment & 0x2000 != 0 {
-        What::First
+        what::FIRST
     } else {
-        What::Whole
+        what::WHOLE
     };
     Packet {
         what,
@@ -138,7 +154,7 @@ fn ipv6<H: Host>(host: &H) -> Packet {
         return MALFORMED;
     }
     let packet = Packet {
-        what: What::Whole,
+        what: what::WHOLE,
         is_ipv6: true,
         protocol: head.u8(6),
         ttl: head.u8(7),
@@ -186,11 +202,11 @@ fn extensions<H: Host>(host: &H, mut packet: Packet) -> Packet {
             let fragment = u16::from_be(header.u16(2));
             packet.id = header.u32(4);
             if fragment & 0xfff8 != 0 {
-                packet.what = What::Later;
+                packet.what = what::LATER;
                 break;
             }
             if fragment & 1 != 0 {
-                packet.what = What::First;
+                packet.what = what::FIRST;
             }
         }
     }
@@ -204,6 +220,13 @@ fn extensions<H: Host>(host: &H, mut packet: Packet) -> Packet {
 }
 
 impl Packet {
+    /// Where the transport header begins. Bounded, for the verifier, which does not know
+    /// what is kept.
+    #[inline(always)]
+    pub(crate) fn transport(&self) -> usize {
+        self.transport & TRANSPORT_MAX
+    }
+
     /// Length of what follows the IP headers.
     #[inline(always)]
     pub(crate) fn payload(&self) -> u32 {
@@ -229,7 +252,16 @@ impl Packet {
     }
 }
 
+pub(crate) const NO_TRANSPORT: Transport = Transport {
+    source_port: 0,
+    destination_port: 0,
+    event: 0,
+    is_partial: false,
+    is_for_us: false,
+};
+
 /// What a transport header says: ports, checksum, and what moves a connection's state.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Transport {
     pub source_port: u16,
@@ -239,13 +271,15 @@ pub(crate) struct Transport {
     /// True: the next stage has to take the packet, because its checksum may be
     /// incomplete.
     pub is_partial: bool,
+    /// The frame is addressed to this host.
+    pub is_for_us: bool,
 }
 
 /// Reads the transport header. None: malformed.
 #[inline(always)]
 pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport> {
     let header = host.window(packet.transport, 8)?;
-    let is_whole = packet.what == What::Whole;
+    let is_whole = packet.what == what::WHOLE;
     let payload = packet.payload();
     let (checksum, event) = match packet.protocol {
         protocol::UDP => {
@@ -277,6 +311,7 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
         source_port: header.u16(0),
         destination_port: header.u16(2),
         event,
+        is_for_us: host.is_for_us(host.window(0, ETHERNET)?),
         is_partial: is_whole && !host.can_change_checksum(checksum, packet.pseudo_header()),
     })
 }

@@ -1,7 +1,7 @@
 //! Persistence: a template says which server a client, or a network of clients, stays
 //! with (`ip_vs_sched_persist`).
 
-use super::Arrival;
+use super::inbound::Inbound;
 use crate::forward::is_alive;
 use crate::host::Host;
 use crate::layout::{
@@ -49,26 +49,15 @@ fn is_valid<H: Host>(host: &H, service: &Service, server: u32) -> bool {
 }
 
 /// The server that the client stays with; a new client gets one by the scheduler.
+/// [`NOBODY`]: none.
 #[inline(always)]
-pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
-    let server = chosen(host, arrival);
-    (server != NOBODY).then_some(server)
-}
-
-/// As [`choose`]; [`NOBODY`]: none.
-#[inline(never)]
-fn chosen<H: Host>(host: &H, arrival: &Arrival<'_>) -> u32 {
+pub(super) fn choose<H: Host>(host: &H, arrival: &Inbound<'_>) -> u32 {
     by_template(host, arrival).unwrap_or(NOBODY)
 }
 
 #[inline(always)]
-fn by_template<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
-    let Arrival {
-        packet,
-        index,
-        service,
-        ..
-    } = *arrival;
+fn by_template<H: Host>(host: &H, arrival: &Inbound<'_>) -> Option<u32> {
+    let (packet, index, service) = (&arrival.packet, arrival.index, arrival.service);
     let mark = service.mark.get();
     let protocol = if mark == 0 { packet.protocol } else { 0 };
     let wanted = WantedWide {
@@ -86,7 +75,10 @@ fn by_template<H: Host>(host: &H, arrival: &Arrival<'_>) -> Option<u32> {
         }
         table::release(host, found);
     }
-    let server = schedule::choose(host, service, index, &arrival.request())?;
+    let server = schedule::choose(host, service, index, &arrival.request());
+    if server == NOBODY {
+        return None;
+    }
     let port = service.port.get() as u16;
     let server_port = match host.server(server) {
         Some(record) if port != 0 && port != FTP => record.ports.get() as u16,

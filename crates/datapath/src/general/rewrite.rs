@@ -1,6 +1,6 @@
 //! A packet's addresses and ports changed, and its checksums with them.
 
-use super::packet::{Packet, What};
+use super::packet::{Packet, what};
 use crate::frame::{ETHERNET, End, protocol};
 use crate::host::{ChecksumChange, Host, Window};
 use crate::layout::Address;
@@ -34,11 +34,11 @@ pub(crate) fn translate<H: Host>(
     before: WideEnd,
     after: WideEnd,
 ) -> bool {
-    if packet.what != What::Later {
+    if packet.what != what::LATER {
         if !transport_checksum(host, packet, end, before, after) {
             return false;
         }
-        let Some(ports) = host.window(packet.transport, 4) else {
+        let Some(ports) = host.window(packet.transport(), 4) else {
             return false;
         };
         ports.set_u16(if end == End::Source { 0 } else { 2 }, after.port);
@@ -60,7 +60,7 @@ fn transport_checksum<H: Host>(
         _ => return sctp_checksum(host, packet, end, before.port, after.port),
     };
     host.change_transport_checksum(ChecksumChange {
-        offset: packet.transport + offset,
+        offset: packet.transport() + offset,
         address: difference(before.address, after.address),
         port_before: before.port,
         port_after: after.port,
@@ -80,11 +80,11 @@ fn sctp_checksum<H: Host>(
     if before == after {
         return true;
     }
-    if packet.what != What::Whole {
+    if packet.what != what::WHOLE {
         // It covers what other fragments hold.
         return false;
     }
-    let Some(header) = host.window(packet.transport, 12) else {
+    let Some(header) = host.window(packet.transport(), 12) else {
         return false;
     };
     let ports = u32::from(u16::from_le((before ^ after).to_le()));

@@ -1,0 +1,241 @@
+//! The maps as the packet path's memory, and the parts of the packet path that are
+//! functions of their own: the verifier looks at each of them once, and not again
+//! wherever it is called.
+
+use crate::maps;
+use evenkeel_datapath::hash::Place;
+use evenkeel_datapath::layout::{Bucket, NOBODY, WideBucket};
+use evenkeel_datapath::schedule::{self, Request};
+use evenkeel_datapath::{general, locality, table, tree};
+
+/// The maps alone.
+pub struct Maps;
+
+/// [`evenkeel_datapath::host::Ledger`] and [`evenkeel_datapath::host::Store`] over the
+/// maps, with `noise` for [`crate::packet::opaque`].
+#[macro_export]
+macro_rules! store {
+    ($kernel:ty, $noise:expr) => {
+        impl evenkeel_datapath::host::Ledger for $kernel {
+            #[inline(always)]
+            fn service(&self, index: u32) -> Option<&evenkeel_datapath::layout::Service> {
+                $crate::maps::service(index)
+            }
+            #[inline(always)]
+            fn server(&self, index: u32) -> Option<&evenkeel_datapath::layout::Server> {
+                $crate::maps::server(index)
+            }
+            #[inline(always)]
+            fn ring(&self, index: u32) -> Option<&evenkeel_datapath::word::Word> {
+                $crate::maps::ring(index)
+            }
+            #[inline(always)]
+            fn load(&self, server: u32) -> Option<&evenkeel_datapath::layout::Load> {
+                $crate::maps::load(server)
+            }
+            #[inline(always)]
+            fn compare_and_swap(
+                &self,
+                word: &evenkeel_datapath::word::Word,
+                old: u32,
+                new: u32,
+            ) -> bool {
+                $crate::maps::compare_and_swap(word, old, new)
+            }
+            #[inline(always)]
+            fn add(&self, word: &evenkeel_datapath::word::Word, amount: u32) -> u32 {
+                $crate::maps::add(word, amount)
+            }
+            #[inline(always)]
+            fn rank(&self, server: u32) {
+                $crate::store::evenkeel_rank(server);
+            }
+            #[inline(always)]
+            fn settle(&self, service: u32, node: u32) {
+                $crate::store::evenkeel_settle(service, node);
+            }
+        }
+
+        impl evenkeel_datapath::host::Store for $kernel {
+            #[inline(always)]
+            fn tick(&self) -> u32 {
+                $crate::maps::tick()
+            }
+            #[inline(always)]
+            fn bucket_mask(&self) -> u32 {
+                $crate::maps::bucket_mask()
+            }
+            #[inline(always)]
+            fn wide_bucket_mask(&self) -> u32 {
+                $crate::maps::wide_bucket_mask()
+            }
+            #[inline(always)]
+            fn endpoint_mask(&self) -> u32 {
+                $crate::maps::endpoint_mask()
+            }
+            #[inline(always)]
+            fn wide_endpoint_mask(&self) -> u32 {
+                $crate::maps::wide_endpoint_mask()
+            }
+            #[inline(always)]
+            fn seed(&self) -> u64 {
+                $crate::maps::seed()
+            }
+            #[inline(always)]
+            fn control(&self) -> Option<&evenkeel_datapath::layout::Control> {
+                $crate::maps::control()
+            }
+            #[inline(always)]
+            fn bucket(&self, index: u32) -> Option<&evenkeel_datapath::layout::Bucket> {
+                $crate::maps::bucket(index)
+            }
+            #[inline(always)]
+            fn wide_bucket(&self, index: u32) -> Option<&evenkeel_datapath::layout::WideBucket> {
+                $crate::maps::wide_bucket(index)
+            }
+            #[inline(always)]
+            fn addresses(&self) -> Option<&evenkeel_datapath::layout::Addresses> {
+                $crate::maps::addresses()
+            }
+            #[inline(always)]
+            fn endpoints(
+                &self,
+                index: u32,
+            ) -> Option<&evenkeel_datapath::layout::EndpointBucket> {
+                $crate::maps::endpoints(index)
+            }
+            #[inline(always)]
+            fn wide_endpoints(
+                &self,
+                index: u32,
+            ) -> Option<&evenkeel_datapath::layout::WideEndpointBucket> {
+                $crate::maps::wide_endpoints(index)
+            }
+            #[inline(always)]
+            fn client_hop(&self, index: u32) -> Option<&evenkeel_datapath::layout::ClientHop> {
+                $crate::maps::client_hop(index)
+            }
+            #[inline(always)]
+            fn counters(&self, server: u32) -> Option<&evenkeel_datapath::layout::Counters> {
+                $crate::maps::counters(server)
+            }
+            #[inline(always)]
+            fn reasons(&self) -> Option<&evenkeel_datapath::layout::Reasons> {
+                $crate::maps::reasons()
+            }
+            #[inline(always)]
+            fn opaque(&self, value: u32) -> u32 {
+                let noise: fn(&Self) -> u32 = $noise;
+                $crate::packet::opaque(value, noise(self))
+            }
+            #[inline(always)]
+            fn kept(&self) -> Option<&evenkeel_datapath::general::Arrival> {
+                $crate::maps::kept()
+            }
+            #[inline(always)]
+            fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
+                $crate::store::evenkeel_seek(end, port, kind)
+            }
+            #[inline(always)]
+            fn claim(&self, place: evenkeel_datapath::hash::Place) -> u64 {
+                $crate::store::evenkeel_claim(place.bucket, place.signature)
+            }
+            #[inline(always)]
+            fn claim_wide(&self, place: evenkeel_datapath::hash::Place) -> u64 {
+                $crate::store::evenkeel_claim_wide(place.bucket, place.signature)
+            }
+            #[inline(always)]
+            fn available_at(&self, ring: u32, slot: u32) -> u32 {
+                $crate::store::evenkeel_available_at(ring, slot)
+            }
+            #[inline(always)]
+            fn is_any_idle(&self, service: u32) -> u32 {
+                $crate::store::evenkeel_is_any_idle(service)
+            }
+            #[inline(always)]
+            fn decide_locally(
+                &self,
+                service: u32,
+                request: &evenkeel_datapath::schedule::Request,
+            ) -> u32 {
+                $crate::store::evenkeel_decide_locally(service, request)
+            }
+            #[inline(always)]
+            fn decide(&self, service: u32, request: &evenkeel_datapath::schedule::Request) -> u32 {
+                $crate::store::evenkeel_decide(service, request)
+            }
+        }
+    };
+}
+
+store!(Maps, |_| maps::tick());
+
+/// [`tree::changed`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_rank(server: u32) -> u32 {
+    tree::changed(&Maps, server);
+    0
+}
+
+/// [`general::seek`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_seek(end: u32, port: u32, kind: u32) -> u32 {
+    general::seek(&Maps, end, port, kind)
+}
+
+/// [`tree::settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_settle(service: u32, node: u32) -> u32 {
+    tree::settle(&Maps, service, node);
+    0
+}
+
+/// [`table::claim`] in the table of IPv4 connections.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_claim(bucket: u32, signature: u32) -> u64 {
+    table::claim::<_, Bucket>(&Maps, Place { bucket, signature })
+}
+
+/// [`table::claim`] in the table of wide entries.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_claim_wide(bucket: u32, signature: u32) -> u64 {
+    table::claim::<_, WideBucket>(&Maps, Place { bucket, signature })
+}
+
+/// [`schedule::available_at`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_available_at(ring: u32, slot: u32) -> u32 {
+    schedule::available_at(&Maps, ring, slot)
+}
+
+/// [`locality::is_any_idle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_is_any_idle(service: u32) -> u32 {
+    locality::is_any_idle(&Maps, service)
+}
+
+/// [`locality::decide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_decide_locally(service: u32, request: *const Request) -> u32 {
+    // SAFETY: as in `evenkeel_decide`.
+    let request = unsafe { request.as_ref() };
+    request.map_or(NOBODY, |request| locality::decide(&Maps, service, request))
+}
+
+/// [`schedule::decide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_decide(service: u32, request: *const Request) -> u32 {
+    // SAFETY: the verifier allows callers no other pointer than one to a request, or
+    // none.
+    let request = unsafe { request.as_ref() };
+    request.map_or(NOBODY, |request| schedule::decide(&Maps, service, request))
+}
