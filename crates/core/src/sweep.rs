@@ -15,6 +15,7 @@ use evenkeel_datapath::layout::{
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::table::{self, Aim, Buckets, By, Slot, Wanted, WantedNarrow, WantedWide};
 use evenkeel_datapath::tree::{Tree, has_tree};
+use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{hash, state};
 
 use templates::Templates;
@@ -458,7 +459,7 @@ fn has_servers(now: &Now<'_>, locality: &WideEntry) -> bool {
     [&locality.server, &locality.server_tag]
         .into_iter()
         .chain(&locality.virtual_address)
-        .map(|word| word.get())
+        .map(Word::get)
         .filter(|&server| server != NOBODY)
         .all(|server| {
             let record = now.memory.servers.get(server as usize);

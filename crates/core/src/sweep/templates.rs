@@ -122,8 +122,10 @@ impl Templates {
                 return false;
             }
             if sought.has_connections {
-                let more = i64::from(now.ticks(MORE_SECONDS).max(1));
-                let until = now.tick.wrapping_add((more + left % more) as u32);
+                // Minutes are counted from the end of its time on.
+                let more = now.ticks(MORE_SECONDS).max(1);
+                let over = left.unsigned_abs() as u32;
+                let until = now.tick.wrapping_add(more - over % more);
                 prolonged.insert(sought.place, (sought.state_word, until));
             } else if expire(now.memory, bucket, sought.place.1, sought.state_word) {
                 ended += 1;
