@@ -50,6 +50,17 @@ impl Key {
         }
     }
 
+    /// That of this protocol, instead of 0.
+    pub(super) const fn of_protocol(self, protocol: u8) -> Self {
+        match self {
+            Self::Narrow(key) => Self::Narrow(key | endpoint_key(0, 0, protocol, 0)),
+            Self::Wide(Wide { address, key }) => Self::Wide(Wide {
+                address,
+                key: key | wide_endpoint_key(0, protocol, 0),
+            }),
+        }
+    }
+
     /// A firewall mark.
     pub(super) const fn mark(mark: u32, family: Family) -> Self {
         let family = match family {

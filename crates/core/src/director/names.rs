@@ -1,8 +1,11 @@
-//! What services and servers are found by in the director's own tables: small, and
-//! quick to hash, since a transaction looks for hundreds of thousands.
+//! How services and servers are found by their keys. The tables hold no keys, which
+//! stand in the slots: a transaction looks for hundreds of thousands, and what takes
+//! time is the memory that it touches.
 
-use core::hash::{Hash, Hasher};
+use core::hash::{BuildHasher, Hash, Hasher};
 use core::net::IpAddr;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::model::{Family, ServerKey, ServiceKey};
 
@@ -65,5 +68,62 @@ impl Name {
             address,
             rest: u64::from(service) << 32 | port,
         }
+    }
+}
+
+/// A slot, and the hash of what it is found by.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u32,
+    index: u32,
+}
+
+impl Entry {
+    /// The table takes bits from both ends.
+    fn spread(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
+    }
+}
+
+/// Slots by name.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    entries: HashTable<Entry>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Names {
+    fn entry(&self, name: &Name, index: u32) -> Entry {
+        let hash = self.hasher.hash_one(name) as u32;
+        Entry { hash, index }
+    }
+
+    /// The slot with this name; `is` tells whether a slot has it.
+    pub(super) fn find(&self, name: &Name, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let wanted = self.entry(name, 0);
+        let same = |entry: &Entry| entry.hash == wanted.hash && is(entry.index);
+        let found = self.entries.find(wanted.spread(), same)?;
+        Some(found.index)
+    }
+
+    /// Enters a slot whose name no other has.
+    pub(super) fn insert(&mut self, name: &Name, index: u32) {
+        let entry = self.entry(name, index);
+        self.entries
+            .insert_unique(entry.spread(), entry, Entry::spread);
+    }
+
+    /// Removes a slot.
+    pub(super) fn remove(&mut self, name: &Name, index: u32) {
+        let entry = self.entry(name, index);
+        let same = |other: &Entry| other.index == index;
+        if let Ok(found) = self.entries.find_entry(entry.spread(), same) {
+            found.remove();
+        }
+    }
+
+    /// Makes room for this many more.
+    pub(super) fn reserve(&mut self, names: usize) {
+        self.entries.reserve(names, Entry::spread);
     }
 }

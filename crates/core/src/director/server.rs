@@ -92,12 +92,11 @@ impl Server {
 
     /// What packets from it are found by, one for each protocol.
     pub(super) fn endpoints(&self, service: &Service) -> impl Iterator<Item = Key> + use<> {
-        let (address, port) = (self.key.address, self.actual_port(service));
         let kind = self.endpoint_kind(service);
+        let port = self.actual_port(service);
+        let any = kind.map(|kind| Key::at(self.key.address, port, 0, kind));
         let protocols = service.protocols().iter();
-        protocols.filter_map(move |protocol| {
-            kind.map(|kind| Key::at(address, port, protocol.number(), kind))
-        })
+        protocols.filter_map(move |protocol| Some(any?.of_protocol(protocol.number())))
     }
 
     /// What packets have to look for while it is there ([`features`]).

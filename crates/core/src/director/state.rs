@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::endpoints::{self, Endpoints, Key};
 use super::features::Features;
-use super::names::Name;
+use super::names::{Name, Names};
 use super::rings::{Block, Rings};
 use super::schedule::Candidate;
 use super::server::Server;
@@ -60,8 +60,8 @@ pub(super) struct State {
     services: Slots<Service>,
     servers: Slots<Server>,
     /// Live ones and those kept for their connections.
-    service_names: HashMap<Name, u32>,
-    server_names: HashMap<Name, u32>,
+    service_names: Names,
+    server_names: Names,
     pub endpoints: Endpoints,
     pub features: Features,
     pub rings: Rings,
@@ -82,8 +82,8 @@ impl State {
         Self {
             services: Slots::new(services.min(SERVICES_MAX as usize), "services"),
             servers: Slots::new(servers, "servers"),
-            service_names: HashMap::new(),
-            server_names: HashMap::new(),
+            service_names: Names::default(),
+            server_names: Names::default(),
             endpoints,
             features: Features::default(),
             rings,
@@ -112,13 +112,18 @@ impl State {
 
     /// The slot of a service, live or deleted.
     pub(super) fn service_named(&self, key: &ServiceKey) -> Option<u32> {
-        self.service_names.get(&Name::service(key)).copied()
+        self.service_names.find(&Name::service(key), |index| {
+            self.services.get(index).is_some_and(|s| s.key == *key)
+        })
     }
 
     /// The slot of a service's server, live or deleted.
     pub(super) fn server_named(&self, service: u32, key: &ServerKey) -> Option<u32> {
-        let name = Name::server(service, key);
-        self.server_names.get(&name).copied()
+        self.server_names
+            .find(&Name::server(service, key), |index| {
+                let server = self.servers.get(index);
+                server.is_some_and(|s| s.service == service && s.key == *key)
+            })
     }
 
     /// Servers from `first` on.
@@ -180,14 +185,15 @@ impl State {
         match step {
             Step::AddService(index) => {
                 if let Some(service) = self.services.get(index) {
-                    self.service_names.remove(&Name::service(&service.key));
+                    self.service_names
+                        .remove(&Name::service(&service.key), index);
                 }
                 self.services.free(index);
             }
             Step::AddServer(index) => {
                 if let Some(server) = self.servers.get(index) {
                     let name = Name::server(server.service, &server.key);
-                    self.server_names.remove(&name);
+                    self.server_names.remove(&name, index);
                 }
                 self.servers.free(index);
             }
@@ -255,7 +261,7 @@ impl State {
         let saved = self.journal.epoch;
         self.services.fill(index, Service { saved, ..service });
         let name = Name::service(&service.key);
-        self.service_names.insert(name, index);
+        self.service_names.insert(&name, index);
         Ok(index)
     }
 
@@ -267,7 +273,7 @@ impl State {
         let saved = self.journal.epoch;
         self.servers.fill(index, Server { saved, ..server });
         let name = Name::server(server.service, &server.key);
-        self.server_names.insert(name, index);
+        self.server_names.insert(&name, index);
         Ok(index)
     }
 
@@ -366,7 +372,7 @@ impl State {
         };
         self.unlink(index);
         let name = Name::server(server.service, &server.key);
-        self.server_names.remove(&name);
+        self.server_names.remove(&name, index);
         if let Some(service) = self.services.get(server.service) {
             for key in server.endpoints(service) {
                 self.endpoints.remove(key, now_ms);
@@ -383,7 +389,8 @@ impl State {
         let Some(service) = self.services.get(index) else {
             return;
         };
-        self.service_names.remove(&Name::service(&service.key));
+        self.service_names
+            .remove(&Name::service(&service.key), index);
         self.services.free(index);
         self.forget_journal();
     }
@@ -404,7 +411,7 @@ impl State {
             self.features.add(service.features());
         }
         self.service_names
-            .insert(Name::service(&service.key), index);
+            .insert(&Name::service(&service.key), index);
         self.services.place(index, service);
     }
 
@@ -414,7 +421,7 @@ impl State {
             self.features.add(server.features(service));
         }
         let name = Name::server(server.service, &server.key);
-        self.server_names.insert(name, index);
+        self.server_names.insert(&name, index);
         self.servers.place(index, server);
         self.link(index, !server.live);
     }
