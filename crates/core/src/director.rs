@@ -15,6 +15,7 @@ mod adopt;
 mod cursors;
 mod edits;
 mod endpoints;
+mod estimates;
 mod features;
 mod hops;
 mod listing;
@@ -44,6 +45,7 @@ pub use schedule::RING_SLOTS_MAX;
 pub use write::Write;
 
 use crate::model::{Edit, EditError, Stats, Timeouts};
+use estimates::Estimates;
 use state::State;
 
 /// How long something that was unpublished stays untouched, in milliseconds. A
@@ -58,6 +60,7 @@ pub const TRASH_MS: u64 = 120_000;
 #[derive(Debug)]
 pub struct Director {
     state: State,
+    estimates: Estimates,
     writes: VecDeque<Write>,
     /// How to reach servers, by address. Nothing: not reachable now.
     hops: HashMap<IpAddr, Reach>,
@@ -106,6 +109,10 @@ impl Director {
             }
         }
         self.commit(memory, now_ms);
+        let nothing_is_done = transaction && !refused.is_empty();
+        self.calm(edits, |index| {
+            nothing_is_done || refused.iter().any(|(other, _)| *other == index)
+        });
         refused
     }
 

@@ -2,8 +2,6 @@
 //! sample every two seconds, a moving average in which the newest counts a quarter, in
 //! whole numbers. What listings show of counters is the last sample too.
 
-use alloc::vec::Vec;
-
 use evenkeel_datapath::memory::Memory;
 
 use crate::model::{Rates, Stats};
@@ -17,17 +15,20 @@ const COUNT_SHIFT: u32 = 10;
 /// Bytes as 32nds.
 const BYTE_SHIFT: u32 = 5;
 
-/// The counters and rates of a server or a service as of the last sample.
+/// A moving average of traffic, in parts of one by second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Average(Rates);
+
+/// The counters of a server as of the last sample, and its traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     counted: Stats,
-    /// Scaled.
-    rates: Rates,
+    rates: Average,
 }
 
-/// An average with a new sample.
-fn averaged(average: u64, before: u64, now: u64, shift: u32) -> u64 {
-    let rate = now.wrapping_sub(before) << (shift - 1);
+/// An average with what two seconds brought.
+fn averaged(average: u64, brought: u64, shift: u32) -> u64 {
+    let rate = brought << (shift - 1);
     let step = (rate.cast_signed().wrapping_sub(average.cast_signed())) >> 2;
     average.wrapping_add_signed(step)
 }
@@ -37,29 +38,71 @@ const fn shown(average: u64, shift: u32) -> u64 {
     average.wrapping_add((1 << (shift - 1)) - 1) >> shift
 }
 
+impl Average {
+    /// Takes in what two seconds brought.
+    pub fn bring(&mut self, brought: &Stats) {
+        let count = |average, brought| averaged(average, brought, COUNT_SHIFT);
+        let bytes = |average, brought| averaged(average, brought, BYTE_SHIFT);
+        let rates = self.0;
+        self.0 = Rates {
+            connections: count(rates.connections, brought.connections),
+            in_packets: count(rates.in_packets, brought.in_packets),
+            out_packets: count(rates.out_packets, brought.out_packets),
+            in_bytes: bytes(rates.in_bytes, brought.in_bytes),
+            out_bytes: bytes(rates.out_bytes, brought.out_bytes),
+        };
+    }
+
+    /// By second.
+    #[must_use]
+    pub fn shown(&self) -> Rates {
+        let Rates {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = self.0;
+        Rates {
+            connections: shown(connections, COUNT_SHIFT),
+            in_packets: shown(in_packets, COUNT_SHIFT),
+            out_packets: shown(out_packets, COUNT_SHIFT),
+            in_bytes: shown(in_bytes, BYTE_SHIFT),
+            out_bytes: shown(out_bytes, BYTE_SHIFT),
+        }
+    }
+}
+
 impl Estimate {
     /// One that begins with this much counted, and no traffic.
     #[must_use]
     pub fn at(counted: Stats) -> Self {
         Self {
             counted,
-            rates: Rates::default(),
+            rates: Average::default(),
         }
     }
 
-    /// Takes a sample, two seconds after the last. Counters may have wrapped.
-    pub fn sample(&mut self, now: Stats) {
-        let (before, rates) = (self.counted, self.rates);
-        let count = |average, before, now| averaged(average, before, now, COUNT_SHIFT);
-        let bytes = |average, before, now| averaged(average, before, now, BYTE_SHIFT);
-        self.rates = Rates {
-            connections: count(rates.connections, before.connections, now.connections),
-            in_packets: count(rates.in_packets, before.in_packets, now.in_packets),
-            out_packets: count(rates.out_packets, before.out_packets, now.out_packets),
-            in_bytes: bytes(rates.in_bytes, before.in_bytes, now.in_bytes),
-            out_bytes: bytes(rates.out_bytes, before.out_bytes, now.out_bytes),
+    /// Takes a sample, two seconds after the last, and gives what has come since. A
+    /// counter that is less than it was has begun anew.
+    pub fn sample(&mut self, now: Stats) -> Stats {
+        let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        let before = self.counted;
+        let brought = Stats {
+            connections: since(now.connections, before.connections),
+            in_packets: since(now.in_packets, before.in_packets),
+            out_packets: since(now.out_packets, before.out_packets),
+            in_bytes: since(now.in_bytes, before.in_bytes),
+            out_bytes: since(now.out_bytes, before.out_bytes),
         };
         self.counted = now;
+        self.rates.bring(&brought);
+        brought
+    }
+
+    /// Forgets the traffic, not what was counted.
+    pub fn calm(&mut self) {
+        self.rates = Average::default();
     }
 
     /// What was counted at the last sample.
@@ -71,31 +114,16 @@ impl Estimate {
     /// Traffic by second.
     #[must_use]
     pub fn rates(&self) -> Rates {
-        let Rates {
-            connections,
-            in_packets,
-            out_packets,
-            in_bytes,
-            out_bytes,
-        } = self.rates;
-        Rates {
-            connections: shown(connections, COUNT_SHIFT),
-            in_packets: shown(in_packets, COUNT_SHIFT),
-            out_packets: shown(out_packets, COUNT_SHIFT),
-            in_bytes: shown(in_bytes, BYTE_SHIFT),
-            out_bytes: shown(out_bytes, BYTE_SHIFT),
-        }
+        self.rates.shown()
     }
 }
 
-/// What the packet path has counted for each of the first `servers` slots, on all
-/// CPUs, into `sums`. A CPU's counters are read one after the other as they lie in
-/// memory: there are many of them.
-pub fn count_all(memory: &Memory<'_>, servers: usize, sums: &mut Vec<Stats>) {
-    sums.clear();
-    sums.resize(servers.min(memory.servers.len()), Stats::default());
+/// Adds up what the packet path has counted for the servers from slot `first` on, on
+/// all CPUs. A CPU's counters are read one after the other as they lie in memory.
+pub fn count(memory: &Memory<'_>, first: usize, sums: &mut [Stats]) {
+    sums.fill(Stats::default());
     for row in memory.counters.chunks_exact(memory.servers.len().max(1)) {
-        for (sum, counters) in sums.iter_mut().zip(row) {
+        for (sum, counters) in sums.iter_mut().zip(row.iter().skip(first)) {
             let connections = counters.connections.get();
             let (in_packets, out_packets) = (counters.in_packets.get(), counters.out_packets.get());
             sum.connections = sum.connections.wrapping_add(connections);
@@ -168,14 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn counters_may_wrap_and_be_begun_anew() {
-        let before = u64::MAX - 5;
-        let mut estimate = Estimate::at(stats([before; 5]));
-        estimate.sample(stats([before.wrapping_add(1 << 13); 5]));
-        assert_eq!(rates(&estimate), [1024; 5]);
+    fn what_was_there_before_is_no_traffic() {
         let mut estimate = Estimate::at(stats([7; 5]));
-        estimate.sample(stats([7; 5]));
+        assert_eq!(estimate.sample(stats([7; 5])), stats([0; 5]));
         assert_eq!(rates(&estimate), [0; 5]);
+        // A counter that begins anew, and one that is told to be calm.
+        assert_eq!(estimate.sample(stats([5; 5])), stats([5; 5]));
+        assert_eq!(estimate.sample(stats([8197; 5])), stats([8192; 5]));
+        assert_eq!(rates(&estimate)[..3], [1024; 3]);
+        estimate.calm();
+        assert_eq!(
+            (rates(&estimate), estimate.counted()),
+            ([0; 5], stats([8197; 5]))
+        );
     }
 
     #[test]
@@ -189,11 +222,12 @@ mod tests {
         for (place, counters) in memory.counters.iter().enumerate() {
             counters.in_bytes.set(1 << (4 * place));
         }
-        let mut sums = alloc::vec![stats([9; 5]); 9];
-        count_all(&memory, 3, &mut sums);
-        let bytes: Vec<u64> = sums.iter().map(|sum| sum.in_bytes).collect();
-        assert_eq!(bytes, [0x1_0001_0001, 0x10_0010_0010, 0x100_0100_0100]);
-        count_all(&memory, 100, &mut sums);
-        assert_eq!(sums.len(), 4);
+        let mut sums = [stats([9; 5]); 4];
+        count(&memory, 1, &mut sums);
+        let bytes = sums.map(|sum| sum.in_bytes);
+        assert_eq!(
+            bytes,
+            [0x10_0010_0010, 0x100_0100_0100, 0x1000_1000_1000, 0]
+        );
     }
 }

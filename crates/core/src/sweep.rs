@@ -1,15 +1,38 @@
-//! Expiry: what the daemon does with the connection table while packets use it.
+//! Expiry: what the daemon does with the connection tables while packets use them.
+
+mod templates;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use evenkeel_datapath::layout::{Bucket, Entry, Load, WAYS, state_word};
+use evenkeel_datapath::layout::{
+    Address, Bucket, Entry, NOBODY, Service, WAYS, WideBucket, WideEntry, mapped, server_flags,
+    service_flags, settings, state_word,
+};
 use evenkeel_datapath::memory::Memory;
-use evenkeel_datapath::{state, table};
+use evenkeel_datapath::table::{self, Aim, Buckets, By, Slot, Wanted, WantedNarrow, WantedWide};
+use evenkeel_datapath::tree::{Tree, has_tree};
+use evenkeel_datapath::word::Word;
+use evenkeel_datapath::{hash, state};
+
+use templates::Templates;
 
 /// Seconds after which a place that was taken, but never became a connection, or
-/// was given up only in part, is free again.
+/// was given up only in part, is free again; and what belongs to a connection that is
+/// gone.
 const UNFINISHED_SECONDS: u32 = 2;
+/// Seconds without a fragment after which no more of the packet are waited for: the
+/// kernel's `ipfrag_time`.
+const FRAGMENT_SECONDS: u32 = 30;
+/// Seconds after which an unused destination of `lblc` and `lblcr` is forgotten (the
+/// kernel's `lblc_expiration`), and after which when there are more than
+/// [`LOCALITIES`].
+const LOCALITY_SECONDS: u32 = 24 * 60 * 60;
+const MANY_LOCALITIES_SECONDS: u32 = 6 * 60;
+const LOCALITIES: u64 = 16_384;
 
 /// Names of the states by number, as `ipvsadm -Lc` has them.
 pub const STATE_NAMES: [&str; 32] = [
@@ -75,7 +98,37 @@ impl Summary {
     }
 }
 
-/// A place that is taken and not live, as it was seen first.
+/// A bucket and a way. Buckets are numbered through both tables, first the narrow one.
+type Place = (usize, usize);
+
+/// Either table, as far as expiry tells them apart.
+trait Table: Buckets {
+    /// The client's address.
+    fn client(entry: &Self::Entry) -> Address;
+    /// The entry, where it may be no connection but one of what is kept beside them.
+    fn wide(entry: &Self::Entry) -> Option<&WideEntry>;
+}
+
+impl Table for Bucket {
+    fn client(entry: &Entry) -> Address {
+        mapped(entry.client_address.get())
+    }
+    fn wide(_entry: &Entry) -> Option<&WideEntry> {
+        None
+    }
+}
+
+impl Table for WideBucket {
+    fn client(entry: &WideEntry) -> Address {
+        table::address_of(&entry.client_address)
+    }
+    fn wide(entry: &WideEntry) -> Option<&WideEntry> {
+        Some(entry)
+    }
+}
+
+/// A place that is taken and should not be, as it was seen first: one that is not live,
+/// or whose connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unfinished {
     signature: u32,
@@ -83,15 +136,55 @@ struct Unfinished {
     since_tick: u32,
 }
 
-/// Expires connections. Parts of the table can be swept in any order.
-#[derive(Debug, Default)]
-pub struct Sweeper {
-    unfinished: BTreeMap<(usize, usize), Unfinished>,
+/// When a slice is swept, and what that means.
+struct Now<'a> {
+    memory: &'a Memory<'a>,
+    tick: u32,
+    ticks_per_second: f64,
+    /// Silence in ticks after which an entry expires, by state.
+    limits: [u32; 32],
+    /// [`UNFINISHED_SECONDS`] in ticks.
+    patience: u32,
+    /// Connections end with their server (`expire_nodest_conn`).
+    ends_with_server: bool,
 }
 
-/// Silence in ticks after which a connection expires, by state: IPVS's
-/// `tcp_timeouts` and those that can be set.
-fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 32] {
+impl<'a> Now<'a> {
+    fn new(memory: &'a Memory<'a>, tick: u32, ticks_per_second: f64, localities: u64) -> Self {
+        let mut limits = limits(memory).map(|seconds| in_ticks(seconds, ticks_per_second));
+        if localities > LOCALITIES {
+            limits[state::LOCALITY as usize] = in_ticks(MANY_LOCALITIES_SECONDS, ticks_per_second);
+        }
+        let flags = memory.control.settings.get();
+        Self {
+            memory,
+            tick,
+            ticks_per_second,
+            limits,
+            patience: in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1),
+            ends_with_server: flags & settings::EXPIRE_NODEST_CONN != 0,
+        }
+    }
+
+    fn ticks(&self, seconds: u32) -> u32 {
+        in_ticks(seconds, self.ticks_per_second)
+    }
+
+    /// The service of an entry.
+    fn service(&self, entry: &impl Slot) -> Option<&'a Service> {
+        let index = entry.service().get() & 0xffff;
+        self.memory.services.get(index as usize)
+    }
+
+    fn is_alive(&self, server: u32) -> bool {
+        let server = self.memory.servers.get(server as usize);
+        server.is_some_and(|server| server.flags.get() & server_flags::ALIVE != 0)
+    }
+}
+
+/// Seconds of silence after which an entry expires, by state: IPVS's `tcp_timeouts`,
+/// `sctp_timeouts` and those that can be set. Of templates, see [`templates`].
+pub(crate) fn limits(memory: &Memory<'_>) -> [u32; 32] {
     let control = memory.control;
     let mut seconds = [61; 32];
     for (state, value) in [
@@ -107,14 +200,16 @@ fn limits(memory: &Memory<'_>, ticks_per_second: f64) -> [u32; 32] {
         (state::LISTEN, 120),
         (state::SYNACK, 120),
         (state::UDP, control.timeout_udp.get()),
+        (state::FRAGMENT, FRAGMENT_SECONDS),
         (state::SCTP_NONE, 2),
         (state::SCTP_INIT1, 4),
         (state::SCTP_ESTABLISHED, 900),
         (state::SCTP_REJECTED, 4),
+        (state::LOCALITY, LOCALITY_SECONDS),
     ] {
         seconds[state as usize] = value;
     }
-    seconds.map(|seconds| in_ticks(seconds, ticks_per_second))
+    seconds
 }
 
 #[allow(
@@ -126,219 +221,260 @@ fn in_ticks(seconds: u32, ticks_per_second: f64) -> u32 {
 }
 
 /// Ticks since `then`; 0 for one that another CPU has just set to the next.
-const fn age(now: u32, then: u32) -> u32 {
+pub(crate) const fn age(now: u32, then: u32) -> u32 {
     let age = now.wrapping_sub(then);
     if age > i32::MAX as u32 { 0 } else { age }
 }
 
+/// Expires connections, and what is kept beside them. Goes through the tables again and
+/// again, a slice at a time.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    /// The bucket to go on with.
+    next: usize,
+    summary: Summary,
+    /// Destinations of `lblc` and `lblcr`, as the last pass has counted them.
+    localities: u64,
+    unfinished: BTreeMap<Place, Unfinished>,
+    templates: Templates,
+}
+
 impl Sweeper {
-    /// Looks at `count` buckets from `first` on, at most to the end of the table.
-    pub fn sweep(
+    /// Buckets of both tables.
+    #[must_use]
+    pub fn buckets(memory: &Memory<'_>) -> usize {
+        memory.connections.len() + memory.wide_connections.len()
+    }
+
+    /// Looks at the next `count` buckets, at most to the end of the tables. Gives what
+    /// was seen and done in the whole pass when it ends with this slice.
+    pub fn slice(
         &mut self,
         memory: &Memory<'_>,
-        first: usize,
         count: usize,
         now_tick: u32,
         ticks_per_second: f64,
-    ) -> Summary {
-        let limits = limits(memory, ticks_per_second);
-        let patience = in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1);
-        let mut summary = Summary::default();
-        for (index, bucket) in memory
-            .connections
-            .iter()
-            .enumerate()
-            .skip(first)
-            .take(count)
-        {
+    ) -> Option<Summary> {
+        let now = Now::new(memory, now_tick, ticks_per_second, self.localities);
+        let (narrow, all) = (memory.connections.len(), Self::buckets(memory));
+        let end = self.next.saturating_add(count).min(all);
+        let slice = self.next..end;
+        self.sweep(&now, memory.connections, 0, slice.clone());
+        self.sweep(&now, memory.wide_connections, narrow, slice.clone());
+        self.forget_finished(memory, slice);
+        self.next = end;
+        if end < all {
+            return None;
+        }
+        self.next = 0;
+        self.summary.expired += self.templates.end_pass(&now);
+        self.localities = self.summary.states[state::LOCALITY as usize];
+        Some(core::mem::take(&mut self.summary))
+    }
+
+    /// Looks at those buckets of a table that are in the slice; the table's first one has
+    /// the number `offset`.
+    fn sweep<B: Table>(
+        &mut self,
+        now: &Now<'_>,
+        buckets: &[B],
+        offset: usize,
+        slice: Range<usize>,
+    ) {
+        let first = slice.start.saturating_sub(offset);
+        let count = slice.end.saturating_sub(offset).saturating_sub(first);
+        for (index, bucket) in buckets.iter().enumerate().skip(first).take(count) {
             for way in 0..WAYS {
-                let signature = bucket.signatures[way].get() & !table::OVERFLOWED;
-                if signature == 0 {
-                    continue;
-                }
-                let entry = &bucket.entries[way];
-                let word = entry.state.get();
-                let number = (word & state_word::STATE) as usize;
-                if number == 0 {
-                    let seen = Unfinished {
-                        signature,
-                        state: word,
-                        since_tick: now_tick,
-                    };
-                    if self.is_over(index, way, seen, patience) && reclaim(bucket, way, seen) {
-                        summary.reclaimed += 1;
-                    }
-                } else if age(now_tick, entry.seen.get()) <= limits[number] {
-                    summary.states[number] += 1;
-                } else if expire(memory.loads, bucket, way, word) {
-                    summary.expired += 1;
+                let signature = bucket.signatures()[way].get() & !table::OVERFLOWED;
+                if signature != 0 {
+                    let place = (offset + index, way);
+                    self.look(now, bucket, place, signature);
                 }
             }
         }
-        let range = (first, 0)..(first.saturating_add(count), 0);
-        // What was seen now was entered now, or is what it was.
-        let gone: Vec<_> = self
-            .unfinished
-            .range(range)
-            .filter(|((index, way), seen)| !seen.is_there(memory, *index, *way))
-            .map(|(&place, _)| place)
-            .collect();
-        for place in gone {
-            self.unfinished.remove(&place);
+    }
+
+    /// Looks at a place that is taken.
+    #[inline]
+    fn look<B: Table>(&mut self, now: &Now<'_>, bucket: &B, place: Place, signature: u32) {
+        let way = place.1;
+        let entry = &bucket.entries()[way];
+        let seen = Unfinished {
+            signature,
+            state: entry.state().get(),
+            since_tick: now.tick,
+        };
+        let state = seen.state & state_word::STATE;
+        if state == state::FREE {
+            if self.is_over(place, seen, now.patience) && reclaim(bucket, way, seen) {
+                self.summary.reclaimed += 1;
+            }
+        } else if !self.has_ended::<B>(now, entry, place, seen) {
+            self.summary.states[state as usize] += 1;
+        } else if expire(now.memory, bucket, way, seen.state) {
+            self.summary.expired += 1;
         }
-        summary
+    }
+
+    /// True: the time of a live entry is over.
+    #[inline]
+    fn has_ended<B: Table>(
+        &mut self,
+        now: &Now<'_>,
+        entry: &B::Entry,
+        place: Place,
+        seen: Unfinished,
+    ) -> bool {
+        let number = seen.state & state_word::STATE;
+        let silent = age(now.tick, entry.seen().get());
+        let is_late = silent > now.limits[number as usize];
+        match B::wide(entry).filter(|_| state::is_auxiliary(number)) {
+            None => {
+                let server = entry.server().get();
+                let has_ended = is_late || (now.ends_with_server && !now.is_alive(server));
+                if !has_ended && self.templates.are_sought() {
+                    self.templates.connection(now, B::client(entry), entry);
+                }
+                has_ended
+            }
+            Some(template) if number == state::TEMPLATE => {
+                self.templates.is_useless(now, template, place, seen.state)
+            }
+            Some(translated) if number == state::TRANSLATED => {
+                if has_connection(now.memory, translated) {
+                    self.unfinished.remove(&place);
+                    return false;
+                }
+                self.is_over(place, seen, now.patience)
+            }
+            Some(locality) if number == state::LOCALITY => is_late || !has_servers(now, locality),
+            Some(_) => is_late,
+        }
     }
 
     /// True: this very place was unfinished long enough.
-    fn is_over(&mut self, index: usize, way: usize, seen: Unfinished, patience: u32) -> bool {
-        let first = self.unfinished.entry((index, way)).or_insert(seen);
+    fn is_over(&mut self, place: Place, seen: Unfinished, patience: u32) -> bool {
+        let first = self.unfinished.entry(place).or_insert(seen);
         if (first.signature, first.state) != (seen.signature, seen.state) {
             *first = seen;
         }
         age(seen.since_tick, first.since_tick) > patience
     }
-}
 
-impl Unfinished {
-    fn is_there(&self, memory: &Memory<'_>, index: usize, way: usize) -> bool {
-        memory.connections.get(index).is_some_and(|bucket| {
-            let signature = bucket.signatures[way].get() & !table::OVERFLOWED;
-            signature == self.signature && bucket.entries[way].state.get() == self.state
-        })
+    /// Of the places in a slice forgets those that are something else now. What was seen
+    /// now was entered now, or is what it was.
+    fn forget_finished(&mut self, memory: &Memory<'_>, slice: Range<usize>) {
+        let range = (slice.start, 0)..(slice.end, 0);
+        let gone: Vec<Place> = self
+            .unfinished
+            .range(range)
+            .filter(|&(&place, seen)| taken(memory, place) != Some((seen.signature, seen.state)))
+            .map(|(&place, _)| place)
+            .collect();
+        for place in gone {
+            self.unfinished.remove(&place);
+        }
     }
 }
 
-/// Gives up a connection as the packet path does: who changes the state owns the
-/// rest.
-fn expire(loads: &[Load], bucket: &Bucket, way: usize, word: u32) -> bool {
-    let entry: &Entry = &bucket.entries[way];
-    let server = entry.server.get() as usize;
-    let dead = (word & !0xffff).wrapping_add(state_word::GENERATION);
-    if !entry.state.compare_and_swap(word, dead) {
+/// Signature and state word at a place.
+fn taken(memory: &Memory<'_>, (index, way): Place) -> Option<(u32, u32)> {
+    fn of<B: Buckets>(bucket: &B, way: usize) -> Option<(u32, u32)> {
+        let signature = bucket.signatures().get(way)?.get() & !table::OVERFLOWED;
+        Some((signature, bucket.entries().get(way)?.state().get()))
+    }
+    match index.checked_sub(memory.connections.len()) {
+        None => of(memory.connections.get(index)?, way),
+        Some(index) => of(memory.wide_connections.get(index)?, way),
+    }
+}
+
+/// Gives up an entry as the packet path does: who changes the state owns the rest.
+fn expire<B: Buckets>(memory: &Memory<'_>, bucket: &B, way: usize, word: u32) -> bool {
+    if !table::kill(memory, &bucket.entries()[way], word) {
         return false;
     }
-    if let Some(load) = loads.get(server) {
-        let counter = if state::is_active(word) {
-            &load.active
-        } else {
-            &load.inactive
-        };
-        counter.subtract(1);
-    }
-    table::free_signature(&bucket.signatures[way]);
+    table::free_signature(&bucket.signatures()[way]);
     true
 }
 
 /// Frees a place whose owner is gone.
-fn reclaim(bucket: &Bucket, way: usize, seen: Unfinished) -> bool {
-    let word = &bucket.signatures[way];
+fn reclaim<B: Buckets>(bucket: &B, way: usize, seen: Unfinished) -> bool {
+    let word = &bucket.signatures()[way];
     let present = word.get();
     present & !table::OVERFLOWED == seen.signature
         && word.compare_and_swap(present, present & table::OVERFLOWED)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use evenkeel_datapath::simulated::{Sizes, Tables};
-
-    const TPS: f64 = 4.0;
-
-    fn put(memory: &Memory<'_>, bucket: usize, way: usize, state: u32, seen: u32) {
-        let place = &memory.connections[bucket];
-        place.signatures[way].set(0x77 | place.signatures[way].get());
-        place.entries[way].seen.set(seen);
-        place.entries[way].server.set(3);
-        place.entries[way]
-            .state
-            .set(5 << 16 | state_word::ANSWERED | state);
-        let load = &memory.loads[3];
-        if state::is_active(state) {
-            load.active.add(1)
-        } else {
-            load.inactive.add(1)
+/// True: the connection that a translated source belongs to is there.
+fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
+    let index = translated.service.get() & 0xffff;
+    let Some(service) = memory.services.get(index as usize) else {
+        return false;
+    };
+    let (client, by) = (
+        table::address_of(&translated.virtual_address),
+        By::Service(index),
+    );
+    // The client's port, and the protocol.
+    let port = translated.ports.get() & 0xffff | translated.client_port.get() & 0xff_0000;
+    let seed = memory.control.seed.get();
+    if service.flags.get() & service_flags::WIDE != 0 {
+        let place = hash::wide_connection(client, port, seed);
+        let wanted = WantedWide {
+            address: client,
+            port,
+            aim: Aim::any(by),
         };
+        is_there(memory.wide_connections, place, wanted)
+    } else {
+        let address = client[3];
+        let place = hash::connection(address, port, seed);
+        is_there(
+            memory.connections,
+            place,
+            WantedNarrow { address, port, by },
+        )
     }
+}
 
-    fn loads(memory: &Memory<'_>) -> (u32, u32) {
-        (memory.loads[3].active.get(), memory.loads[3].inactive.get())
-    }
+/// True: the table has what is wanted, in its bucket or that one's sibling.
+fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted) -> bool {
+    let mask = buckets.len().wrapping_sub(1);
+    [place.bucket, place.sibling()]
+        .into_iter()
+        .filter_map(|number| buckets.get(number as usize & mask))
+        .any(|bucket| {
+            let mut places = bucket.signatures().iter().zip(bucket.entries());
+            places.any(|(signature, entry)| {
+                signature.get() & !table::OVERFLOWED == place.signature && wanted.is(entry)
+            })
+        })
+}
 
-    #[test]
-    fn silence_ends_connections_by_their_state() {
-        let tables = Tables::new(&Sizes::default());
-        let memory = tables.memory();
-        memory.connections[7].signatures[0].set(table::OVERFLOWED);
-        // Ticks wrap while the connections are silent.
-        let start = u32::MAX - 10;
-        put(&memory, 7, 0, state::ESTABLISHED, start);
-        put(&memory, 7, 5, state::UDP, start);
-        put(&memory, 9, 15, state::TIME_WAIT, start);
-        put(&memory, 9, 2, state::NONE, start.wrapping_add(1));
-        assert_eq!(loads(&memory), (1, 3));
-        let mut sweeper = Sweeper::default();
-        let mut at = |seconds: u32| {
-            sweeper.sweep(&memory, 0, usize::MAX, start.wrapping_add(seconds * 4), TPS)
-        };
-        assert_eq!(at(0).in_use(), 4);
-        let summary = at(120);
-        assert_eq!((summary.expired, summary.in_use()), (1, 3));
-        let summary = at(121);
-        assert_eq!(
-            (summary.expired, summary.states[state::TIME_WAIT as usize]),
-            (1, 0)
-        );
-        assert_eq!(loads(&memory), (1, 1));
-        assert_eq!(at(301).expired, 1);
-        assert_eq!(at(900).in_use(), 1);
-        assert_eq!(at(901).expired, 1);
-        assert_eq!(loads(&memory), (0, 0));
-        // The mark of the bucket stays, the generation has moved on.
-        assert_eq!(memory.connections[7].signatures[0].get(), table::OVERFLOWED);
-        assert_eq!(memory.connections[7].entries[0].state.get(), 6 << 16);
-    }
+/// True: the servers that a destination is kept for are there, and its service's. Another
+/// service may get the place of one that is gone.
+fn has_servers(now: &Now<'_>, locality: &WideEntry) -> bool {
+    let service = locality.service.get() & 0xffff;
+    [&locality.server, &locality.server_tag]
+        .into_iter()
+        .chain(&locality.virtual_address)
+        .map(Word::get)
+        .filter(|&server| server != NOBODY)
+        .all(|server| {
+            let record = now.memory.servers.get(server as usize);
+            now.is_alive(server) && record.is_some_and(|record| record.service.get() == service)
+        })
+}
 
-    #[test]
-    fn timeouts_are_those_that_were_set() {
-        let tables = Tables::new(&Sizes::default());
-        let memory = tables.memory();
-        memory.control.timeout_udp.set(5);
-        put(&memory, 0, 0, state::UDP, 100);
-        let mut sweeper = Sweeper::default();
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 120, TPS).expired, 0);
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 121, TPS).expired, 1);
-    }
-
-    #[test]
-    fn what_was_never_finished_is_freed() {
-        let tables = Tables::new(&Sizes::default());
-        let memory = tables.memory();
-        let word = &memory.connections[1].signatures[1];
-        word.set(0x55);
-        let mut sweeper = Sweeper::default();
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 1000, TPS).reclaimed, 0);
-        // Given up and claimed by another meanwhile: its time begins anew.
-        memory.connections[1].entries[1].state.set(1 << 16);
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 1100, TPS).reclaimed, 0);
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 1108, TPS).reclaimed, 0);
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 1109, TPS).reclaimed, 1);
-        assert_eq!(word.get(), 0);
-        assert_eq!(sweeper.sweep(&memory, 0, 64, 1110, TPS), Summary::default());
-        assert!(sweeper.unfinished.is_empty());
-    }
-
-    #[test]
-    fn parts_make_the_whole() {
-        let tables = Tables::new(&Sizes::default());
-        let memory = tables.memory();
-        for bucket in 0..64 {
-            put(&memory, bucket, bucket % 16, state::ESTABLISHED, 0);
+/// Makes all comparisons of all trees again, in case one was missed: a tree that is not
+/// right would stay so until its servers' connections change. Not while the director
+/// writes trees.
+pub fn settle(memory: &Memory<'_>) {
+    for service in memory.services {
+        let number = service.scheduler.get();
+        if service.flags.get() & service_flags::USED != 0 && has_tree(number) {
+            Tree::of(number, service.ring.get()).settle_all(memory);
         }
-        let mut sweeper = Sweeper::default();
-        let mut sum = Summary::default();
-        for first in (0..64).step_by(10) {
-            sum.add(&sweeper.sweep(&memory, first, 10, 1, TPS));
-        }
-        assert_eq!(sum.in_use(), 64);
     }
 }

@@ -8,10 +8,11 @@
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
 //! - [`socket`]: the control socket itself
-//! - [`sweeper`], [`follower`]: tasks
+//! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left
 
 pub mod dataplane;
+pub mod estimator;
 pub mod follower;
 pub mod logging;
 pub mod purge;

@@ -15,6 +15,7 @@ use evenkeel_kernel::system;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::estimator;
 use crate::follower::{Attaching, Follower};
 use crate::router::router;
 use crate::shared::{Shared, Stop};
@@ -148,6 +149,7 @@ async fn serve(
         tokio::select! {
             result = follower.run() => result.context("cannot follow the network any more"),
             () = sweeper::run(Arc::clone(&shared)) => Ok(()),
+            () = estimator::run(Arc::clone(&shared)) => Ok(()),
             () = watchdog() => Ok(()),
             _ = terminate.recv() => {
                 shared.stop(Stop::Signal);

@@ -9,6 +9,7 @@ use evenkeel_api::{
 };
 use evenkeel_core::director::Director;
 use evenkeel_core::model::{Edit, EditError, ServiceKey, Timeouts};
+use evenkeel_core::sweep::Sweeper;
 use evenkeel_datapath::Reason;
 use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
 use tokio::sync::{Notify, watch};
@@ -71,7 +72,7 @@ impl Shared {
             );
         }
         let connections = ConnectionStatus {
-            capacity: (memory.connections.len() * WAYS) as u64,
+            capacity: (Sweeper::buckets(&memory) * WAYS) as u64,
             bytes_per_entry: (size_of::<Bucket>() / WAYS) as u32,
             ..ConnectionStatus::default()
         };

@@ -3,11 +3,12 @@
 mod common;
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use common::daemon::Daemon;
 use common::replay::{Outcome, command};
 use evenkeel_api::client::Client;
+use evenkeel_core::model::Scheduler;
 use proptest::prelude::*;
 
 struct Bench {
@@ -155,16 +156,15 @@ fn an_unknown_option_behind_a_command_does_not_end_it() {
 #[test]
 fn what_is_not_supported_says_so_and_the_rest_goes_on() {
     let bench = Bench::new();
-    let rules =
-        "-A -t 10.0.0.10:80 -s rr -p 60\n-A -t 10.0.0.11:80 -s wlc\n-A -t 10.0.0.12:80 -s rr\n";
+    let rules = "-A -t 10.0.0.10:80 -s rr -p 60\n--start-daemon master\n-A -f 1 -s mh -b mh-port\n";
     let (output, exit) = bench.restore(rules);
-    assert_eq!(
-        output,
-        "not supported yet: --persistent\nnot supported yet: wlc\n"
-    );
+    assert_eq!(output, "not supported yet: --start-daemon\n");
     assert_eq!(exit, 0);
-    assert_eq!(bench.saved(), "-A -t 10.0.0.12:80 -s rr\n");
-    assert_eq!(bench.restore("-A -f 1 -s rr\n").1, 1);
+    assert_eq!(
+        bench.saved(),
+        "-A -t 10.0.0.10:80 -s rr -p 60\n-A -f 1 -s mh -b mh-port\n"
+    );
+    assert_eq!(bench.restore("--stop-daemon backup\n").1, 1);
 }
 
 #[test]
@@ -177,37 +177,77 @@ fn a_listing_sees_the_lines_before_it_and_ends_the_restore_when_it_fails() {
     assert_eq!(bench.saved().lines().count(), 1);
 }
 
+/// An address of the family, and a port.
+fn endpoint(ipv6: bool) -> impl Strategy<Value = (IpAddr, u16)> {
+    let address =
+        prop::sample::select(vec![0x0a00_0001_u32, 0x0a00_0002, 0xc0a8_0101, 0xac10_0001]);
+    (address, 1_u16..4).prop_map(move |(bits, port)| {
+        let address = if ipv6 {
+            IpAddr::V6((0xfd00 << 112 | u128::from(bits)).into())
+        } else {
+            IpAddr::V4(bits.into())
+        };
+        (address, port)
+    })
+}
+
+/// What names a service.
+fn service_name(ipv6: bool) -> impl Strategy<Value = String> {
+    let protocol = prop::sample::select(vec!["-t", "-u", "--sctp-service"]);
+    let family = if ipv6 { " -6" } else { "" };
+    prop_oneof![
+        4 => (protocol, endpoint(ipv6)).prop_map(|(protocol, (address, port))| {
+            format!("{protocol} {}", SocketAddr::new(address, port))
+        }),
+        1 => (1_u32..4).prop_map(move |mark| format!("-f {mark}{family}")),
+    ]
+}
+
+/// What follows it.
+fn service_options(ipv6: bool) -> impl Strategy<Value = String> {
+    let scheduler = prop::sample::select(Scheduler::ALL.to_vec());
+    let mask = if ipv6 { "64" } else { "255.255.0.0" };
+    let persistence = prop::sample::select(vec![
+        String::new(),
+        " -p 60".into(),
+        format!(" -p 300 -M {mask}"),
+        " -p 10 --pe sip".into(),
+    ]);
+    let flags = prop::sample::select(vec!["", " -b flag-1", " -b flag-1,flag-2"]);
+    (scheduler, persistence, flags).prop_map(|(scheduler, persistence, flags)| {
+        format!(" -s {}{persistence}{flags}", scheduler.name())
+    })
+}
+
+/// A server as the options behind `-r`.
+fn server(ipv6: bool) -> impl Strategy<Value = String> {
+    let method = prop::sample::select(vec![
+        "-m",
+        "-g",
+        "--full-nat",
+        "-i",
+        "-i --tun-type gue --tun-port 6080 --tun-remcsum",
+        "-i --tun-type gre --tun-csum",
+    ]);
+    (endpoint(ipv6), method, 0_u32..=i32::MAX as u32).prop_map(
+        |((address, port), method, weight)| {
+            format!("{} {method} -w {weight}", SocketAddr::new(address, port))
+        },
+    )
+}
+
 /// Services with their servers, in any mix.
 fn rules() -> impl Strategy<Value = String> {
-    let endpoint = || {
-        (
-            prop::sample::select(vec![0x0a00_0001_u32, 0x0a00_0002, 0xc0a8_0101, 0xac10_0001]),
-            1_u16..4,
-        )
-    };
-    let server = (endpoint(), 0_u32..=i32::MAX as u32);
-    let service = (
-        prop::bool::ANY,
-        endpoint(),
-        prop::bool::ANY,
-        prop::collection::vec(server, 0..5),
-    );
+    let service = any::<bool>().prop_flat_map(|ipv6| {
+        let servers = prop::collection::vec(server(ipv6), 0..5);
+        (service_name(ipv6), service_options(ipv6), servers)
+    });
     prop::collection::vec(service, 0..8).prop_map(|services| {
         let mut rules = String::new();
-        for (udp, (address, port), weighted, servers) in services {
-            let name = format!(
-                "{} {}:{port}",
-                if udp { "-u" } else { "-t" },
-                Ipv4Addr::from(address)
-            );
-            let scheduler = if weighted { "wrr" } else { "rr" };
-            let _ = writeln!(rules, "-A {name} -s {scheduler}");
-            for ((address, port), weight) in servers {
-                let _ = writeln!(
-                    rules,
-                    "-a {name} -r {}:{port} -m -w {weight}",
-                    Ipv4Addr::from(address)
-                );
+        for (name, options, servers) in services {
+            let _ = writeln!(rules, "-A {name}{options}");
+            for server in servers {
+                let _ = writeln!(rules, "-a {name} -r {server}");
             }
         }
         rules

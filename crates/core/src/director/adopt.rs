@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::Director;
 use super::endpoints::{Endpoints, Key};
+use super::estimates::Estimates;
 use super::plan::{self, Wanted};
 use super::records::{
     is_of, read_server, read_service, server_of, server_record, service_of, service_record,
@@ -34,6 +35,7 @@ impl Director {
         let (services, servers) = (memory.services.len(), memory.servers.len());
         let mut director = Self {
             state: State::new(services, servers, endpoints, Rings::new(words)),
+            estimates: Estimates::default(),
             writes: VecDeque::new(),
             hops: HashMap::new(),
             deleted_servers: Vec::new(),

@@ -118,6 +118,7 @@ impl Director {
                 // The same service again while its former servers still have
                 // connections: it goes on in its slot, with counters from 0.
                 let former = self.sum_of_servers(index, memory);
+                self.estimates.forget_service(index);
                 self.state.change_service(index, |s| {
                     s.live = true;
                     s.settings = settings;
@@ -284,7 +285,7 @@ impl Director {
         let servers: Vec<u32> = self.state.list(service.head).map(|(i, _)| i).collect();
         for server in servers {
             self.state
-                .set_zero(server, super::listing::counted(memory, server));
+                .set_zero(server, self.estimates.counted(memory, server));
         }
     }
 

@@ -8,7 +8,7 @@ use evenkeel_datapath::word::Word;
 
 use super::Director;
 use super::service::Service;
-use crate::model::{Rates, ServerView, ServiceKey, ServiceView, Stats, Timeouts};
+use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Timeouts};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -104,15 +104,15 @@ impl Director {
                 active: counts.active,
                 inactive: counts.inactive,
                 persistent: counts.persistent,
-                stats: counted(memory, index).less(&zero),
-                rates: Rates::default(),
+                stats: self.estimates.counted(memory, index).less(&zero),
+                rates: self.estimates.of_server(index),
             }
         });
         ServiceView {
             key: service.key,
             settings: service.settings.into(),
             stats: self.sum_of_servers(index, memory).plus(&service.carry),
-            rates: Rates::default(),
+            rates: self.estimates.of_service(index),
             servers: servers.collect(),
         }
     }
@@ -127,7 +127,7 @@ impl Director {
             .list(service.head)
             .chain(self.state.list(service.trash));
         servers.fold(Stats::default(), |sum, (index, _)| {
-            sum.plus(&counted(memory, index))
+            sum.plus(&self.estimates.counted(memory, index))
         })
     }
 

@@ -187,6 +187,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 
 mod crash;
 mod edits;
+mod estimates;
 mod kinds;
 mod maglev;
 mod schedulers;

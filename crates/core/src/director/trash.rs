@@ -65,6 +65,7 @@ impl Director {
                 .change_service(server.service, |s| s.carry = s.carry.plus(&counted));
             self.forget_owner(server.service, index);
             self.state.free_server(index, now_ms);
+            self.estimates.forget_server(index);
             self.writes
                 .push_back(Write::ClearCounters { server: index });
             self.writes.push_back(Write::Server {
@@ -100,6 +101,7 @@ impl Director {
                 return true;
             }
             self.state.free_service(index);
+            self.estimates.forget_service(index);
             self.writes.push_back(Write::Service {
                 index,
                 record: ServiceRecord::default(),

@@ -8,6 +8,8 @@ mod persistence;
 mod rewrite;
 mod width;
 
+pub use persistence::masked;
+
 use crate::forward::{Verdict, pass};
 use crate::frame::protocol;
 use crate::host::{Host, Store};

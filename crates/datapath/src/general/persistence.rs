@@ -13,9 +13,11 @@ use crate::table::{self, Aim, By, Found, WantedWide, WideOpening, address_of};
 
 const FTP: u16 = 21_u16.to_be();
 
-/// The client as its template knows it: what the netmask leaves of its address.
+/// The client as its template knows it: what the netmask leaves of its address. See
+/// [`Service::netmask`].
 #[inline(always)]
-fn masked(address: Address, netmask: u32) -> Address {
+#[must_use]
+pub fn masked(address: Address, netmask: u32) -> Address {
     let [a, b, c, d] = address;
     if a == 0 && b == 0 && c == MAPPED {
         return [a, b, c, d & netmask];

@@ -14,7 +14,7 @@ use evenkeel_kernel::realserver as machine;
 use serde::Serialize;
 
 use notes::Book;
-use plan::{Address, Change, Device, Knob, Port, Problem, Seen, Setting, Tunnel, Wanted};
+use plan::{Change, Device, Knob, Placed, Port, Problem, Seen, Setting, Tunnel, Wanted};
 
 /// The port that is registered for GUE.
 const GUE_PORT: u16 = 6080;
@@ -154,7 +154,9 @@ fn set_up(up: &Up, report: &mut Report) -> Result<()> {
             return Ok(());
         }
         let mut notes = book.notes().still_true(&seen);
-        changes.iter().for_each(|change| notes.note(change));
+        for change in &changes {
+            notes.note(change);
+        }
         // Before the changes: what is noted and was not done does not count.
         book.replace(notes)?;
         make(changes, &seen, up.json, report)?;
@@ -246,7 +248,7 @@ fn observe() -> Result<Seen> {
             .iter()
             .find(|device| device.index == found.interface);
         if let Some(on) = on {
-            seen.addresses.push(Address {
+            seen.addresses.push(Placed {
                 address: found.address,
                 prefix: found.prefix,
                 device: on.name.clone(),

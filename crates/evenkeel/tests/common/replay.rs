@@ -1,7 +1,7 @@
 //! Replays recordings against a daemon, through its socket.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Cursor, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -91,6 +91,40 @@ pub(crate) fn command(client: &Client, line: &str, input: &str) -> Outcome {
     Outcome { output, exit }
 }
 
+/// The little of a shell that recordings use: a file that is written, read, or
+/// compared.
+#[derive(Default)]
+struct Shell {
+    files: BTreeMap<String, String>,
+}
+
+impl Shell {
+    /// Runs a line; nothing if it is of another program.
+    fn run(&mut self, client: &Client, line: &str) -> Option<Outcome> {
+        let is_ours = Program::from_name(words(line)[0]).is_some();
+        if !is_ours {
+            return None;
+        }
+        if let Some((line, file)) = line.split_once(" | tee ") {
+            let outcome = command(client, line, "");
+            self.files.insert(file.into(), outcome.output.clone());
+            return Some(outcome);
+        }
+        if let Some((line, file)) = line.split_once(" < ") {
+            return Some(command(client, line, self.files.get(file)?));
+        }
+        if let Some((line, rest)) = line.split_once(" | diff - ") {
+            let file = rest.strip_suffix(" && echo SAME")?;
+            let same = command(client, line, "").output == *self.files.get(file)?;
+            return Some(Outcome {
+                output: if same { "SAME\n" } else { "not the same\n" }.into(),
+                exit: u8::from(!same),
+            });
+        }
+        Some(command(client, line, ""))
+    }
+}
+
 /// What became of a recording.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -105,49 +139,45 @@ pub(crate) struct Report {
 /// Replays a recording from an empty table on, after the commands that made the
 /// table the recording starts with.
 ///
-/// A command that answers "not supported yet" is left out. If it would have
-/// changed the table, all that follow are left out as well, but for those that
-/// do not depend on the table: usage errors. Everything else must match byte for
+/// A command that answers "not supported yet" is left out, and so is one of another
+/// program. After the former all that follow are left out as well, but for those that
+/// do not depend on what is running: usage errors. Everything else must match byte for
 /// byte; only the size of the connection table is the daemon's own.
 ///
 /// # Panics
 /// On the first difference.
 pub(crate) fn replay(client: &Client, recording: &Recording, prelude: &[&str]) -> Report {
-    for line in ["ipvsadm -C", "ipvsadm --set 900 120 300"] {
-        assert_eq!(command(client, line, "").exit, 0, "{line}");
+    let start = ["ipvsadm -C", "ipvsadm --set 900 120 300"];
+    for line in start.iter().chain(prelude) {
+        let outcome = command(client, line, "");
+        assert_eq!(
+            (outcome.exit, outcome.output.as_str()),
+            (0, ""),
+            "{}: {line}",
+            recording.name
+        );
     }
     let size = client.services(None).expect("a daemon").table_size;
     let mut report = Report::default();
+    let mut shell = Shell::default();
     let mut differs = false;
-    for line in prelude {
-        let outcome = command(client, line, "");
-        match outcome.unsupported() {
-            Some(name) => {
-                report.unsupported.insert(name.into());
-                differs = true;
-            }
-            None => assert_eq!(
-                (outcome.exit, outcome.output.as_str()),
-                (0, ""),
-                "{}: {line}",
-                recording.name
-            ),
-        }
-    }
     for step in &recording.steps {
         let words = words(&step.command);
-        let is_shell = step.command.contains(['|', '<', '&', ';']);
         let is_ours = Program::from_name(words[0]) == Some(Program::Ipvsadm);
-        let usage = is_ours && !is_shell && parse(&words[1..], &RecordedNames).is_err();
-        if !usage && (differs || is_shell || !is_ours) {
+        let usage = is_ours && parse(&words[1..], &RecordedNames).is_err();
+        let outcome = if differs && !usage {
+            None
+        } else {
+            shell.run(client, &step.command)
+        };
+        let Some(outcome) = outcome else {
             report.skipped += 1;
             continue;
-        }
-        let outcome = command(client, &step.command, "");
+        };
         if let Some(name) = outcome.unsupported() {
             report.unsupported.insert(name.into());
             report.skipped += 1;
-            differs |= !matches!(words.get(1), Some(word) if word.starts_with("-L") || word.starts_with("-S") || *word == "--list");
+            differs = true;
             continue;
         }
         let expected = step

@@ -25,6 +25,10 @@ const ATTRIBUTE_FAMILY: u16 = 2;
 const ATTRIBUTE_TYPE: u16 = 4;
 const TYPE_GUE: u8 = 2;
 
+/// `AF_INET` and `AF_INET6` in a byte, as the family takes them.
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+
 /// The family that knows the numbers of the others (`linux/genetlink.h`).
 const CONTROL: u16 = 16;
 const GET_FAMILY: u8 = 3;
@@ -80,9 +84,8 @@ fn change(command: u8, ipv6: bool, number: u16) -> io::Result<Result<()>> {
             what: "take packets that are wrapped in UDP".into(),
         }));
     };
-    let address_family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
     let attributes = [
-        DefaultNla::new(ATTRIBUTE_FAMILY, vec![address_family as u8]),
+        DefaultNla::new(ATTRIBUTE_FAMILY, vec![if ipv6 { IPV6 } else { IPV4 }]),
         DefaultNla::new(ATTRIBUTE_PORT, number.to_be_bytes().to_vec()),
         DefaultNla::new(ATTRIBUTE_TYPE, vec![TYPE_GUE]),
     ];
@@ -152,7 +155,7 @@ impl Generic {
         let byte = |kind| self.attribute(kind)?.first().copied();
         let number = self.attribute(ATTRIBUTE_PORT)?.try_into().ok()?;
         Some(Port {
-            ipv6: byte(ATTRIBUTE_FAMILY)? == libc::AF_INET6 as u8,
+            ipv6: byte(ATTRIBUTE_FAMILY)? == IPV6,
             number: u16::from_be_bytes(number),
             gue: byte(ATTRIBUTE_TYPE)? == TYPE_GUE,
         })
@@ -211,7 +214,7 @@ mod tests {
     fn a_port_is_read_and_a_torn_message_is_none() {
         let attributes = [
             DefaultNla::new(ATTRIBUTE_PORT, vec![0x17, 0xc0]),
-            DefaultNla::new(ATTRIBUTE_FAMILY, vec![10]),
+            DefaultNla::new(ATTRIBUTE_FAMILY, vec![IPV6]),
             DefaultNla::new(ATTRIBUTE_TYPE, vec![TYPE_GUE]),
         ];
         let mut message = Generic::new(20, GET, &attributes);

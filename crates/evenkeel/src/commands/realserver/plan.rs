@@ -153,13 +153,13 @@ pub(super) struct Device {
 
 /// An address, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(super) struct Placed {
     pub(super) address: IpAddr,
     pub(super) prefix: u8,
     pub(super) device: String,
 }
 
-impl Address {
+impl Placed {
     /// Its network is itself alone.
     const fn is_alone(&self) -> bool {
         self.prefix == host_prefix(&self.address)
@@ -205,7 +205,7 @@ impl Display for Port {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     pub(super) devices: Vec<Device>,
-    pub(super) addresses: Vec<Address>,
+    pub(super) addresses: Vec<Placed>,
     /// Ports of GUE.
     pub(super) ports: Vec<Port>,
     /// Of [`ALL`] and of each device; those that the kernel has.
@@ -449,9 +449,9 @@ fn no_reverse_path(seen: &Seen, device: &str, changes: &mut Changes) {
 /// What is wrong and is not ours to change.
 pub(super) fn problems(seen: &Seen, wanted: &Wanted) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let ours = |address: &&Address| wanted.vips.contains(&address.address);
+    let ours = |address: &&Placed| wanted.vips.contains(&address.address);
     for found in seen.addresses.iter().filter(ours) {
-        let Address {
+        let Placed {
             address,
             prefix,
             device,
@@ -543,7 +543,7 @@ pub(super) struct Down {
 /// any more do not count.
 pub(super) fn down(seen: &Seen, vips: &[IpAddr], notes: &Notes) -> Down {
     let mut down = Down::default();
-    let (gone, left): (Vec<&Address>, Vec<&Address>) = seen
+    let (gone, left): (Vec<&Placed>, Vec<&Placed>) = seen
         .addresses
         .iter()
         .filter(|found| found.is_service_address())
@@ -554,7 +554,7 @@ pub(super) fn down(seen: &Seen, vips: &[IpAddr], notes: &Notes) -> Down {
             device: found.device.clone(),
         });
     }
-    let needed_by = |need: &dyn Fn(&Address) -> bool| left.iter().copied().find(|a| need(a));
+    let needed_by = |need: &dyn Fn(&Placed) -> bool| left.iter().copied().find(|a| need(a));
     for noted in &notes.settings {
         let Setting { name, ref device } = noted.setting;
         let needed_by = needed_by(&|a| match (name, device.as_str()) {
@@ -585,10 +585,10 @@ pub(super) fn down(seen: &Seen, vips: &[IpAddr], notes: &Notes) -> Down {
 }
 
 impl Down {
-    fn put_back(&mut self, change: Change, what: &str, needed_by: Option<&Address>) {
+    fn put_back(&mut self, change: Change, what: &str, needed_by: Option<&Placed>) {
         match needed_by {
             None => self.changes.push(change),
-            Some(Address {
+            Some(Placed {
                 address, device, ..
             }) => self
                 .kept

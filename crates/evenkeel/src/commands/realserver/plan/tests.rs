@@ -41,7 +41,7 @@ fn machine(tunnels: &[TunnelKind]) -> Seen {
 }
 
 fn put(seen: &mut Seen, text: &str, prefix: u8, device: &str) {
-    seen.addresses.push(Address {
+    seen.addresses.push(Placed {
         address: address(text),
         prefix,
         device: device.into(),
@@ -54,7 +54,7 @@ fn set(seen: &mut Seen, knob: Knob, device: &str, value: i32) {
 
 /// What the kernel would make of a change.
 fn made(seen: &mut Seen, change: &Change) {
-    let is = |a: &Address, address: &IpAddr, device: &str| {
+    let is = |a: &Placed, address: &IpAddr, device: &str| {
         a.address == *address && a.device == *device && a.is_alone()
     };
     match change {
