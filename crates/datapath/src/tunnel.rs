@@ -31,25 +31,6 @@ struct Inner {
     sum: Option<u64>,
 }
 
-/// Bytes that the tunnel to this server puts in front of a packet.
-#[inline(always)]
-#[must_use]
-pub fn overhead(server: &Server) -> u32 {
-    let outer = if server.flags.get() & server_flags::IPV6 != 0 {
-        IPV6
-    } else {
-        IPV4
-    };
-    let word = server.tunnel.get();
-    let inner = match word & tunnel::KIND {
-        tunnel::GUE => GUE,
-        tunnel::GRE if word & tunnel::CHECKSUM != 0 => GRE_CHECKSUM,
-        tunnel::GRE => GRE,
-        _ => 0,
-    };
-    (outer + inner) as u32
-}
-
 /// Puts the packet into the tunnel to `server`. False: the host could not.
 #[inline(never)]
 pub fn enter<H: Host>(host: &H, server: &Server) -> bool {
