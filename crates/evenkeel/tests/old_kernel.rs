@@ -276,7 +276,7 @@ impl Rig {
             let output = host.output(Command::new("ip").args(words))?;
             assert!(output.status.success(), "{output:?}");
             if name != "client" {
-                let mut apache = Apache::start(host, SocketAddr::from((address, 80)), name)?;
+                let mut apache = Apache::start(host, &[SocketAddr::from((address, 80))], name)?;
                 apache.wait_ready(host, LONG)?;
                 apaches.push(apache);
             }

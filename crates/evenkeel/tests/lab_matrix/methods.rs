@@ -1,0 +1,325 @@
+//! Every forwarding method, from end to end.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use evenkeel_lab::host::Host;
+use evenkeel_lab::sandbox;
+use evenkeel_lab::wire::Layer;
+
+use crate::kinds;
+use crate::traffic;
+use crate::watch::{self, Report, Watch};
+use crate::world::{
+    CLIENT_PORT, ECHO, FAMILIES, Family, GUE, LEGS, MAPPED, SERVER_PORTS, SERVERS, SINK, SOURCES,
+    VIP, WEB, World, run, source,
+};
+
+/// A forwarding method.
+struct Method {
+    name: &'static str,
+    /// As `ipvsadm -a` has it.
+    options: &'static str,
+    /// Which addresses of the servers are used; none: those of the service's version.
+    outer: Option<Family>,
+    /// What is added to the ports of the service.
+    ports: u16,
+    /// Headers in front of the packet, behind the outer IP header.
+    headers: &'static [Layer],
+}
+
+impl Method {
+    const fn new(name: &'static str, options: &'static str) -> Self {
+        Self {
+            name,
+            options,
+            outer: None,
+            ports: 0,
+            headers: &[],
+        }
+    }
+
+    const fn tunnel(
+        name: &'static str,
+        options: &'static str,
+        outer: Family,
+        headers: &'static [Layer],
+    ) -> Self {
+        Self {
+            name,
+            options,
+            outer: Some(outer),
+            ports: 0,
+            headers,
+        }
+    }
+
+    fn is_masquerading(&self) -> bool {
+        self.options == "-m"
+    }
+}
+
+const IPIP: &str = "-i";
+const GRE: &str = "-i --tun-type gre";
+const GRE_SUM: &str = "-i --tun-type gre --tun-csum";
+const GUE_BARE: &str = "-i --tun-type gue --tun-port 6080";
+const GUE_SUM: &str = "-i --tun-type gue --tun-port 6080 --tun-csum";
+const BARE: &[Layer] = &[Layer::BareUdp, Layer::Gue];
+const SUM: &[Layer] = &[Layer::Udp, Layer::Gue];
+
+const METHODS: [Method; 13] = [
+    Method::new("masq", "-m"),
+    Method {
+        ports: MAPPED,
+        ..Method::new("masq, other ports", "-m")
+    },
+    Method::new("direct routing", "-g"),
+    Method::tunnel("ipip", IPIP, Family::V4, &[]),
+    Method::tunnel("ipip", IPIP, Family::V6, &[]),
+    Method::tunnel("gre", GRE, Family::V4, &[Layer::BareGre]),
+    Method::tunnel("gre", GRE, Family::V6, &[Layer::BareGre]),
+    Method::tunnel("gre, checksum", GRE_SUM, Family::V4, &[Layer::Gre]),
+    Method::tunnel("gre, checksum", GRE_SUM, Family::V6, &[Layer::Gre]),
+    Method::tunnel("gue", GUE_BARE, Family::V4, BARE),
+    Method::tunnel("gue", GUE_BARE, Family::V6, BARE),
+    Method::tunnel("gue, checksum", GUE_SUM, Family::V4, SUM),
+    Method::tunnel("gue, checksum", GUE_SUM, Family::V6, SUM),
+];
+const _: () = assert!(GUE == 6080);
+
+/// What the virtual cables do as good network cards would.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Offloads {
+    /// Nothing: each frame is as it was sent, its checksums in it.
+    Off,
+    /// Checksums are left out, and packets larger than a frame are cut and put together.
+    On,
+}
+
+impl Offloads {
+    fn set(self, world: &World) -> Result<()> {
+        let [first, second] = &world.servers;
+        let director = world.director.host();
+        switch(self, &world.client, &[CLIENT_PORT, LEGS[0], LEGS[1]])?;
+        switch(
+            self,
+            director,
+            &[CLIENT_PORT, SERVER_PORTS[0], SERVER_PORTS[1]],
+        )?;
+        switch(self, first, &[SERVER_PORTS[0], LEGS[0]])?;
+        switch(self, second, &[SERVER_PORTS[1], LEGS[1]])
+    }
+}
+
+/// What XDP sends into a virtual cable arrives only with GRO on at its end; a largest
+/// size keeps it from putting anything together.
+fn switch(offloads: Offloads, host: &Host, ports: &[&str]) -> Result<()> {
+    let (value, size) = match offloads {
+        Offloads::Off => ("off", 1),
+        Offloads::On => ("on", 65536),
+    };
+    let mut lines = String::from("true");
+    for port in ports {
+        let _ = write!(
+            lines,
+            " && ethtool -K {port} tx {value} sg {value} tso {value} gso {value} gro on \
+             && ip link set {port} gro_max_size {size}"
+        );
+    }
+    run(host, &lines).map(drop)
+}
+
+/// A service of one protocol by one method.
+struct Case<'a> {
+    method: &'a Method,
+    family: Family,
+}
+
+impl Case<'_> {
+    fn rules(&self) -> String {
+        let Method {
+            options,
+            outer,
+            ports,
+            ..
+        } = *self.method;
+        let vip = VIP.of(self.family);
+        let mut rules = String::new();
+        for (protocol, port) in [("-t", WEB), ("-t", SINK), ("-u", ECHO)] {
+            let service = SocketAddr::new(vip, port);
+            let _ = writeln!(rules, "-A {protocol} {service} -s rr");
+            for server in &SERVERS {
+                let server = server.of(outer.unwrap_or(self.family));
+                let server = SocketAddr::new(server, port + ports);
+                let _ = writeln!(rules, "-a {protocol} {service} -r {server} {options}");
+            }
+        }
+        rules
+    }
+
+    fn tcp(&self, world: &World) -> Result<()> {
+        let at = |port| SocketAddr::new(VIP.of(self.family), port);
+        traffic::tcp(&world.client, at(WEB), at(SINK))
+    }
+
+    fn udp(&self, world: &World) -> Result<()> {
+        let from = source(self.family, SOURCES.start);
+        let to = SocketAddr::new(VIP.of(self.family), ECHO);
+        traffic::udp(&world.client, from, to)
+    }
+
+    /// Looks at what arrived of one protocol.
+    fn check(&self, report: &Report, protocol: Layer) -> Result<()> {
+        let ip = |family| match family {
+            Family::V4 => Layer::Ipv4,
+            Family::V6 => Layer::Ipv6,
+        };
+        let plain = vec![ip(self.family), protocol];
+        let mut outer: Vec<Layer> = self.method.outer.map(ip).into_iter().collect();
+        outer.extend(self.method.headers);
+        outer.extend(&plain);
+        watch::expect_shapes(&report.servers, &[outer], "at the servers")?;
+        let (answers, none) = if self.method.is_masquerading() {
+            (&report.director, &report.legs)
+        } else {
+            (&report.legs, &report.director)
+        };
+        watch::expect_shapes(answers, &[plain], "answers")?;
+        watch::expect_shapes(none, &[], "answers by the other way")?;
+        if protocol == Layer::Tcp {
+            // No capture has missed much: all bytes were in it.
+            let (in_bytes, out_bytes) = (report.servers.bytes(protocol), answers.bytes(protocol));
+            ensure!(
+                in_bytes > 2 * traffic::SIZE && out_bytes > 4 * traffic::SIZE,
+                "captured: {in_bytes} bytes at the servers, {out_bytes} at the client"
+            );
+        }
+        Ok(())
+    }
+
+    /// One protocol, watched or only from end to end.
+    fn protocol(&self, world: &World, watch: Option<&Watch>, protocol: Layer) -> Result<()> {
+        match protocol {
+            Layer::Tcp => self.tcp(world)?,
+            _ => self.udp(world)?,
+        }
+        match watch {
+            Some(watch) => self.check(&watch.report(world)?, protocol),
+            None => Ok(()),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.method.outer {
+            None => self.method.name.into(),
+            Some(Family::V4) => format!("{} over IPv4", self.method.name),
+            Some(Family::V6) => format!("{} over IPv6", self.method.name),
+        }
+    }
+}
+
+/// Most failures after which the rest is still tried.
+const FAILURES: usize = 4;
+
+/// Results, a line a method.
+struct Table {
+    text: String,
+    failures: Vec<anyhow::Error>,
+}
+
+impl Table {
+    /// Tries all methods. The watch is for what is on the wire as it was sent.
+    fn fill(world: &World, hook: &str, watch: Option<&Watch>) -> Result<Self> {
+        let what = match watch {
+            Some(_) => "every checksum captured",
+            None => "offloads on, end to end",
+        };
+        let mut table = Self {
+            text: format!(
+                "\n{:44}{:>11}{:>11}{:>11}{:>11}\n",
+                format!("{hook}, {what}"),
+                "IPv4 TCP",
+                "IPv4 UDP",
+                "IPv6 TCP",
+                "IPv6 UDP"
+            ),
+            failures: Vec::new(),
+        };
+        for method in &METHODS {
+            table.line(world, watch, method)?;
+            if table.failures.len() >= FAILURES {
+                break;
+            }
+        }
+        println!("{}", table.text);
+        Ok(table)
+    }
+
+    fn line(&mut self, world: &World, watch: Option<&Watch>, method: &Method) -> Result<()> {
+        for family in FAMILIES {
+            let case = Case { method, family };
+            if family == FAMILIES[0] {
+                let _ = write!(self.text, "{:44}", case.name());
+            }
+            world.rules(&case.rules())?;
+            if let Some(watch) = watch {
+                watch.forget(world)?;
+            }
+            for protocol in [Layer::Tcp, Layer::Udp] {
+                let start = Instant::now();
+                let outcome = case.protocol(world, watch, protocol);
+                let cell = match &outcome {
+                    Ok(()) => format!("{} ms", start.elapsed().as_millis()),
+                    Err(_) => "FAILED".into(),
+                };
+                let _ = write!(self.text, "{cell:>11}");
+                if let Err(error) = outcome {
+                    let reasons = world.reasons()?;
+                    let what = format!("{}, {family:?}, {protocol}: {reasons:?}", case.name());
+                    self.failures.push(error.context(what));
+                }
+            }
+        }
+        self.text.push('\n');
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        if self.failures.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<String> = self.failures.iter().map(|e| format!("{e:?}")).collect();
+        bail!("{}", all.join("\n\n"))
+    }
+}
+
+fn everything(hook: &str) -> Result<()> {
+    let start = Instant::now();
+    let world = World::start(hook)?;
+    println!("{hook}: the network is up after {:?}", start.elapsed());
+    Offloads::Off.set(&world)?;
+    let deferred = world.reason("deferred_to_tc")?;
+    let watch = Watch::start(&world)?;
+    Table::fill(&world, hook, Some(&watch))?.end()?;
+    drop(watch);
+    // With their checksums there, XDP finishes frames by itself.
+    let deferred = world.reason("deferred_to_tc")? - deferred;
+    ensure!(deferred < 100, "{deferred} frames deferred");
+    kinds::all(&world).context("kinds of services")?;
+    Offloads::On.set(&world)?;
+    Table::fill(&world, hook, None)?.end()?;
+    println!("{hook}: {:?} in all", start.elapsed());
+    Ok(())
+}
+
+#[test]
+fn every_method_at_tc() {
+    sandbox::run_test(|| everything("tc"));
+}
+
+#[test]
+fn every_method_at_xdp() {
+    sandbox::run_test(|| everything("xdp"));
+}
