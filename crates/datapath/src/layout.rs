@@ -564,8 +564,10 @@ pub struct Control {
     pub wide_endpoint_buckets: Word,
     /// Ticks after which a destination of `lblcr` gives up its busiest server.
     pub locality_ticks: Word,
+    /// 0: answers of our own (ICMP errors) are not bounded in their rate.
+    pub answers: Word,
     /// Not used.
-    pub reserved: [Word; 43],
+    pub reserved: [Word; 42],
 }
 
 /// Bits of [`Control::features`].
