@@ -402,7 +402,8 @@ pub struct Server {
     pub service: Word,
     /// [`server_flags`].
     pub flags: Word,
-    /// For the daemon: weight.
+    /// Weight; without [`server_flags::WEIGHTED`] that which it had before it was 0,
+    /// for the daemon.
     pub weight: Word,
     /// For the daemon: when it was added, as a rising number; the list order.
     pub order: Word,
