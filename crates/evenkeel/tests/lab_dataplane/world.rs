@@ -123,7 +123,7 @@ impl World {
         let services = self.api.services(None)?.services;
         let found = services
             .into_iter()
-            .find(|service| service.key.port == port);
+            .find(|service| service.key.port() == port);
         found.with_context(|| format!("no service on port {port}"))
     }
 
