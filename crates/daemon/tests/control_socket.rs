@@ -174,7 +174,7 @@ fn edits_are_made_and_listed() {
         (status.services, status.servers, status.servers_without_hop),
         (2, 2, 2)
     );
-    assert_eq!(status.connections.capacity, 262_144);
+    assert_eq!(status.connections.capacity, 263_168);
     assert_eq!(status.connections.bytes_per_entry, 36);
 }
 
