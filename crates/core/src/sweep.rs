@@ -20,6 +20,8 @@ use evenkeel_datapath::{hash, state};
 
 use templates::Templates;
 
+pub(crate) use templates::MORE_SECONDS;
+
 /// Seconds after which a place that was taken, but never became a connection, or
 /// was given up only in part, is free again; and what belongs to a connection that is
 /// gone.
