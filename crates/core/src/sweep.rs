@@ -258,6 +258,9 @@ impl Sweeper {
         ticks_per_second: f64,
     ) -> Option<Summary> {
         let now = Now::new(memory, now_tick, ticks_per_second, self.localities);
+        // The packet path knows no seconds.
+        let locality_ticks = &memory.control.locality_ticks;
+        locality_ticks.set(now.ticks(LOCALITY_SECONDS));
         let (narrow, all) = (memory.connections.len(), Self::buckets(memory));
         let end = self.next.saturating_add(count).min(all);
         let slice = self.next..end;
