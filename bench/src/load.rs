@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use evenkeel_api::client::Client;
 use evenkeel_api::{EditRequest, EditResponse, paths};
-use evenkeel_core::model::{Edit, ForwardMethod, Protocol, ServerKey, ServiceKey};
+use evenkeel_core::model::{
+    Edit, ForwardMethod, Protocol, ServerKey, ServerSettings, ServiceKey, ServiceSettings,
+};
 use evenkeel_lab::director::Director;
 use evenkeel_lab::host::Host;
 use evenkeel_lab::topology::{Address, HostSpec, Segment, Topology, Wiring};
@@ -194,14 +196,10 @@ fn server_address(server: u32) -> Ipv4Addr {
 fn request(options: &Options) -> Result<Vec<u8>> {
     let mut edits = Vec::new();
     for number in 0..options.services() {
-        let service = ServiceKey {
-            protocol: Protocol::Tcp,
-            address: service_address(number).into(),
-            port: 80,
-        };
+        let service = ServiceKey::at(Protocol::Tcp, service_address(number), 80);
         edits.push(Edit::AddService {
             service,
-            scheduler: "rr".into(),
+            settings: ServiceSettings::scheduled_by("rr"),
         });
         for server in 0..options.servers {
             let address = server_address(number * options.servers + server).into();
@@ -211,8 +209,7 @@ fn request(options: &Options) -> Result<Vec<u8>> {
                     address,
                     port: 8080,
                 },
-                method: ForwardMethod::Masq,
-                weight: 1,
+                settings: ServerSettings::new(ForwardMethod::Masq, 1),
             });
         }
     }

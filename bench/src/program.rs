@@ -6,12 +6,14 @@
 //! count, divided by the number of runs. What the wrapper needs to make each packet
 //! fresh is measured by itself and subtracted.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use evenkeel_core::director::{Director, Hop};
-use evenkeel_core::model::{Edit, ForwardMethod, Protocol, ServerKey, ServiceKey};
+use evenkeel_core::director::{Director, Hop, Reach};
+use evenkeel_core::model::{
+    Edit, ForwardMethod, Protocol, ServerKey, ServerSettings, ServiceKey, ServiceSettings,
+};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_kernel::Program;
 use evenkeel_kernel::dataplane::Dataplane;
@@ -255,6 +257,7 @@ impl Bench {
     fn new(pins: &Path, object: &[u8], connections: u32, flows_log2: &[u8]) -> Result<Self> {
         let settings = Settings {
             connections,
+            wide_connections: connections,
             services: 16,
             servers: 64,
             ring_words: 1024,
@@ -271,14 +274,10 @@ impl Bench {
     fn set_up(&self) -> Result<()> {
         let memory = self.dataplane.memory();
         let mut director = Director::adopt(&memory, 0);
-        let service = ServiceKey {
-            protocol: Protocol::Tcp,
-            address: IpAddr::from([10, 9, 0, 1]),
-            port: 80,
-        };
+        let service = ServiceKey::at(Protocol::Tcp, [10, 9, 0, 1], 80);
         let mut edits = vec![Edit::AddService {
             service,
-            scheduler: "rr".into(),
+            settings: ServiceSettings::scheduled_by("rr"),
         }];
         for host in [11, 12] {
             edits.push(Edit::AddServer {
@@ -287,8 +286,7 @@ impl Bench {
                     address: IpAddr::from([10, 2, 0, host]),
                     port: 8080,
                 },
-                method: ForwardMethod::Masq,
-                weight: 1,
+                settings: ServerSettings::new(ForwardMethod::Masq, 1),
             });
         }
         let refused = director.apply(&edits, true, &memory, 0);
@@ -309,8 +307,9 @@ impl Bench {
                 destination_mac: [2, 0, 10, 2, 0, host],
                 source_mac: [2, 0, 10, 2, 0, 1],
                 mtu: 1500,
+                source: Some(IpAddr::from([10, 2, 0, 1])),
             };
-            director.set_hop(Ipv4Addr::new(10, 2, 0, host), Some(hop));
+            director.set_hop(IpAddr::from([10, 2, 0, host]), Some(Reach::By(hop)));
         }
         director.write_all(&memory);
     }

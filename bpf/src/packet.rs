@@ -47,6 +47,16 @@ impl Window for Bytes {
     }
 }
 
+/// Bytes from one of the packet's pointers to another. The compiler must not take it for
+/// a difference of 32 bits: the verifier allows no half of a pointer.
+#[inline(always)]
+pub fn distance(from: usize, to: usize) -> u32 {
+    let mut distance = to - from;
+    // SAFETY: moves a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) distance) };
+    distance as u32
+}
+
 /// `value`, unknown to compiler and verifier alike. `noise` is anything loaded.
 #[inline(always)]
 pub fn opaque(value: u32, noise: u32) -> u32 {

@@ -2,7 +2,7 @@
 //! needs the kernel's help (resolving a neighbour, a checksum that is still
 //! partial) is passed on untouched, and tc on the same interface finishes it.
 
-use crate::packet::{Bytes, window};
+use crate::packet::{Bytes, distance, window};
 use crate::{maps, routing, store};
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
@@ -50,7 +50,7 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
     }
 }
 
-store!(Kernel<'_>, |kernel| (kernel.0.data_end() - kernel.0.data()) as u32);
+store!(Kernel<'_>, |_| maps::tick());
 
 impl Host for Kernel<'_> {
     type Window = Bytes;
@@ -63,7 +63,7 @@ impl Host for Kernel<'_> {
 
     #[inline(always)]
     fn length(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        distance(self.0.data(), self.0.data_end())
     }
 
     #[inline(always)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use evenkeel_api::client::{Client, ClientError};
 use evenkeel_api::{EditRequest, REQUEST_BYTES_MAX, StopRequest};
 use evenkeel_core::model::{
-    Edit, EditError, ForwardMethod, Protocol, Scheduler, ServerKey, ServiceKey, Timeouts,
+    Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServiceKey,
+    ServiceSettings, Timeouts,
 };
 use evenkeel_daemon::dataplane::InMemory;
 use evenkeel_daemon::router::router;
@@ -88,17 +89,13 @@ impl Drop for Daemon {
 }
 
 fn service(port: u16) -> ServiceKey {
-    ServiceKey {
-        protocol: Protocol::Tcp,
-        address: [10, 0, 0, 10].into(),
-        port,
-    }
+    ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], port)
 }
 
 fn add(port: u16) -> Edit {
     Edit::AddService {
         service: service(port),
-        scheduler: "rr".into(),
+        settings: ServiceSettings::scheduled_by("rr"),
     }
 }
 
@@ -109,8 +106,7 @@ fn add_server(port: u16, last: u8) -> Edit {
             address: [192, 168, 1, last].into(),
             port: 80,
         },
-        method: ForwardMethod::Masq,
-        weight: 1,
+        settings: ServerSettings::new(ForwardMethod::Masq, 1),
     }
 }
 
@@ -142,7 +138,7 @@ fn edits_are_made_and_listed() {
         .unwrap()
         .services
         .remove(0);
-    assert_eq!(one.scheduler, Scheduler::Rr);
+    assert_eq!(one.settings.scheduler, "rr");
     let last: Vec<String> = one
         .servers
         .iter()

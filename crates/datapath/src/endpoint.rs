@@ -8,7 +8,8 @@ use crate::table::is_address;
 /// False: no endpoint's address has this bit.
 #[inline(always)]
 fn is_known<S: Store>(store: &S, bit: u32) -> bool {
-    store.addresses()
+    store
+        .addresses()
         .and_then(|addresses| addresses.words.get(bit as usize / 32))
         .is_some_and(|word| word.get() >> (bit % 32) & 1 != 0)
 }

@@ -9,8 +9,8 @@
 
 use crate::frame;
 use crate::general::{PARTS, Part};
-use crate::host::{Host, RouteAnswer, count};
 use crate::hop::Way;
+use crate::host::{Host, RouteAnswer, count};
 use crate::layout::{Server, server_flags, state_word};
 use crate::reason::Reason;
 use crate::state::{self, Direction};
@@ -209,4 +209,3 @@ pub(crate) fn next_state(protocol: u8, present: u32, event: u8, direction: Direc
 pub(crate) fn counted_length<H: Host>(host: &H) -> u32 {
     host.length().wrapping_sub(frame::ETHERNET as u32)
 }
-

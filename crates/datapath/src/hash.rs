@@ -95,7 +95,10 @@ pub const fn connection(address: u32, port_and_protocol: u32, seed: u64) -> Plac
 #[inline(always)]
 const fn mix_wide(address: Address, with: u64, seed: u64) -> u64 {
     let first = mix((address[0] as u64) << 32 | address[1] as u64, seed);
-    let second = mix(((address[2] as u64) << 32 | address[3] as u64) ^ first, seed);
+    let second = mix(
+        ((address[2] as u64) << 32 | address[3] as u64) ^ first,
+        seed,
+    );
     mix(with ^ second, seed)
 }
 

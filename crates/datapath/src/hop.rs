@@ -2,12 +2,10 @@
 //! client's is asked of the kernel once a connection, and remembered.
 
 use crate::forward::method_of;
-use crate::frame::protocol;
 use crate::host::{Hop, Host, Route, RouteAnswer};
 use crate::layout::{Address, CLIENT_HOPS, ClientHop, HopWords, Server, method, server_flags};
 use crate::reason::Reason;
 use crate::table::{Slot, address_of};
-use crate::tunnel;
 
 /// How a packet leaves. As [`Route`], flat for the verifier's sake.
 pub type Way = Route;
@@ -33,7 +31,8 @@ const fn ready(hop: Hop) -> Way {
     }
 }
 
-/// The way to a server. Where the daemon has not resolved it, the kernel is asked.
+/// The way to a server. Where the daemon has not resolved it, the kernel is asked; but not
+/// for a tunnel, whose outer source address the daemon alone knows.
 #[inline(always)]
 pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) -> Way {
     let flags = server.flags.get();
@@ -42,12 +41,11 @@ pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) 
         let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
         return ready(read(&server.hops[which], mtu));
     }
-    crate::count_reason(host, Reason::RouteLookup);
-    if method_of(flags) != method::TUNNEL {
-        return host.route(source, server.address.get(), protocol);
+    if method_of(flags) == method::TUNNEL {
+        return Way::without_hop(RouteAnswer::None);
     }
-    let way = host.route(server.source[3].get(), server.address.get(), protocol::IPV4);
-    less_overhead(way, server)
+    crate::count_reason(host, Reason::RouteLookup);
+    host.route(source, server.address.get(), protocol)
 }
 
 /// As [`to_server`], to a server of either family.
@@ -59,17 +57,13 @@ pub fn to_server_wide<H: Host>(host: &H, server: &Server, source: Address, proto
         let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
         return ready(read(&server.hops[which], mtu));
     }
+    if method_of(flags) == method::TUNNEL {
+        return Way::without_hop(RouteAnswer::None);
+    }
     crate::count_reason(host, Reason::RouteLookup);
     let is_ipv6 = flags & server_flags::IPV6 != 0;
     let address = address_of(&server.wide_address);
-    if method_of(flags) != method::TUNNEL {
-        return route(host, is_ipv6, source, address, protocol);
-    }
-    let source = address_of(&server.source);
-    less_overhead(
-        route(host, is_ipv6, source, address, protocol::IPV4),
-        server,
-    )
+    route(host, is_ipv6, source, address, protocol)
 }
 
 /// Asks the kernel for the way from one address to another.
@@ -86,15 +80,6 @@ pub fn route<H: Host>(
     } else {
         host.route(source[3], destination[3], protocol)
     }
-}
-
-/// A way into a tunnel, whose packets have less room.
-#[inline(always)]
-pub fn less_overhead(mut way: Way, server: &Server) -> Way {
-    if way.hop.mtu != 0 {
-        way.hop.mtu = way.hop.mtu.saturating_sub(tunnel::overhead(server)).max(1);
-    }
-    way
 }
 
 /// The way to a client.

@@ -5,8 +5,8 @@
 use crate::general::Arrival;
 use crate::hash::Place;
 use crate::layout::{
-    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons, Server,
-    Service, WideBucket, WideEndpointBucket,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
+    Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::schedule::Request;
 use crate::word::{Word, Word64};

@@ -2,11 +2,11 @@
 //! ordinary memory in tests. Everything in them is an atomic word, so a shared
 //! reference is enough to write.
 
+use crate::host::Ledger;
 use crate::layout::{
     Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
     Server, Service, WideBucket, WideEndpointBucket,
 };
-use crate::host::Ledger;
 use crate::word::Word;
 
 /// All arrays of one instance.

@@ -30,7 +30,8 @@ pub struct Request {
 #[inline(always)]
 fn is_available<S: Store>(store: &S, index: u32) -> bool {
     const WANTED: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
-    store.server(index)
+    store
+        .server(index)
         .is_some_and(|server: &Server| server.flags.get() & WANTED == WANTED)
         && store
             .load(index)
@@ -47,7 +48,8 @@ pub(crate) fn next_in_ring<S: Store>(store: &S, service: &Service) -> Option<u32
     }
     let step = store.add(store.ring(base)?, 1);
     Some(
-        store.ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
+        store
+            .ring(base.wrapping_add(RING_HEADER).wrapping_add(step % length))?
             .get(),
     )
 }
@@ -63,11 +65,7 @@ pub fn decide<S: Store>(store: &S, index: u32, request: &Request) -> u32 {
 }
 
 #[inline(always)]
-fn by_scheduler<S: Store>(
-    store: &S,
-    service: &Service,
-    request: &Request,
-) -> Option<u32> {
+fn by_scheduler<S: Store>(store: &S, service: &Service, request: &Request) -> Option<u32> {
     let number = service.scheduler.get();
     let ring = service.ring.get();
     if ring as u32 == 0 {
@@ -197,7 +195,8 @@ pub(crate) fn previous_owner<S: Store>(
     }
     let slot = slot_at(scheduler::MH, size, hashed(service, request), 0);
     let alive = |server: &u32| {
-        store.server(*server)
+        store
+            .server(*server)
             .is_some_and(|server| server.flags.get() & server_flags::ALIVE != 0)
     };
     slot_of(store, ring, slot.wrapping_add(size))
@@ -259,16 +258,8 @@ fn drawn<S: Store>(store: &S, ring: u64, random: u32, size: u32) -> Option<u32> 
 
 /// The server for a new connection, by whatever scheduler.
 #[inline(always)]
-pub(crate) fn choose<S: Store>(
-    store: &S,
-    service: &Service,
-    index: u32,
-    request: &Request,
-) -> u32 {
-    if matches!(
-        service.scheduler.get(),
-        scheduler::LBLC | scheduler::LBLCR
-    ) {
+pub(crate) fn choose<S: Store>(store: &S, service: &Service, index: u32, request: &Request) -> u32 {
+    if matches!(service.scheduler.get(), scheduler::LBLC | scheduler::LBLCR) {
         store.decide_locally(index, request)
     } else {
         store.decide(index, request)

@@ -8,15 +8,15 @@ use std::vec::Vec;
 
 use crate::checksum;
 use crate::frame::ETHERNET;
-use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
-use crate::layout::{
-    ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, ENDPOINT_WAYS,
-    EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface, LAYOUT_VERSION, Load,
-    REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot,
-    WideEntry, interface_flags, settings,
-};
 use crate::general::{self, Arrival};
 use crate::hash::Place;
+use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
+use crate::layout::{
+    ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
+    ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
+    LAYOUT_VERSION, Load, REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket,
+    WideEndpointSlot, WideEntry, interface_flags, settings,
+};
 use crate::locality;
 use crate::memory::Memory;
 use crate::schedule::{self, Request};
@@ -159,7 +159,9 @@ fn control(sizes: &Sizes) -> Control {
     };
     control.settings.set(settings::DEFAULT);
     control.wide_buckets.set(sizes.wide_buckets);
-    control.wide_endpoint_buckets.set(sizes.wide_endpoint_buckets);
+    control
+        .wide_endpoint_buckets
+        .set(sizes.wide_endpoint_buckets);
     control.layout_version.set(LAYOUT_VERSION);
     control.buckets.set(sizes.buckets);
     control.endpoint_buckets.set(sizes.endpoint_buckets);

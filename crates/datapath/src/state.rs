@@ -81,11 +81,8 @@ pub const fn is_auxiliary(state: u32) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn is_active(state: u32) -> bool {
-    const ACTIVE: u32 = 1 << ESTABLISHED
-        | 1 << SYN_SENT
-        | 1 << SYN_RECV
-        | 1 << SYNACK
-        | 1 << SCTP_ESTABLISHED;
+    const ACTIVE: u32 =
+        1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK | 1 << SCTP_ESTABLISHED;
     (ACTIVE >> (state & state_word::STATE)) & 1 == 1
 }
 

@@ -8,7 +8,9 @@
 
 use crate::hash::{self, Place};
 use crate::host::{Ledger, Store};
-use crate::layout::{Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word};
+use crate::layout::{
+    Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word,
+};
 use crate::reason::Reason;
 use crate::word::Word;
 use crate::{load, state};
@@ -547,7 +549,8 @@ fn claim_free<'a, S: Store, B: Buckets>(
     let found = at(store, bucket, free_way(store, bucket, place.way())?);
     let word = &bucket.signatures()[found.way];
     let mark = word.get() & OVERFLOWED;
-    store.compare_and_swap(word, mark, mark | place.signature)
+    store
+        .compare_and_swap(word, mark, mark | place.signature)
         .then_some(found)
 }
 
@@ -796,12 +799,7 @@ pub fn change_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, state: u32, flags
         return;
     }
     if ledger.compare_and_swap(entry.state(), old, new) {
-        load::shift(
-            ledger,
-            entry.server().get(),
-            old & state_word::STATE,
-            state,
-        );
+        load::shift(ledger, entry.server().get(), old & state_word::STATE, state);
     }
 }
 

@@ -31,25 +31,6 @@ struct Inner {
     sum: Option<u64>,
 }
 
-/// Bytes that the tunnel to this server puts in front of a packet.
-#[inline(always)]
-#[must_use]
-pub fn overhead(server: &Server) -> u32 {
-    let outer = if server.flags.get() & server_flags::IPV6 != 0 {
-        IPV6
-    } else {
-        IPV4
-    };
-    let word = server.tunnel.get();
-    let inner = match word & tunnel::KIND {
-        tunnel::GUE => GUE,
-        tunnel::GRE if word & tunnel::CHECKSUM != 0 => GRE_CHECKSUM,
-        tunnel::GRE => GRE,
-        _ => 0,
-    };
-    (outer + inner) as u32
-}
-
 /// Puts the packet into the tunnel to `server`. False: the host could not.
 #[inline(never)]
 pub fn enter<H: Host>(host: &H, server: &Server) -> bool {
@@ -107,17 +88,19 @@ fn look<H: Host>(host: &H) -> Option<Inner> {
     // The header itself, whose addresses and length the pseudo header has too.
     let fixed = u64::from(head.u32(0)) + u64::from(head.u16(4)) + u64::from(head.u16(6));
     let ports = host.window(ETHERNET + IPV6, 4).map_or(0, |w| w.u32(0));
-    Some(Inner {
-        is_ipv6: true,
-        tos,
-        ttl: head.u8(7),
-        length,
-        id: 0,
-        dont_fragment: 0,
-        hash: fold(addresses).into(),
-        sum: sum.map(|sum| sum + fixed + addresses),
-    }
-    .with_ports(ports))
+    Some(
+        Inner {
+            is_ipv6: true,
+            tos,
+            ttl: head.u8(7),
+            length,
+            id: 0,
+            dont_fragment: 0,
+            hash: fold(addresses).into(),
+            sum: sum.map(|sum| sum + fixed + addresses),
+        }
+        .with_ports(ports),
+    )
 }
 
 #[inline(always)]
@@ -177,16 +160,19 @@ fn transport_sum<H: Host>(
         protocol::UDP if host.window(offset, 8)?.u16(6) != 0 => {}
         _ => return None,
     }
-    let pseudo = addresses
-        + u64::from((length as u16).to_be())
-        + u64::from(u16::from(next).to_be());
+    let pseudo =
+        addresses + u64::from((length as u16).to_be()) + u64::from(u16::from(next).to_be());
     Some(u64::from(!fold(pseudo)))
 }
 
 /// The outer header's type of service (RFC 3168, 9.1.1).
 #[inline(always)]
 const fn outer_tos(inner: u8) -> u8 {
-    if inner & 3 == 3 { inner & !3 | 2 } else { inner }
+    if inner & 3 == 3 {
+        inner & !3 | 2
+    } else {
+        inner
+    }
 }
 
 #[inline(always)]
@@ -232,13 +218,7 @@ fn outer_ipv6<H: Host>(host: &H, server: &Server, inner: &Inner, next: u8, lengt
 
 /// Writes the headers of UDP and of GUE.
 #[inline(always)]
-fn gue<H: Host>(
-    host: &H,
-    server: &Server,
-    inner: &Inner,
-    offset: usize,
-    sum: Option<u64>,
-) -> bool {
+fn gue<H: Host>(host: &H, server: &Server, inner: &Inner, offset: usize, sum: Option<u64>) -> bool {
     let Some(header) = host.window(offset, GUE) else {
         return false;
     };
@@ -264,10 +244,13 @@ fn gue<H: Host>(
         }
         // A mapped IPv4 address has words that are in no packet.
         if server.flags.get() & server_flags::IPV6 == 0 {
-            let mapped = u64::from(server.source[2].get()) + u64::from(server.wide_address[2].get());
+            let mapped =
+                u64::from(server.source[2].get()) + u64::from(server.wide_address[2].get());
             sum -= mapped;
         }
-        sum += (0..6).map(|word| u64::from(header.u16(word * 2))).sum::<u64>();
+        sum += (0..6)
+            .map(|word| u64::from(header.u16(word * 2)))
+            .sum::<u64>();
         let checksum = !fold(sum);
         header.set_u16(6, if checksum == 0 { 0xffff } else { checksum });
     }

@@ -178,22 +178,25 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
     };
     let loaded = ebpf.program_mut(name).ok_or_else(missing)?;
     let descriptor = match program {
-        Program::Xdp | Program::XdpPart(_) | Program::Clock => <&mut Xdp>::try_from(loaded).and_then(|program| {
-            program.load()?;
-            program
-                .fd()?
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(ProgramError::from)
-        }),
-        Program::Tc | Program::TcPart(_) => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
-            program.load()?;
-            program
-                .fd()?
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(ProgramError::from)
-        }),
+        Program::Xdp | Program::XdpPart(_) | Program::Clock => <&mut Xdp>::try_from(loaded)
+            .and_then(|program| {
+                program.load()?;
+                program
+                    .fd()?
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(ProgramError::from)
+            }),
+        Program::Tc | Program::TcPart(_) => {
+            <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
+                program.load()?;
+                program
+                    .fd()?
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(ProgramError::from)
+            })
+        }
     };
     descriptor.map_err(|error| match error {
         ProgramError::LoadError {

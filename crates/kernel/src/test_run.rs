@@ -27,6 +27,8 @@ pub struct TestRun<'a> {
     pub gso_size: u32,
     /// tc only: number of these segments.
     pub gso_segments: u32,
+    /// tc only: firewall mark.
+    pub mark: u32,
 }
 
 impl<'a> TestRun<'a> {
@@ -39,6 +41,7 @@ impl<'a> TestRun<'a> {
             repeat: 1,
             gso_size: 0,
             gso_segments: 0,
+            mark: 0,
         }
     }
 }
@@ -98,11 +101,13 @@ fn xdp_context(run: &TestRun<'_>) -> Vec<u8> {
 
 /// `struct __sk_buff` in words of 4 bytes, up to `gso_size`.
 fn tc_context(run: &TestRun<'_>) -> Vec<u8> {
+    const MARK: usize = 2;
     const INGRESS_IFINDEX: usize = 9;
     const IFINDEX: usize = 10;
     const GSO_SEGS: usize = 41;
     const GSO_SIZE: usize = 44;
     let mut context = [0; 48];
+    context[MARK] = run.mark;
     context[INGRESS_IFINDEX] = run.interface;
     context[IFINDEX] = run.interface;
     context[GSO_SEGS] = run.gso_segments;

@@ -1,10 +1,10 @@
 //! From clients to services.
 
-use super::{Arrival, Part, UNASKED, part_of};
 use super::packet::Packet;
+use super::persistence;
 use super::rewrite::{self, WideEnd};
 use super::width::{Opened, Width};
-use super::persistence;
+use super::{Arrival, Part, UNASKED, part_of};
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
     method_of, next_state, pass, sendable, track,
@@ -13,8 +13,7 @@ use crate::frame::{End, protocol};
 use crate::hop;
 use crate::host::Host;
 use crate::layout::{
-    NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings,
-    state_word,
+    NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule;
@@ -346,4 +345,3 @@ fn send<H: Host>(
     }
     leave(host, way)
 }
-

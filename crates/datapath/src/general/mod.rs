@@ -159,9 +159,7 @@ pub fn parse<H: Host>(host: &H) -> u32 {
 
 #[inline(always)]
 fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
-    let features = host
-        .control()
-        .map_or(0, |control| control.features.get());
+    let features = host.control().map_or(0, |control| control.features.get());
     if !H::FINISHES && features & features::MARKS != 0 {
         // Marks are seen by the next stage only.
         return pass(host, Reason::Deferred);
@@ -232,10 +230,7 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
     let found = if packet.is_ipv6 {
         endpoint::find_wide(store, address, port, packet.protocol, kind)
     } else {
-        endpoint::find(
-            store,
-            endpoint_key(address[3], port, packet.protocol, kind),
-        )
+        endpoint::find(store, endpoint_key(address[3], port, packet.protocol, kind))
     };
     found.unwrap_or(NOBODY)
 }

@@ -1,10 +1,10 @@
 //! From servers to clients.
 
-use super::{Arrival, end};
 use super::inbound::check;
 use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd};
 use super::width::Width;
+use super::{Arrival, end};
 use crate::forward::{
     Verdict, count_packet, counted_length, drop, leave, method_of, next_state, track,
 };
@@ -74,7 +74,13 @@ fn send<H: Host, W: Width>(
     } = arrival;
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
-        hop::route(host, packet.is_ipv6, after.address, packet.destination, packet.protocol)
+        hop::route(
+            host,
+            packet.is_ipv6,
+            after.address,
+            packet.destination,
+            packet.protocol,
+        )
     });
     if let Err(verdict) = check(host, packet, &way) {
         return verdict;

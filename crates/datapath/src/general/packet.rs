@@ -304,7 +304,10 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
                 return None;
             }
             // An incomplete checksum can't be told from a whole one.
-            (crate::checksum::fold(packet.pseudo_header()), sctp_event(host, packet, sctp))
+            (
+                crate::checksum::fold(packet.pseudo_header()),
+                sctp_event(host, packet, sctp),
+            )
         }
     };
     Some(Transport {

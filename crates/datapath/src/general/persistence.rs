@@ -46,8 +46,7 @@ fn is_valid<H: Host>(host: &H, service: &Service, server: u32) -> bool {
         || host.control().is_some_and(|control| {
             control.settings.get() & settings::EXPIRE_QUIESCENT_TEMPLATE != 0
         });
-    is_alive(server)
-        && (!ignores_quiesced || server.flags.get() & server_flags::WEIGHTED != 0)
+    is_alive(server) && (!ignores_quiesced || server.flags.get() & server_flags::WEIGHTED != 0)
 }
 
 /// The server that the client stays with; a new client gets one by the scheduler.

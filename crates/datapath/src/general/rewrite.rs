@@ -70,13 +70,7 @@ fn transport_checksum<H: Host>(
 
 /// SCTP's checksum covers the ports, not the addresses.
 #[inline(always)]
-fn sctp_checksum<H: Host>(
-    host: &H,
-    packet: &Packet,
-    end: End,
-    before: u16,
-    after: u16,
-) -> bool {
+fn sctp_checksum<H: Host>(host: &H, packet: &Packet, end: End, before: u16, after: u16) -> bool {
     if before == after {
         return true;
     }
@@ -88,7 +82,11 @@ fn sctp_checksum<H: Host>(
         return false;
     };
     let ports = u32::from(u16::from_le((before ^ after).to_le()));
-    let ports = if end == End::Source { ports } else { ports << 16 };
+    let ports = if end == End::Source {
+        ports
+    } else {
+        ports << 16
+    };
     let change = crc::change(ports, packet.payload());
     header.set_u32(8, (u32::from_le(header.u32(8)) ^ change).to_le());
     true

@@ -5,7 +5,7 @@ use super::rewrite::WideEnd;
 use crate::forward::client_port;
 use crate::hash::{self, Place};
 use crate::host::Host;
-use crate::layout::{Bucket, Server, WideBucket, WideEntry, Entry};
+use crate::layout::{Bucket, Entry, Server, WideBucket, WideEntry};
 use crate::table::{Aim, Buckets, By, Opening, WantedNarrow, WantedWide, WideOpening, address_of};
 
 /// A new connection.

@@ -1,0 +1,152 @@
+//! The packet path in the kernel against the same source on the host: the same random
+//! tables, the same frames through both, and afterwards the same verdicts, bytes and
+//! memory.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod packets;
+mod pair;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use common::isolated;
+use evenkeel_datapath::Reason;
+use evenkeel_kernel::Program;
+use packets::{Flow, Random, assert_right, frame, icmp, sctp, tcp, udp};
+use pair::Pair;
+use rules::{CLIENTS, SERVERS, VIPS, address};
+
+/// A packet such as a director meets: mostly of its services.
+fn packet(random: &mut Random) -> Vec<u8> {
+    let family = random.below(2) as usize;
+    let client = address(random.of(&CLIENTS[family]));
+    let server = address(random.of(&SERVERS[family]));
+    let vip = address(VIPS[family][usize::from(random.one_in(4))]);
+    let port = 40_000 + random.below(12) as u16;
+    let flags = random.of(&[0x02, 0x02, 0x10, 0x10, 0x18, 0x12, 0x11, 0x04, 0x14, 0x00]);
+    let chunk = random.of(&[1, 2, 10, 11, 0, 3, 7, 8, 14, 6, 9]);
+    let data = random.of(&[0, 1, 6, 100, 1300, 1440, 1460]);
+    let extra = random.of(&[0, 0, 0, 0, 8, 40]);
+    let up = |service_port| Flow {
+        source: client,
+        source_port: port,
+        destination: vip,
+        destination_port: service_port,
+    };
+    let down = |server_port| Flow {
+        source: server,
+        source_port: server_port,
+        destination: client,
+        destination_port: port,
+    };
+    let mapped = |random: &mut Random, port: u16| random.of(&[port, port + 8000]);
+    let any = random.of(&[20, 21, 80, 1234, 5000]);
+    match random.below(16) {
+        0..=3 => tcp(&up(80), flags, data, extra),
+        4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
+        6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
+        8 => udp(&down(mapped(random, 53)), !random.one_in(4), data, extra),
+        9 => sctp(&up(5000), chunk, data),
+        10 => sctp(&down(mapped(random, 5000)), chunk, data),
+        11 => tcp(&up(any), flags, data, 0),
+        12 => tcp(&down(any), flags, data, 0),
+        13 => tcp(&up(81), flags, 0, 0),
+        14 => icmp(
+            client,
+            vip,
+            random.of(&[3, 11, 1, 2, 8]),
+            1,
+            &tcp(&down(80), 0x10, 0, 0),
+        ),
+        _ => tcp(&up(4711), flags, data, 0),
+    }
+}
+
+/// Breaks a packet, now and then.
+fn damage(random: &mut Random, packet: &mut Vec<u8>) {
+    if random.one_in(8) {
+        let at = random.below(packet.len().min(80) as u32) as usize;
+        packet[at] = random.next() as u8;
+    }
+    if random.one_in(40) {
+        let at = if packet[0] >> 4 == 6 { 7 } else { 8 };
+        packet[at] = 1;
+    }
+    if random.one_in(20) {
+        packet.truncate(random.below(packet.len() as u32) as usize);
+    }
+}
+
+fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
+    isolated(move |pins| {
+        let mut verdicts = BTreeMap::new();
+        let mut random = Random(seed);
+        let mut pair = Pair::new(pins);
+        for _ in 0..tables {
+            pair.edit(&[evenkeel_core::model::Edit::Flush]);
+            assert!(pair.edit(&rules::table(&mut random)) > 5);
+            for _ in 0..frames {
+                if random.one_in(200) {
+                    pair.edit(&[rules::change(&mut random)]);
+                }
+                one(&pair, program, &mut random, &mut verdicts);
+            }
+            pair.compare_memory();
+        }
+        println!("verdicts {verdicts:?}");
+        assert!(verdicts.len() >= 3, "too little variety: {verdicts:?}");
+        for reason in [
+            Reason::Malformed,
+            Reason::NoConnection,
+            Reason::NoServer,
+            Reason::TimeToLive,
+            Reason::OtherHost,
+            Reason::TooBig,
+        ] {
+            assert!(
+                pair.count(reason) > 0,
+                "no packet was counted as {reason:?}"
+            );
+        }
+    });
+}
+
+fn one(pair: &Pair, program: Program, random: &mut Random, verdicts: &mut BTreeMap<u32, u32>) {
+    let destination = if random.one_in(30) {
+        [2, 1, 1, 1, 1, 1]
+    } else {
+        [0; 6]
+    };
+    let mut packet = packet(random);
+    let whole = packet.clone();
+    damage(random, &mut packet);
+    let mark = if random.one_in(8) {
+        1 + random.below(3)
+    } else {
+        0
+    };
+    let mut bytes = frame(&packet, destination);
+    if random.one_in(60) {
+        // Tagged for VLAN 7, as a trunk port brings it: nobody's business.
+        bytes.splice(12..12, [0x81, 0, 0, 7]);
+        let (_, after) = pair.run_both(program, &bytes, mark);
+        assert_eq!(after, bytes, "a tagged frame was changed");
+        return;
+    }
+    let (verdict, after) = pair.run_both(program, &bytes, mark);
+    *verdicts.entry(verdict).or_insert(0) += 1;
+    if Pair::is_sent(verdict) && packet == whole {
+        assert_right(&after);
+    }
+}
+
+#[test]
+fn xdp_and_the_host_agree() {
+    compare_many(Program::Xdp, 0x5eed_0001, 60, 2500);
+}
+
+#[test]
+fn tc_and_the_host_agree() {
+    compare_many(Program::Tc, 0x5eed_0002, 60, 2500);
+}

@@ -1,0 +1,187 @@
+//! Random tables: services of every kind with servers of every kind.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use evenkeel_core::model::{
+    Edit, Family, ForwardMethod, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags,
+    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
+};
+
+use crate::packets::Random;
+
+/// Addresses, IPv4's first.
+pub(crate) const VIPS: [[&str; 2]; 2] = [["10.9.0.1", "10.9.0.2"], ["fd09::1", "fd09::2"]];
+pub(crate) const SERVERS: [[&str; 4]; 2] = [
+    ["10.2.0.11", "10.2.0.12", "10.2.0.13", "10.2.0.14"],
+    ["fd02::11", "fd02::12", "fd02::13", "fd02::14"],
+];
+/// The last of each has no neighbour entry.
+pub(crate) const CLIENTS: [[&str; 4]; 2] = [
+    ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.99"],
+    ["fd01::11", "fd01::12", "fd01::13", "fd01::99"],
+];
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// All services that a table can have.
+pub(crate) fn services() -> Vec<ServiceKey> {
+    let at = |protocol, vip: &str, port| ServiceKey::at(protocol, address(vip), port);
+    let mark = |mark, family| ServiceKey::Mark { mark, family };
+    vec![
+        at(Protocol::Tcp, VIPS[0][0], 80),
+        at(Protocol::Udp, VIPS[0][0], 53),
+        // Nobody serves here.
+        at(Protocol::Tcp, VIPS[0][0], 81),
+        at(Protocol::Tcp, VIPS[1][0], 80),
+        at(Protocol::Udp, VIPS[1][0], 53),
+        at(Protocol::Sctp, VIPS[0][0], 5000),
+        at(Protocol::Sctp, VIPS[1][0], 5000),
+        at(Protocol::Tcp, VIPS[0][0], 21),
+        at(Protocol::Tcp, VIPS[0][1], 0),
+        at(Protocol::Udp, VIPS[1][1], 0),
+        mark(1, Family::V4),
+        mark(2, Family::V6),
+    ]
+}
+
+fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
+    let without_port = key.port() == 0 && matches!(key, ServiceKey::Address { .. });
+    let persistent = without_port || key.port() == 21 || random.one_in(4);
+    let udp = matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Udp,
+            ..
+        }
+    );
+    let netmask = match key.family() {
+        Family::V4 => Netmask::V4(random.of(&[
+            Ipv4Addr::BROADCAST,
+            Ipv4Addr::new(255, 255, 255, 0),
+            Ipv4Addr::new(255, 255, 255, 253),
+        ])),
+        Family::V6 => Netmask::V6(random.of(&[128, 64, 127, 125, 33])),
+    };
+    ServiceSettings {
+        scheduler: random.of(Scheduler::ALL).name().into(),
+        flags: SchedulerFlags {
+            fallback: random.one_in(2),
+            port: random.one_in(2),
+            third: false,
+        },
+        persistence: persistent.then_some(Persistence {
+            timeout_s: 300,
+            netmask,
+        }),
+        one_packet: udp && random.one_in(4),
+        engine: None,
+    }
+}
+
+fn method(random: &mut Random) -> ForwardMethod {
+    let checksum = random.of(&[
+        TunnelChecksum::None,
+        TunnelChecksum::Full,
+        TunnelChecksum::Remote,
+    ]);
+    match random.below(8) {
+        0..=3 => ForwardMethod::Masq,
+        4 => ForwardMethod::Route,
+        5 => ForwardMethod::Tunnel(Tunnel::Ipip),
+        6 => ForwardMethod::Tunnel(Tunnel::Gue {
+            port: 6080,
+            checksum,
+        }),
+        _ => ForwardMethod::Tunnel(Tunnel::Gre {
+            checksum: if checksum == TunnelChecksum::Remote {
+                TunnelChecksum::Full
+            } else {
+                checksum
+            },
+        }),
+    }
+}
+
+fn server(random: &mut Random, service: &ServiceKey) -> (ServerKey, ServerSettings) {
+    let method = method(random);
+    let family = usize::from(service.family() == Family::V6);
+    let mixed = matches!(method, ForwardMethod::Tunnel(_)) && random.one_in(2);
+    let list = SERVERS[if mixed { 1 - family } else { family }];
+    let own = service.port();
+    let port = match method {
+        ForwardMethod::Masq if own != 0 => random.of(&[own, own + 8000]),
+        _ => own,
+    };
+    let key = ServerKey {
+        address: address(random.of(&list)),
+        port,
+    };
+    let upper = if random.one_in(4) {
+        2 + random.below(20)
+    } else {
+        0
+    };
+    let settings = ServerSettings {
+        method,
+        weight: random.of(&[1, 1, 2, 3, 5, 0]),
+        upper_threshold: upper,
+        lower_threshold: if upper > 0 && random.one_in(2) {
+            upper / 2
+        } else {
+            0
+        },
+    };
+    (key, settings)
+}
+
+/// A table to begin with.
+pub(crate) fn table(random: &mut Random) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for service in services() {
+        // Marks come before all else, and so are rarely there.
+        if matches!(service, ServiceKey::Mark { .. }) && !random.one_in(3) {
+            continue;
+        }
+        edits.push(Edit::AddService {
+            service,
+            settings: settings(random, &service),
+        });
+        if service.port() == 81 {
+            continue;
+        }
+        for _ in 0..=random.below(5) {
+            let (server, settings) = server(random, &service);
+            edits.push(Edit::AddServer {
+                service,
+                server,
+                settings,
+            });
+        }
+    }
+    edits
+}
+
+/// A change while connections are there.
+pub(crate) fn change(random: &mut Random) -> Edit {
+    let service = random.of(&services());
+    let (server, new) = server(random, &service);
+    match random.below(12) {
+        0 => Edit::DeleteServer { service, server },
+        1 | 2 => Edit::AddServer {
+            service,
+            server,
+            settings: new,
+        },
+        3 => Edit::EditService {
+            service,
+            settings: settings(random, &service),
+        },
+        _ => Edit::EditServer {
+            service,
+            server,
+            settings: new,
+        },
+    }
+}
