@@ -18,7 +18,7 @@ pub struct ConnectionView {
     /// The client; of a template its network, and port 0.
     pub client: SocketAddr,
     /// Where the client connected to; of a template for a firewall mark, the mark in
-    /// the place of the address (0.0.0.1 or ::1 for 1), and port 0.
+    /// the place of the address (0.0.0.1 or `::1` for 1), and port 0.
     pub virtual_address: SocketAddr,
     /// The real server.
     pub server: SocketAddr,
