@@ -20,6 +20,8 @@ use evenkeel_datapath::{hash, state};
 
 use templates::Templates;
 
+pub(crate) use templates::MORE_SECONDS;
+
 /// Seconds after which a place that was taken, but never became a connection, or
 /// was given up only in part, is free again; and what belongs to a connection that is
 /// gone.
@@ -256,6 +258,9 @@ impl Sweeper {
         ticks_per_second: f64,
     ) -> Option<Summary> {
         let now = Now::new(memory, now_tick, ticks_per_second, self.localities);
+        // The packet path knows no seconds.
+        let locality_ticks = &memory.control.locality_ticks;
+        locality_ticks.set(now.ticks(LOCALITY_SECONDS));
         let (narrow, all) = (memory.connections.len(), Self::buckets(memory));
         let end = self.next.saturating_add(count).min(all);
         let slice = self.next..end;

@@ -412,6 +412,7 @@ fn destinations_are_forgotten_sooner_when_there_are_many() {
     put_locality(&memory, (0, 0));
     assert_eq!(pass(&mut sweeper, &memory, 86_400 * 4).in_use(), 1);
     assert_eq!(pass(&mut sweeper, &memory, 86_401 * 4).in_use(), 0);
+    assert_eq!(memory.control.locality_ticks.get(), 86_400 * 4);
 }
 
 #[test]

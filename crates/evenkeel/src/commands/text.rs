@@ -46,14 +46,13 @@ impl Display for Table {
             .map(|(at, (name, side))| (width(at, name), *side))
             .collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut line = String::new();
-            for (cell, &(width, side)) in cells.zip(&columns) {
-                let gap = if line.is_empty() { "" } else { "  " };
-                line += &match side {
-                    Side::Left => format!("{gap}{cell:<width$}"),
-                    Side::Right => format!("{gap}{cell:>width$}"),
-                };
-            }
+            let cells = cells
+                .zip(&columns)
+                .map(|(cell, &(width, side))| match side {
+                    Side::Left => format!("{cell:<width$}"),
+                    Side::Right => format!("{cell:>width$}"),
+                });
+            let mut line = cells.collect::<Vec<_>>().join("  ");
             line.truncate(line.trim_end().len());
             line
         };
