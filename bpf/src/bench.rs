@@ -100,6 +100,7 @@ parts! {
     Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
     Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
     Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
+    Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
 }
 
 /// Only here because an instance has one.

@@ -45,6 +45,7 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_choose", "evenkeel_tc_choose"],
     ["evenkeel_xdp_icmp", "evenkeel_tc_icmp"],
     ["evenkeel_xdp_answer", "evenkeel_tc_answer"],
+    ["evenkeel_xdp_fragment", "evenkeel_tc_fragment"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

@@ -3,7 +3,7 @@
 use super::persistence;
 use super::rewrite::{self, WideEnd};
 use super::width::{Opened, Width};
-use super::{Arrival, Part, UNASKED, answer, part_of};
+use super::{Arrival, Part, UNASKED, answer, fragment, part_of};
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
     method_of, next_state, pass, sendable, track,
@@ -114,7 +114,9 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     );
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
-    send(host, arrival, server, W::server_end(entry, server), way)
+    let after = W::server_end(entry, server);
+    fragment::note(host, &arrival.packet, index, direction, after.address);
+    send(host, arrival, server, after, way)
 }
 
 /// Looks whether a packet can leave by a way; else what becomes of it.
@@ -229,7 +231,11 @@ fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
         return Err(Verdict::Then { part: Part::Choose });
     }
     let server = arrival.chosen.get();
-    let Some(record) = host.server(server) else {
+    // The slot may have been given to another service's server since.
+    let record = host
+        .server(server)
+        .filter(|record| record.service.get() == arrival.index.get());
+    let Some(record) = record else {
         return Err(drop(host, Reason::NoServer));
     };
     let method = method_of(record.flags.get());
@@ -328,6 +334,7 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         address: table::address_of(&server.wide_address),
         port: server_port(arrival, server),
     };
+    fragment::note(host, &arrival.packet, index, Direction::Input, end.address);
     send(host, arrival, server, end, way)
 }
 

@@ -2,6 +2,7 @@
 //! it belongs to. What the short way does, it does too.
 
 mod answer;
+mod fragment;
 mod icmp;
 mod inbound;
 mod outbound;
@@ -94,10 +95,12 @@ pub enum Part {
     Icmp = 7,
     /// Answers a packet that can't be sent on.
     Answer = 8,
+    /// A later fragment of a packet.
+    Fragment = 9,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 9;
+pub const PARTS: u32 = 10;
 
 /// Carries out a part.
 #[inline(always)]
@@ -123,6 +126,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Choose => inbound::choose(host, arrival),
         Part::Icmp => icmp::process(host, arrival),
         Part::Answer => answer::process(host, arrival),
+        Part::Fragment => fragment::process(host, arrival),
     }
 }
 
@@ -135,9 +139,18 @@ fn process<H: Host>(host: &H) -> Verdict {
     let Some(arrival) = host.kept() else {
         return Verdict::Pass;
     };
+    let is_for_us = arrival.transport.is_for_us;
     match arrival.packet.protocol {
+        _ if arrival.packet.what == what::LATER => {
+            if !is_for_us {
+                return pass(host, Reason::OtherHost);
+            }
+            Verdict::Then {
+                part: Part::Fragment,
+            }
+        }
         protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, arrival),
-        _ if !arrival.transport.is_for_us => pass(host, Reason::OtherHost),
+        _ if !is_for_us => pass(host, Reason::OtherHost),
         _ => Verdict::Then { part: Part::Icmp },
     }
 }
@@ -152,10 +165,6 @@ pub fn parse<H: Host>(host: &H) -> u32 {
             count_reason(host, Reason::Malformed);
             return 0;
         }
-        what::LATER => {
-            count_reason(host, Reason::Fragment);
-            return 0;
-        }
         _ => {}
     }
     let icmp = if packet.is_ipv6 {
@@ -168,6 +177,9 @@ pub fn parse<H: Host>(host: &H) -> u32 {
         ..Arrival::empty()
     };
     match packet.protocol {
+        _ if packet.what == what::LATER => {
+            arrival.transport.is_for_us = packet::is_for_us(host);
+        }
         protocol::TCP | protocol::UDP | protocol::SCTP => {
             let Some(transport) = packet::transport(host, &packet) else {
                 count_reason(host, Reason::Malformed);

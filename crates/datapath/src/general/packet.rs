@@ -275,6 +275,13 @@ pub(crate) struct Transport {
     pub is_for_us: bool,
 }
 
+/// True: the frame is addressed to this host.
+#[inline(always)]
+pub(crate) fn is_for_us<H: Host>(host: &H) -> bool {
+    host.window(0, ETHERNET)
+        .is_some_and(|frame| host.is_for_us(frame))
+}
+
 /// Reads the transport header. None: malformed.
 #[inline(always)]
 pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport> {
@@ -314,7 +321,7 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
         source_port: header.u16(0),
         destination_port: header.u16(2),
         event,
-        is_for_us: host.is_for_us(host.window(0, ETHERNET)?),
+        is_for_us: is_for_us(host),
         is_partial: is_whole && !host.can_change_checksum(checksum, packet.pseudo_header()),
     })
 }
@@ -377,7 +384,7 @@ pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Tran
         destination_port: ports.u16(2),
         event: 0,
         is_partial: false,
-        is_for_us: host.is_for_us(host.window(0, ETHERNET)?),
+        is_for_us: is_for_us(host),
     };
     Some((quoted, transport))
 }

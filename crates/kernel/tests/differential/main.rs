@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use common::isolated;
 use evenkeel_datapath::Reason;
 use evenkeel_kernel::Program;
-use packets::{Flow, Random, assert_right, frame, icmp, sctp, tcp, udp};
+use packets::{Flow, Random, assert_right, fragments, frame, icmp, sctp, tcp, udp};
 use pair::Pair;
 use rules::{CLIENTS, SERVERS, VIPS, address};
 
@@ -43,7 +43,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
     let mapped = |random: &mut Random, port: u16| random.of(&[port, port + 8000]);
     let any = random.of(&[20, 21, 80, 1234, 5000]);
     let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
-    match random.below(17) {
+    match random.below(19) {
         0..=3 => tcp(&up(80), flags, data, extra),
         4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
         6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
@@ -73,6 +73,16 @@ fn packet(random: &mut Random) -> Vec<u8> {
                 destination_port: port,
             };
             icmp(client, vip, kind, 1, &tcp(&answered, 0x10, 0, 0))
+        }
+        16 => {
+            let id = random.below(6) as u16;
+            let part = usize::from(random.one_in(2));
+            let [first, rest] = if random.one_in(3) {
+                fragments(&down(mapped(random, 53)), id)
+            } else {
+                fragments(&up(53), id)
+            };
+            if part == 0 { first } else { rest }
         }
         _ => tcp(&up(4711), flags, data, 0),
     }
