@@ -101,6 +101,8 @@ parts! {
     Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
     Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
     Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
+    Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
+    Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
 }
 
 /// Only here because an instance has one.

@@ -63,6 +63,8 @@ parts! {
     Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
     Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
     Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
+    Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
+    Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
 }
 
 /// The present tick, for a daemon that asks by a test run.

@@ -199,6 +199,9 @@ pub trait Store: Ledger {
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
+    /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
+    /// of its own.
+    fn reserve(&self, reference: u32) -> u32;
     /// Claims an entry of the connection table, see [`crate::table::claim`]; in the
     /// kernel a function of its own.
     fn claim(&self, place: Place) -> u64;

@@ -14,8 +14,8 @@ use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
     ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket,
-    WideEndpointSlot, WideEntry, interface_flags, settings,
+    LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, REASONS, Reasons, Server, Service, WAYS, WideBucket,
+    WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags, settings,
 };
 use crate::locality;
 use crate::memory::Memory;
@@ -156,9 +156,13 @@ fn control(sizes: &Sizes) -> Control {
         wide_endpoint_buckets: w(),
         locality_ticks: w(),
         answers: w(),
+        pool_count: w(),
+        pool_ports: w(),
         reserved: words(),
+        pool: core::array::from_fn(|_| words()),
     };
     control.settings.set(settings::DEFAULT);
+    control.pool_ports.set(POOL_PORTS_DEFAULT);
     control.wide_buckets.set(sizes.wide_buckets);
     control
         .wide_endpoint_buckets
@@ -511,6 +515,9 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
     }
     fn may_answer(&self) -> bool {
         true
+    }
+    fn reserve(&self, reference: u32) -> u32 {
+        general::reserve(self, reference)
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         general::seek(self, end, port, kind)

@@ -3,7 +3,7 @@
 use super::persistence;
 use super::rewrite::{self, WideEnd};
 use super::width::{Opened, Width};
-use super::{Arrival, Part, UNASKED, answer, fragment, part_of};
+use super::{Arrival, Part, UNASKED, answer, fragment, part_of, source_nat};
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
     method_of, next_state, pass, sendable, track,
@@ -101,11 +101,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     {
         return verdict;
     }
-    let direction = if method_of(flags) == method::MASQ {
-        Direction::Input
-    } else {
-        Direction::InputOnly
-    };
+    let direction = direction_of(method_of(flags));
     let next = next_state(
         arrival.packet.protocol,
         entry.state().get(),
@@ -116,6 +112,14 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     count_packet(host, index, counted_length(host), direction);
     let after = W::server_end(entry, server);
     fragment::note(host, &arrival.packet, index, direction, after.address);
+    if method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0 {
+        let source = source_nat::source_end(host, server, entry.server_tag().get());
+        let (packet, transport) = (&arrival.packet, &arrival.transport);
+        if !source_nat::both_ends(host, packet, transport, source, after) {
+            return drop(host, Reason::RewriteFailed);
+        }
+        return leave(host, way);
+    }
     send(host, arrival, server, after, way)
 }
 
@@ -239,11 +243,13 @@ fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
         return Err(drop(host, Reason::NoServer));
     };
     let method = method_of(record.flags.get());
-    let direction = if method == method::MASQ {
-        Direction::Input
-    } else {
-        Direction::InputOnly
-    };
+    let reference = arrival.reference.get();
+    if method == method::FULL_NAT && reference == UNASKED {
+        return Err(Verdict::Then {
+            part: Part::Translate,
+        });
+    }
+    let direction = direction_of(method);
     let first = if arrival.packet.protocol == protocol::SCTP {
         state::SCTP_NONE
     } else {
@@ -259,7 +265,38 @@ fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
             arrival.transport.event,
             direction,
         ),
+        reference,
     })
+}
+
+/// Which packets of a connection are seen with this forwarding method.
+#[inline(always)]
+fn direction_of(method: u32) -> Direction {
+    if matches!(method, method::MASQ | method::FULL_NAT) {
+        Direction::Input
+    } else {
+        Direction::InputOnly
+    }
+}
+
+/// Finds a source for a connection to the server that was chosen, and goes back to where
+/// it was needed.
+#[inline(always)]
+pub(super) fn translate<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let (Some(service), Some(server)) = (
+        host.service(arrival.index.get()),
+        host.server(arrival.chosen.get()),
+    ) else {
+        return drop(host, Reason::NoServer);
+    };
+    let inbound = &Inbound { arrival, service };
+    arrival.server_port.set(server_port(inbound, server).into());
+    if !source_nat::allocate(host, arrival) {
+        return drop(host, Reason::NoPort);
+    }
+    Verdict::Then {
+        part: part_of(service, &arrival.packet),
+    }
 }
 
 /// The port of the server that a connection goes to: its own, or where the service has

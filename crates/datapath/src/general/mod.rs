@@ -9,6 +9,7 @@ mod outbound;
 mod packet;
 mod persistence;
 mod rewrite;
+mod source_nat;
 mod width;
 
 pub use persistence::masked;
@@ -37,6 +38,10 @@ pub struct Arrival {
     pub(crate) index: Cell<u32>,
     /// The server that a new connection goes to; [`UNASKED`].
     pub(crate) chosen: Cell<u32>,
+    /// Port of the server that a new connection goes to.
+    pub(crate) server_port: Cell<u32>,
+    /// The translated source of a new connection ([`source_nat`]); [`UNASKED`].
+    pub(crate) reference: Cell<u32>,
     /// What is answered ([`answer::kind`]), and the MTU to tell.
     pub(crate) answer: Cell<u32>,
     pub(crate) mtu: Cell<u32>,
@@ -55,6 +60,8 @@ impl Arrival {
             quoted: packet::NOTHING,
             index: Cell::new(0),
             chosen: Cell::new(UNASKED),
+            server_port: Cell::new(0),
+            reference: Cell::new(UNASKED),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
         }
@@ -97,10 +104,14 @@ pub enum Part {
     Answer = 8,
     /// A later fragment of a packet.
     Fragment = 9,
+    /// From a server, to a translated source.
+    Translated = 10,
+    /// Finds a source for a client's new connection.
+    Translate = 11,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 10;
+pub const PARTS: u32 = 12;
 
 /// Carries out a part.
 #[inline(always)]
@@ -122,12 +133,25 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             },
             verdict => verdict,
         },
-        Part::WideOutbound => outbound::process::<H, WideBucket>(host, arrival),
+        Part::WideOutbound => match outbound::process::<H, WideBucket>(host, arrival) {
+            Verdict::Pass if has_source_nat(host) => Verdict::Then {
+                part: Part::Translated,
+            },
+            verdict => verdict,
+        },
         Part::Choose => inbound::choose(host, arrival),
         Part::Icmp => icmp::process(host, arrival),
         Part::Answer => answer::process(host, arrival),
         Part::Fragment => fragment::process(host, arrival),
+        Part::Translated => source_nat::process(host, arrival),
+        Part::Translate => inbound::translate(host, arrival),
     }
+}
+
+#[inline(always)]
+fn has_source_nat<H: Host>(host: &H) -> bool {
+    host.control()
+        .is_some_and(|control| control.features.get() & features::FULL_NAT != 0)
 }
 
 /// Decides about a frame, up to the part that rewrites it.
@@ -153,6 +177,12 @@ fn process<H: Host>(host: &H) -> Verdict {
         _ if !is_for_us => pass(host, Reason::OtherHost),
         _ => Verdict::Then { part: Part::Icmp },
     }
+}
+
+/// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
+#[inline(always)]
+pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
+    source_nat::reserve(store, reference)
 }
 
 /// Takes a frame apart and keeps it; 0: nobody's here, and to be passed.

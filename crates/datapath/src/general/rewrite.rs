@@ -34,6 +34,18 @@ pub(crate) fn translate<H: Host>(
     before: WideEnd,
     after: WideEnd,
 ) -> bool {
+    set_end(host, packet, end, before, after) && pass_on(host, packet)
+}
+
+/// Rewrites one end of a packet.
+#[inline(always)]
+pub(crate) fn set_end<H: Host>(
+    host: &H,
+    packet: &Packet,
+    end: End,
+    before: WideEnd,
+    after: WideEnd,
+) -> bool {
     if packet.what != what::LATER {
         if !transport_checksum(host, packet, end, before, after) {
             return false;
@@ -45,7 +57,6 @@ pub(crate) fn translate<H: Host>(
     }
     let is_ipv6 = packet.is_ipv6;
     set_address_at(host, ETHERNET, is_ipv6, end, before.address, after.address)
-        && pass_on(host, packet)
 }
 
 #[inline(always)]

@@ -103,9 +103,20 @@ fn damage(random: &mut Random, packet: &mut Vec<u8>) {
     }
 }
 
+/// What a run has seen.
+#[derive(Default)]
+struct Seen {
+    verdicts: BTreeMap<u32, u32>,
+    /// Answers to packets whose source was translated.
+    answers: Vec<(Flow, u8)>,
+}
+
+/// The director's own addresses on the servers' side.
+const OWN: [&str; 2] = ["10.2.0.1", "fd02::1"];
+
 fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
     isolated(move |pins| {
-        let mut verdicts = BTreeMap::new();
+        let mut seen = Seen::default();
         let mut random = Random(seed);
         let mut pair = Pair::new(pins);
         for _ in 0..tables {
@@ -115,12 +126,14 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
                 if random.one_in(200) {
                     pair.edit(&[rules::change(&mut random)]);
                 }
-                one(&pair, program, &mut random, &mut verdicts);
+                one(&pair, program, &mut random, &mut seen);
             }
             pair.compare_memory();
         }
-        println!("verdicts {verdicts:?}");
+        let verdicts = &seen.verdicts;
+        println!("verdicts {verdicts:?}, {} answered", seen.answers.len());
         assert!(verdicts.len() >= 3, "too little variety: {verdicts:?}");
+        assert!(!seen.answers.is_empty(), "no source was translated");
         for reason in [
             Reason::Malformed,
             Reason::NoConnection,
@@ -138,13 +151,24 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
     });
 }
 
-fn one(pair: &Pair, program: Program, random: &mut Random, verdicts: &mut BTreeMap<u32, u32>) {
+fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     let destination = if random.one_in(30) {
         [2, 1, 1, 1, 1, 1]
     } else {
         [0; 6]
     };
-    let mut packet = packet(random);
+    let mut packet = match seen.answers.last() {
+        Some(_) if random.one_in(6) => {
+            let recent = &seen.answers[seen.answers.len().saturating_sub(20)..];
+            let (flow, protocol) = random.of(recent);
+            let flags = random.of(&[0x12, 0x10, 0x11]);
+            match protocol {
+                packets::TCP => tcp(&flow, flags, 10, 0),
+                _ => udp(&flow, true, 10, 0),
+            }
+        }
+        _ => packet(random),
+    };
     let whole = packet.clone();
     damage(random, &mut packet);
     let mark = if random.one_in(8) {
@@ -161,9 +185,13 @@ fn one(pair: &Pair, program: Program, random: &mut Random, verdicts: &mut BTreeM
         return;
     }
     let (verdict, after) = pair.run_both(program, &bytes, mark);
-    *verdicts.entry(verdict).or_insert(0) += 1;
+    *seen.verdicts.entry(verdict).or_insert(0) += 1;
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);
+        let answer = packets::answered(&after);
+        seen.answers.extend(
+            answer.filter(|(flow, _)| OWN.iter().any(|own| address(own) == flow.destination)),
+        );
     }
 }
 

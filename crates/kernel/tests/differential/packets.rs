@@ -244,6 +244,35 @@ pub(crate) fn icmp(
     }
 }
 
+/// The two ends of a frame with TCP or UDP in IP alone, exchanged, and its protocol:
+/// whoever answers it sends that.
+pub(crate) fn answered(frame: &[u8]) -> Option<(Flow, u8)> {
+    let packet = frame.get(14..)?;
+    let (source, destination, protocol, ports): (IpAddr, IpAddr, u8, &[u8]) = match packet[0] {
+        0x45 => (
+            <[u8; 4]>::try_from(&packet[12..16]).ok()?.into(),
+            <[u8; 4]>::try_from(&packet[16..20]).ok()?.into(),
+            packet[9],
+            packet.get(20..24)?,
+        ),
+        first if first >> 4 == 6 => (
+            <[u8; 16]>::try_from(&packet[8..24]).ok()?.into(),
+            <[u8; 16]>::try_from(&packet[24..40]).ok()?.into(),
+            packet[6],
+            packet.get(40..44)?,
+        ),
+        _ => return None,
+    };
+    let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+    let flow = Flow {
+        source: destination,
+        source_port: port(2),
+        destination: source,
+        destination_port: port(0),
+    };
+    matches!(protocol, TCP | UDP).then_some((flow, protocol))
+}
+
 /// The packet in an Ethernet frame to `destination`, padded to the least length.
 pub(crate) fn frame(packet: &[u8], destination: [u8; 6]) -> Vec<u8> {
     let kind: [u8; 2] = if packet.first().is_some_and(|byte| byte >> 4 == 6) {
