@@ -98,6 +98,8 @@ parts! {
     Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
     WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
     Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
+    Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
+    Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
 }
 
 /// Only here because an instance has one.

@@ -129,6 +129,10 @@ macro_rules! store {
                 $crate::packet::opaque(value, noise(self))
             }
             #[inline(always)]
+            fn may_answer(&self) -> bool {
+                $crate::maps::may_answer()
+            }
+            #[inline(always)]
             fn kept(&self) -> Option<&evenkeel_datapath::general::Arrival> {
                 $crate::maps::kept()
             }

@@ -402,7 +402,8 @@ pub struct Server {
     pub service: Word,
     /// [`server_flags`].
     pub flags: Word,
-    /// For the daemon: weight.
+    /// Weight; without [`server_flags::WEIGHTED`] that which it had before it was 0,
+    /// for the daemon.
     pub weight: Word,
     /// For the daemon: when it was added, as a rising number; the list order.
     pub order: Word,
@@ -564,8 +565,10 @@ pub struct Control {
     pub wide_endpoint_buckets: Word,
     /// Ticks after which a destination of `lblcr` gives up its busiest server.
     pub locality_ticks: Word,
+    /// 0: answers of our own (ICMP errors) are not bounded in their rate.
+    pub answers: Word,
     /// Not used.
-    pub reserved: [Word; 43],
+    pub reserved: [Word; 42],
 }
 
 /// Bits of [`Control::features`].

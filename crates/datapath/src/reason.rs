@@ -60,6 +60,8 @@ reasons! {
     Resolving = 19, "sent_by_kernel_neighbour";
     /// A TCP connection that another director has opened was taken over by its hash.
     Adopted = 20, "adopted";
+    /// A packet that could not be sent on was answered with an ICMP error.
+    Answered = 21, "answered";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

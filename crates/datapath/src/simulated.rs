@@ -155,6 +155,7 @@ fn control(sizes: &Sizes) -> Control {
         wide_buckets: w(),
         wide_endpoint_buckets: w(),
         locality_ticks: w(),
+        answers: w(),
         reserved: words(),
     };
     control.settings.set(settings::DEFAULT);
@@ -333,7 +334,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: [OnceCell<Arrival>; 3],
+    kept: OnceCell<Arrival>,
     around: Circumstances<'a>,
 }
 
@@ -360,7 +361,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: core::array::from_fn(|_| OnceCell::new()),
+        kept: OnceCell::new(),
         around,
     };
     let verdict = process(&simulated);
@@ -506,7 +507,10 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept.iter().rev().find_map(OnceCell::get)
+        self.kept.get()
+    }
+    fn may_answer(&self) -> bool {
+        true
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         general::seek(self, end, port, kind)
@@ -544,6 +548,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     fn length(&self) -> u32 {
         (self.end.get() - self.start.get()) as u32
     }
+    fn ingress(&self) -> u32 {
+        self.around.interface
+    }
     fn mark(&self) -> u32 {
         if TC { self.around.mark } else { 0 }
     }
@@ -562,11 +569,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         self.start.set(before);
         true
     }
-    fn keep(&self, arrival: &Arrival) {
-        // As it came, with the service that it is for, and with the server.
-        if let Some(free) = self.kept.iter().find(|kept| kept.get().is_none()) {
-            let _ = free.set(*arrival);
-        }
+    fn keep(&self, arrival: Arrival) {
+        // Once a packet.
+        let _ = self.kept.set(arrival);
     }
     fn parse(&self) -> u32 {
         general::parse(self)

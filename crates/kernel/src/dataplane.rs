@@ -130,6 +130,7 @@ impl Dataplane {
             control.timeout_tcp_fin.set(timeouts.tcp_fin);
             control.timeout_udp.set(timeouts.udp);
             control.settings.set(settings::DEFAULT);
+            control.answers.set(1);
             sizes.note(control);
         }
         Ok((programs, arrays))

@@ -43,6 +43,8 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_outbound", "evenkeel_tc_outbound"],
     ["evenkeel_xdp_wide_outbound", "evenkeel_tc_wide_outbound"],
     ["evenkeel_xdp_choose", "evenkeel_tc_choose"],
+    ["evenkeel_xdp_icmp", "evenkeel_tc_icmp"],
+    ["evenkeel_xdp_answer", "evenkeel_tc_answer"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

@@ -199,127 +199,54 @@ fn a_range_goes_over_both_tables() {
     assert_eq!(count(7..7), 0);
 }
 
+/// A filter by what `set` makes of one that wants all.
+fn filter(set: impl FnOnce(&mut Filter)) -> Filter {
+    let mut filter = Filter::default();
+    set(&mut filter);
+    filter
+}
+
 #[test]
-fn filters_choose() {
-    let end = |network: Option<(&str, u8)>, port| {
-        let network = network.map(|(address, bits)| (address.parse().unwrap(), bits));
+fn kinds_are_chosen() {
+    let cases: [(Filter, &[&str]); 8] = [
+        (filter(|f| f.protocol = Some(17)), &[UDP]),
+        (filter(|f| f.protocol = Some(0)), &[TEMPLATE]),
+        (filter(|f| f.state = Some("ASSURED".into())), &[TEMPLATE]),
+        (filter(|f| f.state = Some("FIN_WAIT".into())), &[MARKED]),
+        (filter(|f| f.state = Some("SYN_RECV".into())), &[]),
+        (filter(|f| f.mark = Some(9)), &[MARKED, TEMPLATE]),
+        (filter(|f| f.templates = Templates::Only), &[TEMPLATE]),
+        (
+            filter(|f| f.templates = Templates::Without),
+            &[TCP, UDP, MARKED],
+        ),
+    ];
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    fill(&memory);
+    for (filter, expected) in cases {
+        assert_eq!(listed(&memory, &filter), expected, "{filter:?}");
+    }
+}
+
+#[test]
+fn ends_are_chosen() {
+    let end = |address: &str, bits, port| {
+        let network = address.parse().ok().map(|address| (address, bits));
         Some(End { network, port })
     };
-    let any = Filter::default;
-    let cases: [(Filter, &[&str]); 16] = [
-        (
-            Filter {
-                protocol: Some(17),
-                ..any()
-            },
-            &[UDP],
-        ),
-        (
-            Filter {
-                protocol: Some(0),
-                ..any()
-            },
-            &[TEMPLATE],
-        ),
-        (
-            Filter {
-                state: Some("ASSURED".into()),
-                ..any()
-            },
-            &[TEMPLATE],
-        ),
-        (
-            Filter {
-                state: Some("FIN_WAIT".into()),
-                ..any()
-            },
-            &[MARKED],
-        ),
-        (
-            Filter {
-                state: Some("SYN_RECV".into()),
-                ..any()
-            },
-            &[],
-        ),
-        (
-            Filter {
-                mark: Some(9),
-                ..any()
-            },
-            &[MARKED, TEMPLATE],
-        ),
-        (
-            Filter {
-                templates: Templates::Only,
-                ..any()
-            },
-            &[TEMPLATE],
-        ),
-        (
-            Filter {
-                templates: Templates::Without,
-                mark: Some(9),
-                ..any()
-            },
-            &[MARKED],
-        ),
-        (
-            Filter {
-                client: end(Some(("10.0.0.2", 32)), None),
-                ..any()
-            },
-            &[TCP, MARKED],
-        ),
-        (
-            Filter {
-                client: end(Some(("10.9.9.9", 8)), None),
-                ..any()
-            },
-            &[TCP, MARKED, TEMPLATE],
-        ),
-        (
-            Filter {
-                client: end(Some(("::", 0)), None),
-                ..any()
-            },
-            &[UDP],
-        ),
-        (
-            Filter {
-                client: end(Some(("0.0.0.0", 0)), Some(5000)),
-                ..any()
-            },
-            &[MARKED],
-        ),
-        (
-            Filter {
-                client: end(Some(("2001:db8::ffff", 32)), None),
-                ..any()
-            },
-            &[UDP],
-        ),
-        (
-            Filter {
-                virtual_address: end(None, Some(80)),
-                ..any()
-            },
-            &[TCP],
-        ),
-        (
-            Filter {
-                server: end(Some(("192.168.1.3", 32)), None),
-                ..any()
-            },
-            &[MARKED, TEMPLATE],
-        ),
-        (
-            Filter {
-                server: end(Some(("fd00::2", 127)), Some(53)),
-                ..any()
-            },
-            &[],
-        ),
+    let client = |end| filter(|f| f.client = end);
+    let server = |end| filter(|f| f.server = end);
+    let cases: [(Filter, &[&str]); 9] = [
+        (client(end("10.0.0.2", 32, None)), &[TCP, MARKED]),
+        (client(end("10.9.9.9", 8, None)), &[TCP, MARKED, TEMPLATE]),
+        (client(end("::", 0, None)), &[UDP]),
+        (client(end("0.0.0.0", 0, Some(5000))), &[MARKED]),
+        (client(end("2001:db8::ffff", 32, None)), &[UDP]),
+        (server(end("192.168.1.3", 32, None)), &[MARKED, TEMPLATE]),
+        (server(end("fd00::2", 127, Some(53))), &[]),
+        (server(end("", 0, Some(53))), &[UDP]),
+        (filter(|f| f.virtual_address = end("", 0, Some(80))), &[TCP]),
     ];
     let tables = Tables::new(&Sizes::default());
     let memory = tables.memory();
@@ -366,14 +293,7 @@ fn time_that_is_over_is_none_and_a_templates_minute_goes_on() {
         for entry in &entries[..2] {
             entry.seen.set(NOW.wrapping_sub(age_s * 4));
         }
-        let views = views(
-            &memory,
-            0..usize::MAX,
-            &Filter {
-                mark: Some(9),
-                ..Filter::default()
-            },
-        );
+        let views = views(&memory, 0..usize::MAX, &filter(|f| f.mark = Some(9)));
         (views[0].remaining_s, views[1].remaining_s)
     };
     assert_eq!(remaining(0), (120, 360));
@@ -382,14 +302,7 @@ fn time_that_is_over_is_none_and_a_templates_minute_goes_on() {
     assert_eq!(remaining(361 + 120), (0, 59));
     // Seen on another CPU, a moment ahead.
     memory.wide_connections[1].entries[0].seen.set(NOW + 1);
-    let views = views(
-        &memory,
-        0..usize::MAX,
-        &Filter {
-            mark: Some(9),
-            ..Filter::default()
-        },
-    );
+    let views = views(&memory, 0..usize::MAX, &filter(|f| f.mark = Some(9)));
     assert_eq!(views[0].remaining_s, 120);
     // The service is not persistent any more.
     memory.services[2].flags.set(0);

@@ -12,7 +12,6 @@ use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::{tree, word::Word};
 use hashbrown::HashMap;
 
-use super::Director;
 use super::endpoints::{Endpoints, Key};
 use super::estimates::Estimates;
 use super::plan::{self, Wanted};
@@ -24,6 +23,7 @@ use super::schedule::{Shape, Weights};
 use super::service::{Change, Ring, Service};
 use super::state::State;
 use super::write::{ServerRecord, ServiceRecord, Write};
+use super::{Director, server};
 use crate::model::Timeouts;
 
 impl Director {
@@ -85,28 +85,25 @@ impl Director {
             }
             let record = read_service(record);
             let known = |s: &Service| self.state.service_named(&s.key).is_some();
-            match service_of(&record, now_ms).filter(|s| !known(s)) {
-                Some(mut service) => {
-                    if !service.live {
-                        self.deleted_services.push(index);
-                    }
-                    if service_record(&service) != record {
-                        service.change = Change::Record;
-                        self.repairs += 1;
-                    }
-                    self.state.adopt_service(index, service);
-                }
+            let Some(mut service) = service_of(&record, now_ms).filter(|s| !known(s)) else {
                 // A service that can not be: nobody wrote it, or only in part.
-                None => {
-                    self.writes.push_back(Write::Publish {
-                        service: index,
-                        ring: 0,
-                    });
-                    let record = ServiceRecord::default();
-                    self.writes.push_back(Write::Service { index, record });
-                    self.repairs += 1;
-                }
+                self.writes.push_back(Write::Publish {
+                    service: index,
+                    ring: 0,
+                });
+                let record = ServiceRecord::default();
+                self.writes.push_back(Write::Service { index, record });
+                self.repairs += 1;
+                continue;
+            };
+            if !service.live {
+                self.deleted_services.push(index);
             }
+            if service_record(&service) != record {
+                service.change = Change::Record;
+                self.repairs += 1;
+            }
+            self.state.adopt_service(index, service);
         }
     }
 
@@ -124,7 +121,7 @@ impl Director {
             });
             if let Some((mut server, service)) = server {
                 if server_record(&server, service) != record {
-                    server.changed = true;
+                    server.change = server::Change::Record;
                     self.repairs += 1;
                 }
                 found.push((index, server));
@@ -145,7 +142,7 @@ impl Director {
             if server.live && owner.is_some_and(|service| !service.live) {
                 // Its service was being deleted.
                 server.live = false;
-                server.changed = true;
+                server.change = server::Change::Record;
                 self.repairs += 1;
             }
             if !server.live {

@@ -80,7 +80,7 @@ struct Entry {
 
 impl Entry {
     /// The table takes bits from both ends.
-    fn spread(&self) -> u64 {
+    fn spread(self) -> u64 {
         u64::from(self.hash) << 32 | u64::from(self.hash)
     }
 }
@@ -110,7 +110,7 @@ impl Names {
     pub(super) fn insert(&mut self, name: &Name, index: u32) {
         let entry = self.entry(name, index);
         self.entries
-            .insert_unique(entry.spread(), entry, Entry::spread);
+            .insert_unique(entry.spread(), entry, |entry| entry.spread());
     }
 
     /// Removes a slot.
@@ -124,6 +124,6 @@ impl Names {
 
     /// Makes room for this many more.
     pub(super) fn reserve(&mut self, names: usize) {
-        self.entries.reserve(names, Entry::spread);
+        self.entries.reserve(names, |entry| entry.spread());
     }
 }

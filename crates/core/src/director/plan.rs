@@ -12,7 +12,7 @@ use super::schedule::tables::{self, Applicant};
 use super::schedule::{self, Period, Shape};
 use super::service::{Change, Ring, Service};
 use super::write::Write;
-use super::{Director, Reach};
+use super::{Director, Reach, server};
 use crate::model::Scheduler;
 
 /// How many connections were spread by the ring at `base`.
@@ -182,7 +182,7 @@ impl Director {
             let Some(service) = self.state.services().get(server.service) else {
                 continue;
             };
-            if !server.changed || server.live != live {
+            if server.change == server::Change::Nothing || server.live != live {
                 continue;
             }
             if !server.hop_written
@@ -192,7 +192,7 @@ impl Director {
             }
             let record = server_record(server, service);
             self.writes.push_back(Write::Server { index, record });
-            if server.relieved {
+            if server.change == server::Change::Relief {
                 self.writes.push_back(Write::Relieve { server: index });
             }
         }
@@ -272,8 +272,7 @@ impl Director {
         }
         for &index in servers {
             self.state.change_server(index, |s| {
-                s.changed = false;
-                s.relieved = false;
+                s.change = server::Change::Nothing;
                 s.hop_written = true;
             });
         }

@@ -238,12 +238,11 @@ pub(super) fn service_of(record: &ServiceRecord, now_ms: u64) -> Option<Service>
         position: record.current_weight,
         ..Service::new(key, settings, is(service_flags::COMPATIBLE))
     };
-    // What it is found by, and how its ring is to be read, were written before anything
-    // referred to it.
+    // What it is found by was written before anything referred to it, and stays. The
+    // rest may be half of an edit.
     let expected = service_record(&service);
     let same = expected.address == record.address
         && expected.port == record.port
-        && expected.scheduler == record.scheduler
         && (expected.flags ^ record.flags) & service_flags::WIDE == 0;
     same.then_some(service)
 }

@@ -14,6 +14,16 @@ use crate::model::{
 /// Greatest weight: IPVS keeps it in a signed integer.
 const WEIGHT_MAX: u32 = i32::MAX as u32;
 
+/// What of a server is to be written, each more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    Nothing,
+    /// The record.
+    Record,
+    /// The record, and that it counts as overloaded no more.
+    Relief,
+}
+
 /// A real server. Its slot has the same index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Server {
@@ -36,10 +46,8 @@ pub(super) struct Server {
     pub next: u32,
     /// False: the hop that counts is to be written too.
     pub hop_written: bool,
-    /// True: the record is to be written.
-    pub changed: bool,
-    /// True: it counts as overloaded no more, which is to be written.
-    pub relieved: bool,
+    /// What is to be written.
+    pub change: Change,
     /// Epoch of the journal that has it; 0: none.
     pub saved: u64,
 }
@@ -59,8 +67,7 @@ impl Server {
             previous: NONE,
             next: NONE,
             hop_written: true,
-            changed: false,
-            relieved: false,
+            change: Change::Nothing,
             saved: 0,
         }
     }

@@ -142,11 +142,11 @@ fn mark(mark: u32, family: Family) -> ServiceKey {
 }
 
 /// Persistence of a minute, each client for itself.
-fn persistent(family: Family) -> Option<Persistence> {
-    Some(Persistence {
+fn persistent(family: Family) -> Persistence {
+    Persistence {
         timeout_s: 60,
         netmask: Netmask::host(family),
-    })
+    }
 }
 
 /// A service as `add` makes it, with other settings.

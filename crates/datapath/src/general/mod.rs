@@ -1,6 +1,8 @@
 //! The general way: every packet that is Evenkeel's, of both families, whatever service
 //! it belongs to. What the short way does, it does too.
 
+mod answer;
+mod icmp;
 mod inbound;
 mod outbound;
 mod packet;
@@ -9,6 +11,8 @@ mod rewrite;
 mod width;
 
 pub use persistence::masked;
+
+use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
 use crate::frame::protocol;
@@ -23,14 +27,18 @@ use packet::{Packet, Transport, what};
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Arrival {
     pub(crate) packet: Packet,
     pub(crate) transport: Transport,
+    /// Of an ICMP error: the packet that it quotes, whose ports are in `transport`.
+    pub(crate) quoted: Packet,
     /// Index of the service.
-    pub(crate) index: u32,
-    /// The server that a new connection goes to; [`NOBODY`]: none; [`UNASKED`].
-    pub(crate) chosen: u32,
+    pub(crate) index: Cell<u32>,
+    /// The server that a new connection goes to; [`UNASKED`].
+    pub(crate) chosen: Cell<u32>,
+    /// What is answered ([`answer::kind`]), and the MTU to tell.
+    pub(crate) answer: Cell<u32>,
+    pub(crate) mtu: Cell<u32>,
 }
 
 /// In [`Arrival::chosen`]: the scheduler has not been asked.
@@ -43,8 +51,11 @@ impl Arrival {
         Self {
             packet: packet::NOTHING,
             transport: packet::NO_TRANSPORT,
-            index: 0,
-            chosen: UNASKED,
+            quoted: packet::NOTHING,
+            index: Cell::new(0),
+            chosen: Cell::new(UNASKED),
+            answer: Cell::new(answer::kind::NOTHING),
+            mtu: Cell::new(0),
         }
     }
 
@@ -79,10 +90,14 @@ pub enum Part {
     WideOutbound = 5,
     /// Finds a server for a client's new connection.
     Choose = 6,
+    /// An ICMP error about a connection.
+    Icmp = 7,
+    /// Answers a packet that can't be sent on.
+    Answer = 8,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 7;
+pub const PARTS: u32 = 9;
 
 /// Carries out a part.
 #[inline(always)]
@@ -106,6 +121,8 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         },
         Part::WideOutbound => outbound::process::<H, WideBucket>(host, arrival),
         Part::Choose => inbound::choose(host, arrival),
+        Part::Icmp => icmp::process(host, arrival),
+        Part::Answer => answer::process(host, arrival),
     }
 }
 
@@ -120,7 +137,8 @@ fn process<H: Host>(host: &H) -> Verdict {
     };
     match arrival.packet.protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, arrival),
-        _ => Verdict::Pass,
+        _ if !arrival.transport.is_for_us => pass(host, Reason::OtherHost),
+        _ => Verdict::Then { part: Part::Icmp },
     }
 }
 
@@ -140,20 +158,33 @@ pub fn parse<H: Host>(host: &H) -> u32 {
         }
         _ => {}
     }
-    let transport = match packet.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => packet::transport(host, &packet),
-        _ => return 0,
+    let icmp = if packet.is_ipv6 {
+        protocol::ICMPV6
+    } else {
+        protocol::ICMP
     };
-    let Some(transport) = transport else {
-        count_reason(host, Reason::Malformed);
-        return 0;
-    };
-    host.keep(&Arrival {
+    let mut arrival = Arrival {
         packet,
-        transport,
-        index: 0,
-        chosen: UNASKED,
-    });
+        ..Arrival::empty()
+    };
+    match packet.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => {
+            let Some(transport) = packet::transport(host, &packet) else {
+                count_reason(host, Reason::Malformed);
+                return 0;
+            };
+            arrival.transport = transport;
+        }
+        kind if kind == icmp => {
+            let Some((quoted, transport)) = packet::quoted(host, &packet) else {
+                return 0;
+            };
+            arrival.quoted = quoted;
+            arrival.transport = transport;
+        }
+        _ => return 0,
+    }
+    host.keep(arrival);
     1
 }
 
@@ -182,10 +213,7 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         };
         return Verdict::Then { part };
     }
-    host.keep(&Arrival {
-        index: service,
-        ..*arrival
-    });
+    arrival.index.set(service);
     match host.service(service) {
         Some(record) => Verdict::Then {
             part: part_of(record, &arrival.packet),
@@ -211,6 +239,14 @@ fn part_of(service: &Service, packet: &Packet) -> Part {
 pub(crate) mod end {
     pub(crate) const SOURCE: u32 = 0;
     pub(crate) const DESTINATION: u32 = 1;
+    pub(crate) const QUOTED_SOURCE: u32 = 2;
+    pub(crate) const QUOTED_DESTINATION: u32 = 3;
+}
+
+/// True: there is an endpoint, see [`seek`].
+#[inline(always)]
+fn seek_at<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> bool {
+    store.seek(end, port, kind) != NOBODY
 }
 
 /// Value of the endpoint at an end of the packet that is kept, with this port and of
@@ -220,11 +256,13 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
     let Some(arrival) = store.kept() else {
         return NOBODY;
     };
-    let packet = &arrival.packet;
-    let address = if end == end::SOURCE {
-        packet.source
-    } else {
-        packet.destination
+    let packet = match end {
+        end::SOURCE | end::DESTINATION => &arrival.packet,
+        _ => &arrival.quoted,
+    };
+    let address = match end {
+        end::SOURCE | end::QUOTED_SOURCE => packet.source,
+        _ => packet.destination,
     };
     let port = port as u16;
     let found = if packet.is_ipv6 {

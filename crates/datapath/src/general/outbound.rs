@@ -82,7 +82,7 @@ fn send<H: Host, W: Width>(
             packet.protocol,
         )
     });
-    if let Err(verdict) = check(host, packet, &way) {
+    if let Err(verdict) = check(host, arrival, &way) {
         return verdict;
     }
     let direction = Direction::Output;

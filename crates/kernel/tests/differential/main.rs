@@ -42,7 +42,8 @@ fn packet(random: &mut Random) -> Vec<u8> {
     };
     let mapped = |random: &mut Random, port: u16| random.of(&[port, port + 8000]);
     let any = random.of(&[20, 21, 80, 1234, 5000]);
-    match random.below(16) {
+    let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
+    match random.below(17) {
         0..=3 => tcp(&up(80), flags, data, extra),
         4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
         6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
@@ -52,13 +53,27 @@ fn packet(random: &mut Random) -> Vec<u8> {
         11 => tcp(&up(any), flags, data, 0),
         12 => tcp(&down(any), flags, data, 0),
         13 => tcp(&up(81), flags, 0, 0),
-        14 => icmp(
-            client,
-            vip,
-            random.of(&[3, 11, 1, 2, 8]),
-            1,
-            &tcp(&down(80), 0x10, 0, 0),
-        ),
+        14 => {
+            // About a request, from a router on the way to the server.
+            let sent = Flow {
+                source: client,
+                source_port: port,
+                destination: server,
+                destination_port: mapped(random, 80),
+            };
+            let router = address(["10.2.0.1", "fd02::1"][family]);
+            icmp(router, client, kind, 1, &tcp(&sent, 0x10, 0, extra))
+        }
+        15 => {
+            // About a reply, from the client.
+            let answered = Flow {
+                source: vip,
+                source_port: random.of(&[80, 53, 1234]),
+                destination: client,
+                destination_port: port,
+            };
+            icmp(client, vip, kind, 1, &tcp(&answered, 0x10, 0, 0))
+        }
         _ => tcp(&up(4711), flags, data, 0),
     }
 }
@@ -103,6 +118,7 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
             Reason::TimeToLive,
             Reason::OtherHost,
             Reason::TooBig,
+            Reason::Answered,
         ] {
             assert!(
                 pair.count(reason) > 0,

@@ -3,7 +3,7 @@
 use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY};
 use evenkeel_datapath::memory::Memory;
 
-use crate::director::server::{Server, check_address, check_family, check_settings};
+use crate::director::server::{Change, Server, check_address, check_family, check_settings};
 use crate::director::state::NONE;
 use crate::director::{Director, Reach};
 use crate::model::{EditError, ForwardMethod, Scheduler, ServerKey, ServerSettings};
@@ -115,12 +115,16 @@ impl Director {
         };
         let upper = settings.upper_threshold;
         self.state.change_server(index, |s| {
-            s.relieved |= upper == 0 || upper > s.settings.upper_threshold;
+            let is_relieved = upper == 0 || upper > s.settings.upper_threshold;
+            s.change = s.change.max(if is_relieved {
+                Change::Relief
+            } else {
+                Change::Record
+            });
             s.settings = settings;
             if settings.weight > 0 {
                 s.last_weight = settings.weight;
             }
-            s.changed = true;
         });
         if before.settings.method == settings.method {
             return Ok(());
@@ -204,7 +208,7 @@ impl Director {
         self.state.change_server(index, |s| {
             s.live = false;
             s.deleted_ms = now_ms;
-            s.changed = true;
+            s.change = s.change.max(Change::Record);
         });
         self.state.link(index, true);
         self.deleted_servers.push(index);

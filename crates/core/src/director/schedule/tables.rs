@@ -97,7 +97,7 @@ pub(in crate::director) fn maglev(list: &[Applicant]) -> Vec<u32> {
             server: applicant.server,
             slot: siphash(applicant.hashed, MAGLEV_SLOT_KEY) % MAGLEV_SLOTS,
             skip: siphash(applicant.hashed, MAGLEV_SKIP_KEY) % (MAGLEV_SLOTS - 1) + 1,
-            takes: (applicant.weight / divisor >> shift).max(1),
+            takes: ((applicant.weight / divisor) >> shift).max(1),
         })
         .collect();
     let mut table = vec![NOBODY; MAGLEV_SLOTS as usize];

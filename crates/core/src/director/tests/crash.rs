@@ -37,8 +37,8 @@ fn settings() -> impl Strategy<Value = ServiceSettings> {
     let scheduler = (0..Scheduler::ALL.len()).prop_map(|number| Scheduler::ALL[number].name());
     let persistence = prop_oneof![
         2 => Just(None),
-        1 => Just(persistent(Family::V4)),
-        1 => Just(persistent(Family::V6)),
+        1 => Just(Some(persistent(Family::V4))),
+        1 => Just(Some(persistent(Family::V6))),
     ];
     (scheduler, persistence, any::<(bool, bool)>()).prop_map(
         |(scheduler, persistence, (fallback, one_packet))| ServiceSettings {
@@ -93,7 +93,7 @@ fn edits(count: core::ops::Range<usize>) -> impl Strategy<Value = Vec<Edit>> {
 
 fn beginning() -> Vec<Edit> {
     let settings = |family| ServiceSettings {
-        persistence: persistent(family),
+        persistence: Some(persistent(family)),
         ..ServiceSettings::scheduled_by("wlc")
     };
     vec![
@@ -342,6 +342,29 @@ fn scribble(memory: &Memory<'_>, place: usize, value: u32) {
             .set(value),
         _ => memory.rings[index].set(value),
     }
+}
+
+/// A daemon that dies within a write leaves a record of which some words are new.
+#[test]
+fn half_a_record_is_still_that_service_and_that_server() {
+    let mut rig = rig();
+    let key = service(80);
+    rig.apply(add(key, "lc"));
+    rig.apply(add_server(key, server(1), 1));
+    rig.apply(add_server(key, server(2), 1));
+    let before = essence(&rig);
+    let memory = rig.tables.memory();
+    memory.services[0]
+        .scheduler
+        .set(evenkeel_datapath::layout::scheduler::SED);
+    memory.services[0].netmask.set(5);
+    memory.servers[1].tunnel.set(7);
+    rig.restart();
+    assert_eq!(rig.director.repairs(), 2);
+    assert_eq!(essence(&rig), before);
+    agrees_with_the_memory(&rig);
+    rig.restart();
+    assert_eq!(rig.director.repairs(), 0);
 }
 
 #[test]

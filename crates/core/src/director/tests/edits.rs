@@ -77,7 +77,7 @@ fn services_that_can_not_be_are_refused() {
     let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
     let mapped = ServiceKey::at(Protocol::Tcp, mapped, 80);
     let plain = settings(|_| {});
-    let persistent4 = settings(|s| s.persistence = persistent(Family::V4));
+    let persistent4 = settings(|s| s.persistence = Some(persistent(Family::V4)));
     for (key, wanted, error) in [
         (any_port, plain.clone(), EditError::Invalid),
         (mark(0, Family::V4), plain.clone(), EditError::Invalid),
@@ -192,7 +192,7 @@ fn an_edited_service_keeps_its_position_if_its_scheduler_is_the_same() {
     let edit = |scheduler: &str| Edit::EditService {
         service: key,
         settings: ServiceSettings {
-            persistence: persistent(Family::V4),
+            persistence: Some(persistent(Family::V4)),
             ..ServiceSettings::scheduled_by(scheduler)
         },
     };

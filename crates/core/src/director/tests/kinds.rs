@@ -27,7 +27,7 @@ fn add_persistent(rig: &mut Rig, service: ServiceKey) {
     rig.apply(add_with(
         service,
         ServiceSettings {
-            persistence: persistent(service.family()),
+            persistence: Some(persistent(service.family())),
             ..ServiceSettings::scheduled_by("wlc")
         },
     ));

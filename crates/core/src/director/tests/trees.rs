@@ -40,7 +40,7 @@ fn kernels_choice(
     best.map(|s| s.key.port)
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Add(u16, u32, u32),
     Edit(u16, u32, u32),

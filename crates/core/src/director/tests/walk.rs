@@ -9,6 +9,7 @@ use evenkeel_datapath::layout::{
 };
 use evenkeel_datapath::spread::{MAGLEV_SLOT_KEY, fold, hash_32, siphash};
 use evenkeel_datapath::tree::{Tree, has_tree};
+use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{hash, load};
 
 use super::*;
@@ -42,7 +43,7 @@ impl Rig {
         let number = self.memory().services[self.index(key)].scheduler.get();
         let tables = if number == scheduler::MH { 2 } else { 1 };
         let words = &self.memory().rings[first..][..tables * length as usize];
-        words.iter().map(|word| word.get()).collect()
+        words.iter().map(Word::get).collect()
     }
 
     /// The servers that a service's ring names at all.
