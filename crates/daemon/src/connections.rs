@@ -24,8 +24,8 @@ const PART_BYTES: usize = 64 << 10;
 const PARTS_AHEAD: usize = 4;
 /// Buckets of the connection table that are gone through under the lock.
 const SLICE: usize = 256;
-/// Longest that a reader may take for a part.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest that a reader may take for a part: somebody may be turning pages.
+const READER_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What goes from the table to the reader.
 enum Part {

@@ -108,14 +108,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Writes to standard output. A reader who has seen enough is no error.
-pub(crate) fn print(text: &str) -> Result<()> {
+/// Writes to standard output. False: nobody reads it any more.
+pub(crate) fn offer(text: &str) -> Result<bool> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => {
+            written.context("cannot write to standard output")?;
+            Ok(true)
+        }
     }
+}
+
+/// Writes to standard output. A reader who has seen enough is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    offer(text).map(|_| ())
 }
 
 /// Writes a value as JSON to standard output.
