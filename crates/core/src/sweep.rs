@@ -333,17 +333,17 @@ impl Sweeper {
         let number = seen.state & state_word::STATE;
         let silent = age(now.tick, entry.seen().get());
         let is_late = silent > now.limits[number as usize];
+        let is_orphaned = || now.ends_with_server && !now.is_alive(entry.server().get());
         match B::wide(entry).filter(|_| state::is_auxiliary(number)) {
             None => {
-                let server = entry.server().get();
-                let has_ended = is_late || (now.ends_with_server && !now.is_alive(server));
+                let has_ended = is_late || is_orphaned();
                 if !has_ended && self.templates.are_sought() {
                     self.templates.connection(now, B::client(entry), entry);
                 }
                 has_ended
             }
             Some(template) if number == state::TEMPLATE => {
-                self.templates.is_useless(now, template, place, seen.state)
+                is_orphaned() || self.templates.is_useless(now, template, place, seen.state)
             }
             Some(translated) if number == state::TRANSLATED => {
                 if has_connection(now.memory, translated) {
