@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use evenkeel_core::connections::{End, Filter, Templates};
+use evenkeel_core::model::Protocol;
 
 use crate::{escape, keys};
 
@@ -86,14 +87,14 @@ pub fn protocol(text: &str) -> Result<u8, String> {
         return Ok(0);
     }
     keys::protocol(text)
-        .map(|protocol| protocol.number())
+        .map(Protocol::number)
         .ok_or_else(|| format!("a protocol is tcp, udp, sctp or any, not {text:?}"))
 }
 
 /// Writes a protocol by its number.
 #[must_use]
 pub fn protocol_text(number: u8) -> String {
-    match evenkeel_core::model::Protocol::from_number(number) {
+    match Protocol::from_number(number) {
         Some(protocol) => keys::protocol_text(protocol).into(),
         None if number == 0 => "any".into(),
         None => number.to_string(),
