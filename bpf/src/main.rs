@@ -60,6 +60,11 @@ parts! {
     Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
     WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
     Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
+    Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
+    Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
+    Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
+    Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
+    Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
 }
 
 /// The present tick, for a daemon that asks by a test run.

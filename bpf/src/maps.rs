@@ -53,14 +53,14 @@ arrays! {
 /// What [`evenkeel_datapath::host::Host::keep`] keeps. Of what the verifier finds here it
 /// knows nothing, and so follows what is done with it once.
 #[map]
-static KEPT: PerCpuArray<Arrival> = PerCpuArray::with_max_entries(1, 0);
+static KEPT: PerCpuArray<Value<Arrival>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Keeps a packet that was taken apart.
 #[inline(always)]
-pub fn keep(arrival: &Arrival) {
+pub fn keep(arrival: Arrival) {
     if let Some(kept) = KEPT.get_ptr_mut(0) {
         // SAFETY: this CPU's own value, on which one packet at a time is worked.
-        unsafe { *kept = *arrival };
+        unsafe { kept.cast::<Arrival>().write(arrival) };
     }
 }
 
@@ -69,7 +69,36 @@ pub fn keep(arrival: &Arrival) {
 pub fn kept() -> Option<&'static Arrival> {
     let kept = KEPT.get_ptr(0)?;
     // SAFETY: as in `keep`; numbers and flags that `keep` has written.
-    Some(unsafe { &*kept })
+    Some(unsafe { &*kept.cast() })
+}
+
+/// Answers of a CPU in a tick.
+struct Answers {
+    tick: u32,
+    count: u32,
+}
+
+/// Most answers of a CPU in a tick, which is 64 to 640 ms.
+const ANSWERS_MAX: u32 = 64;
+
+#[map]
+static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
+
+/// True: there were not too many answers in this tick.
+#[inline(always)]
+pub fn may_answer() -> bool {
+    let Some(answers) = ANSWERS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own value.
+    let answers = unsafe { &mut *answers };
+    let now = tick();
+    if answers.tick != now {
+        answers.tick = now;
+        answers.count = 0;
+    }
+    answers.count += 1;
+    answers.count <= ANSWERS_MAX || control().is_some_and(|control| control.answers.get() == 0)
 }
 
 /// The parts of the general way, by their numbers.

@@ -129,6 +129,14 @@ macro_rules! store {
                 $crate::packet::opaque(value, noise(self))
             }
             #[inline(always)]
+            fn reserve(&self, reference: u32) -> u32 {
+                $crate::store::evenkeel_reserve(reference)
+            }
+            #[inline(always)]
+            fn may_answer(&self) -> bool {
+                $crate::maps::may_answer()
+            }
+            #[inline(always)]
             fn kept(&self) -> Option<&evenkeel_datapath::general::Arrival> {
                 $crate::maps::kept()
             }
@@ -176,6 +184,13 @@ store!(Maps, |_| maps::tick());
 pub extern "C" fn evenkeel_rank(server: u32) -> u32 {
     tree::changed(&Maps, server);
     0
+}
+
+/// [`general::reserve`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_reserve(reference: u32) -> u32 {
+    general::reserve(&Maps, reference)
 }
 
 /// [`general::seek`].

@@ -208,6 +208,11 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn ingress(&self) -> u32 {
+        field!(self.ifindex)
+    }
+
+    #[inline(always)]
     fn mark(&self) -> u32 {
         field!(self.mark)
     }
@@ -230,7 +235,7 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn keep(&self, arrival: &Arrival) {
+    fn keep(&self, arrival: Arrival) {
         maps::keep(arrival);
     }
 

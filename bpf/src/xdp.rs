@@ -137,6 +137,11 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.0.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
     fn mark(&self) -> u32 {
         0
     }
@@ -160,7 +165,7 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn keep(&self, arrival: &Arrival) {
+    fn keep(&self, arrival: Arrival) {
         maps::keep(arrival);
     }
 

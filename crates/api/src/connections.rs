@@ -14,5 +14,6 @@
 mod query;
 mod row;
 
-pub use query::{End, Query, Templates};
+pub use evenkeel_core::connections::{End, Filter, Templates};
+pub use query::{END_FORMS, Query, end, end_text, protocol, protocol_text};
 pub use row::{decode, encode};

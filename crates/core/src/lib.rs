@@ -8,6 +8,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod client_hops;
+pub mod connections;
 pub mod director;
 pub mod estimate;
 pub mod model;

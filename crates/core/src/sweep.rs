@@ -20,6 +20,8 @@ use evenkeel_datapath::{hash, state};
 
 use templates::Templates;
 
+pub(crate) use templates::MORE_SECONDS;
+
 /// Seconds after which a place that was taken, but never became a connection, or
 /// was given up only in part, is free again; and what belongs to a connection that is
 /// gone.
@@ -256,6 +258,9 @@ impl Sweeper {
         ticks_per_second: f64,
     ) -> Option<Summary> {
         let now = Now::new(memory, now_tick, ticks_per_second, self.localities);
+        // The packet path knows no seconds.
+        let locality_ticks = &memory.control.locality_ticks;
+        locality_ticks.set(now.ticks(LOCALITY_SECONDS));
         let (narrow, all) = (memory.connections.len(), Self::buckets(memory));
         let end = self.next.saturating_add(count).min(all);
         let slice = self.next..end;
@@ -328,17 +333,17 @@ impl Sweeper {
         let number = seen.state & state_word::STATE;
         let silent = age(now.tick, entry.seen().get());
         let is_late = silent > now.limits[number as usize];
+        let is_orphaned = || now.ends_with_server && !now.is_alive(entry.server().get());
         match B::wide(entry).filter(|_| state::is_auxiliary(number)) {
             None => {
-                let server = entry.server().get();
-                let has_ended = is_late || (now.ends_with_server && !now.is_alive(server));
+                let has_ended = is_late || is_orphaned();
                 if !has_ended && self.templates.are_sought() {
                     self.templates.connection(now, B::client(entry), entry);
                 }
                 has_ended
             }
             Some(template) if number == state::TEMPLATE => {
-                self.templates.is_useless(now, template, place, seen.state)
+                is_orphaned() || self.templates.is_useless(now, template, place, seen.state)
             }
             Some(translated) if number == state::TRANSLATED => {
                 if has_connection(now.memory, translated) {

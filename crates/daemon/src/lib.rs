@@ -11,6 +11,7 @@
 //! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left
 
+mod connections;
 pub mod dataplane;
 pub mod estimator;
 pub mod follower;

@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use evenkeel_api::connections::Query;
 use evenkeel_api::{
     EditRequest, Problem, REQUEST_BYTES_MAX, StopRequest, StopResponse, escape, keys,
 };
@@ -16,6 +17,7 @@ use evenkeel_core::model::ServiceKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::connections;
 use crate::shared::{Shared, Stop};
 
 /// Longest that a request's body may take to arrive.
@@ -26,6 +28,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
+        .route("/v1/connections", get(list_connections))
         .route("/v1/timeouts", get(timeouts))
         .route("/v1/edits", post(edits))
         .route("/v1/stop", post(stop))
@@ -133,6 +136,15 @@ async fn services(
         None => Err(Refused(StatusCode::NOT_FOUND, "no such service".into())),
     })
     .await?
+}
+
+async fn list_connections(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::from_text(query.as_deref().unwrap_or_default())
+        .map_err(|message| Refused(StatusCode::BAD_REQUEST, message))?;
+    Ok(connections::answer(shared, query))
 }
 
 async fn timeouts(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {

@@ -1,5 +1,6 @@
 //! What the daemon's tasks have in common.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use evenkeel_api::{
     ConnectionStatus, EditRequest, EditResponse, InterfaceStatus, ReasonCount, Refusal, Services,
     Status,
 };
+use evenkeel_core::connections::{Filter, visit};
 use evenkeel_core::director::Director;
-use evenkeel_core::model::{Edit, EditError, ServiceKey, Timeouts};
+use evenkeel_core::model::{ConnectionView, Edit, EditError, ServiceKey, Timeouts};
 use evenkeel_core::sweep::Sweeper;
 use evenkeel_datapath::Reason;
 use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
@@ -167,6 +169,35 @@ impl Shared {
             table_size: (entries / 64) as u32,
             services: services?,
         })
+    }
+
+    /// Hands over the connections that the filter wants, of `count` buckets from `first`
+    /// on, until `take` breaks off. Gives the bucket to go on with; none when that was
+    /// all.
+    pub fn connections(
+        &self,
+        filter: &Filter,
+        first: usize,
+        count: usize,
+        take: &mut dyn FnMut(ConnectionView) -> ControlFlow<()>,
+    ) -> anyhow::Result<Option<usize>> {
+        let memory = self.dataplane.memory();
+        let now_tick = self.dataplane.now_tick()?;
+        let ticks_per_second = self.dataplane.ticks_per_second();
+        let end = first.saturating_add(count);
+        let flow = self.with_director(|director| {
+            visit(
+                &memory,
+                director,
+                first..end,
+                now_tick,
+                ticks_per_second,
+                filter,
+                take,
+            )
+        });
+        let all = memory.connections.len() + memory.wide_connections.len();
+        Ok((flow.is_continue() && end < all).then_some(end))
     }
 
     /// The timeouts of connections.

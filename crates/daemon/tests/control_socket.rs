@@ -212,6 +212,12 @@ fn what_makes_no_sense_is_refused_and_the_daemon_lives_on() {
             ),
             "400",
         ),
+        (
+            daemon.raw(
+                b"GET /v1/connections?client=10.0.0.0/33 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            ),
+            "400",
+        ),
         (daemon.raw(b"\x16\x03\x01 nonsense\r\n\r\n"), "400"),
         (daemon.raw(long_head.as_bytes()), "4"),
     ] {

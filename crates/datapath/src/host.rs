@@ -192,11 +192,16 @@ pub trait Store: Ledger {
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;
 
+    /// True: an answer of our own may be sent now. A bound on their rate.
+    fn may_answer(&self) -> bool;
     /// What [`Host::keep`] has kept.
     fn kept(&self) -> Option<&Arrival>;
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
+    /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
+    /// of its own.
+    fn reserve(&self, reference: u32) -> u32;
     /// Claims an entry of the connection table, see [`crate::table::claim`]; in the
     /// kernel a function of its own.
     fn claim(&self, place: Place) -> u64;
@@ -243,6 +248,8 @@ pub trait Host: Store {
     fn route(&self, source: u32, destination: u32, protocol: u8) -> Route;
     /// As [`Host::route`], for IPv6.
     fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route;
+    /// Index of the interface that the frame came by.
+    fn ingress(&self) -> u32;
     /// The firewall mark that the frame carries; 0: none.
     fn mark(&self) -> u32;
     /// Opens `room.bytes` between the Ethernet header and what follows it. What they
@@ -250,7 +257,7 @@ pub trait Host: Store {
     /// not possible.
     fn grow(&self, room: Room) -> bool;
     /// Keeps a packet that was taken apart while it is worked on.
-    fn keep(&self, arrival: &Arrival);
+    fn keep(&self, arrival: Arrival);
     /// Takes the frame apart: [`crate::general::parse`], in the kernel a function of its
     /// own.
     fn parse(&self) -> u32;

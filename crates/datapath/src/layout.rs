@@ -522,7 +522,7 @@ pub mod interface_flags {
     pub const PARTIAL_CHECKSUMS: u32 = 1 << 16;
 }
 
-/// One per instance: 256 bytes. Sizes and the seed are constants of the loaded
+/// One per instance. Sizes and the seed are constants of the loaded
 /// program; they stand here so that a daemon that adopts it knows them.
 #[repr(C, align(64))]
 pub struct Control {
@@ -565,9 +565,26 @@ pub struct Control {
     pub wide_endpoint_buckets: Word,
     /// Ticks after which a destination of `lblcr` gives up its busiest server.
     pub locality_ticks: Word,
+    /// 0: answers of our own (ICMP errors) are not bounded in their rate.
+    pub answers: Word,
+    /// Source NAT: addresses of `pool` that are IPv4's (low 16 bits), and IPv6's, which
+    /// follow them (high 16 bits). None of a family: the director's own address on the
+    /// way to the server is used.
+    pub pool_count: Word,
+    /// Source NAT: the lowest port (low 16 bits, host order) and how many there are.
+    pub pool_ports: Word,
     /// Not used.
-    pub reserved: [Word; 43],
+    pub reserved: [Word; 40],
+    /// Source NAT: addresses that servers see.
+    pub pool: [AddressWords; POOL],
 }
+
+/// Most addresses for source NAT.
+pub const POOL: usize = 32;
+
+/// [`Control::pool_ports`] unless it is configured: 10,240 to 32,767, below those that
+/// Linux gives to connections of its own.
+pub const POOL_PORTS_DEFAULT: u32 = 22_528 << 16 | 10_240;
 
 /// Bits of [`Control::features`].
 pub mod features {
@@ -629,5 +646,5 @@ const _: () = {
     assert!(size_of::<Counters>() == 64);
     assert!(size_of::<Reasons>() == 8 * REASONS);
     assert!(size_of::<Interface>() == 16);
-    assert!(size_of::<Control>() == 256);
+    assert!(size_of::<Control>() == 256 + POOL * 16);
 };

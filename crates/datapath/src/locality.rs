@@ -33,10 +33,12 @@ fn place(entry: &WideEntry, index: usize) -> &Word {
 
 /// Connections of a server, and its weight; nothing if it takes none.
 #[inline(always)]
-fn burden<S: Store>(store: &S, index: u32) -> Option<(u64, u64, u32)> {
+fn burden<S: Store>(store: &S, service: u32, index: u32) -> Option<(u64, u64, u32)> {
     const WANTED: u32 = server_flags::ALIVE | server_flags::WEIGHTED;
     let (server, load) = (store.server(index)?, store.load(index)?);
-    if server.flags.get() & WANTED != WANTED || load.overloaded.get() != 0 {
+    // What is kept here may outlive a server, whose slot another service then takes.
+    let is_ours = server.service.get() == service;
+    if !is_ours || server.flags.get() & WANTED != WANTED || load.overloaded.get() != 0 {
         return None;
     }
     let active = load.active.get();
@@ -110,7 +112,7 @@ fn choose<S: Store>(
     if let Some(found) = known {
         found.entry.seen.set(store.tick());
         if number == scheduler::LBLCR {
-            expire(store, found.entry);
+            expire(store, service, found.entry);
         }
         if let Some(server) = least(store, service, found.entry) {
             return Some(server);
@@ -149,7 +151,7 @@ fn least<S: Store>(store: &S, service: u32, entry: &WideEntry) -> Option<u32> {
     for index in 0..SERVERS {
         let server = place(entry, index).get();
         if server != VACANT
-            && let Some((cost, weight, active)) = burden(store, server)
+            && let Some((cost, weight, active)) = burden(store, service, server)
             && (best.3 == VACANT || best.0 * weight > cost * best.1)
         {
             best = (cost, weight, active, server);
@@ -182,7 +184,7 @@ fn enter<S: Store>(store: &S, entry: &WideEntry, server: u32) {
 /// Takes the busiest of several servers from a destination that has not been given a
 /// new one for long.
 #[inline(always)]
-fn expire<S: Store>(store: &S, entry: &WideEntry) {
+fn expire<S: Store>(store: &S, service: u32, entry: &WideEntry) {
     let limit = store
         .control()
         .map_or(0, |control| control.locality_ticks.get());
@@ -197,7 +199,7 @@ fn expire<S: Store>(store: &S, entry: &WideEntry) {
             continue;
         }
         count += 1;
-        if let Some((cost, weight, _)) = burden(store, server)
+        if let Some((cost, weight, _)) = burden(store, service, server)
             && most.0 * weight < cost * most.1
         {
             most = (cost, weight, index);

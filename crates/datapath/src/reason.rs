@@ -60,6 +60,10 @@ reasons! {
     Resolving = 19, "sent_by_kernel_neighbour";
     /// A TCP connection that another director has opened was taken over by its hash.
     Adopted = 20, "adopted";
+    /// A packet that could not be sent on was answered with an ICMP error.
+    Answered = 21, "answered";
+    /// Dropped: no address and port is free for source NAT.
+    NoPort = 22, "source_nat_exhausted";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

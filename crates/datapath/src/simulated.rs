@@ -14,8 +14,8 @@ use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
     ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, REASONS, Reasons, Server, Service, WAYS, WideBucket, WideEndpointBucket,
-    WideEndpointSlot, WideEntry, interface_flags, settings,
+    LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, REASONS, Reasons, Server, Service, WAYS, WideBucket,
+    WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags, settings,
 };
 use crate::locality;
 use crate::memory::Memory;
@@ -155,9 +155,14 @@ fn control(sizes: &Sizes) -> Control {
         wide_buckets: w(),
         wide_endpoint_buckets: w(),
         locality_ticks: w(),
+        answers: w(),
+        pool_count: w(),
+        pool_ports: w(),
         reserved: words(),
+        pool: core::array::from_fn(|_| words()),
     };
     control.settings.set(settings::DEFAULT);
+    control.pool_ports.set(POOL_PORTS_DEFAULT);
     control.wide_buckets.set(sizes.wide_buckets);
     control
         .wide_endpoint_buckets
@@ -333,7 +338,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: [OnceCell<Arrival>; 3],
+    kept: OnceCell<Arrival>,
     around: Circumstances<'a>,
 }
 
@@ -360,7 +365,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: core::array::from_fn(|_| OnceCell::new()),
+        kept: OnceCell::new(),
         around,
     };
     let verdict = process(&simulated);
@@ -506,7 +511,13 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept.iter().rev().find_map(OnceCell::get)
+        self.kept.get()
+    }
+    fn may_answer(&self) -> bool {
+        true
+    }
+    fn reserve(&self, reference: u32) -> u32 {
+        general::reserve(self, reference)
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         general::seek(self, end, port, kind)
@@ -544,6 +555,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     fn length(&self) -> u32 {
         (self.end.get() - self.start.get()) as u32
     }
+    fn ingress(&self) -> u32 {
+        self.around.interface
+    }
     fn mark(&self) -> u32 {
         if TC { self.around.mark } else { 0 }
     }
@@ -562,11 +576,9 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         self.start.set(before);
         true
     }
-    fn keep(&self, arrival: &Arrival) {
-        // As it came, with the service that it is for, and with the server.
-        if let Some(free) = self.kept.iter().find(|kept| kept.get().is_none()) {
-            let _ = free.set(*arrival);
-        }
+    fn keep(&self, arrival: Arrival) {
+        // Once a packet.
+        let _ = self.kept.set(arrival);
     }
     fn parse(&self) -> u32 {
         general::parse(self)

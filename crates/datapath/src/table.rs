@@ -508,8 +508,8 @@ impl New<WideEntry> for WideOpening {
     }
     #[inline(always)]
     fn wanted(self) -> WantedWide {
-        // What answers to a translated source is told apart by the server alone.
-        let by = if self.state == state::TRANSLATED {
+        // These are told apart by their tag.
+        let by = if matches!(self.state, state::TRANSLATED | state::FRAGMENT) {
             By::ServerTag(self.server_tag)
         } else {
             By::Service(self.service)

@@ -38,8 +38,7 @@ enum Command {
     Services(commands::services::ServicesArguments),
     /// Lists the real servers.
     Servers(commands::services::ServersArguments),
-    /// Lists connections. An END is 10.0.0.1, 10.0.0.0/8, 10.0.0.1:80, fd00::/64,
-    /// [fd00::1]:80 or :80.
+    /// Lists connections.
     Conns(commands::conns::Arguments),
     /// Takes a server out: no new connections, and those it has are waited for.
     Drain(commands::drain::Arguments),

@@ -1,7 +1,6 @@
 //! A machine is made a real server, serves, and is as it was before.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,6 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use evenkeel_api::paths::DEFAULT_INSTANCE;
+use evenkeel_lab::director::{Director, Output};
 use evenkeel_lab::host::Host;
 use evenkeel_lab::topology::{Address, HostSpec, Segment, Topology, Wiring};
 use evenkeel_lab::{sandbox, session, wait};
@@ -75,17 +76,11 @@ const WAYS: [Way; 6] = [
     },
 ];
 
-/// What a command has written, and how it ended.
-struct Output {
-    status: i32,
-    stdout: String,
-    stderr: String,
-}
-
 /// The director and the real server, on one cable.
 struct World {
     director: Host,
-    server: Host,
+    /// It runs no daemon.
+    server: Director,
 }
 
 impl World {
@@ -105,10 +100,6 @@ impl World {
         let [director, server] = hosts.as_slice() else {
             bail!("the topology has two hosts");
         };
-        let world = Self {
-            director: director.clone(),
-            server: server.clone(),
-        };
         for (host, address) in [director, server].into_iter().zip([DIRECTOR[1], SERVER[1]]) {
             run(
                 host,
@@ -122,32 +113,19 @@ impl World {
                 )?;
             }
         }
-        Ok(world)
+        // In a guest, the program is not where it was built.
+        let program = std::env::var_os("EVENKEEL_PROGRAM");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_evenkeel").into());
+        let server = Director::new(server.clone(), Path::new(&program), DEFAULT_INSTANCE)?;
+        Ok(Self {
+            director: director.clone(),
+            server,
+        })
     }
 
     fn evenkeel(&self, arguments: &str) -> Result<Output> {
-        self.on_server(&format!("evenkeel realserver {arguments}"))
-    }
-
-    /// Runs a line in a shell on the server.
-    fn on_server(&self, line: &str) -> Result<Output> {
-        // In a guest, the program is not where it was built.
-        let program: OsString = std::env::var_os("EVENKEEL_PROGRAM")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_evenkeel").into());
-        let directory = Path::new(&program).parent().context("not a program")?;
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut places = vec![directory.to_owned()];
-        places.extend(std::env::split_paths(&path));
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", line])
-            .env("PATH", std::env::join_paths(places)?);
-        let output = self.server.output(&mut command)?;
-        Ok(Output {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        self.server
+            .shell(&format!("evenkeel realserver {arguments}"))
     }
 
     /// Runs it; it has to work and print these lines.
@@ -156,10 +134,8 @@ impl World {
         let printed: Vec<&str> = output.stdout.lines().collect();
         ensure!(
             output.status == 0 && printed == lines && output.stderr.is_empty(),
-            "{arguments}: status {}\n{}{}",
-            output.status,
-            output.stdout,
-            output.stderr
+            "{arguments}: status {}\n{output}",
+            output.status
         );
         Ok(())
     }
@@ -170,7 +146,10 @@ impl World {
         let script = "ip -o address show | grep -v 'scope link'; ip fou show 2>/dev/null; ls /run/evenkeel 2>/dev/null; \
                       cd /proc/sys/net/ipv4/conf && grep -H . all/arp_* all/rp_filter \
                       lo/arp_* lo/rp_filter cable/arp_* cable/rp_filter";
-        Ok(run(&self.server, script)?.lines().map(Into::into).collect())
+        Ok(run(self.server.host(), script)?
+            .lines()
+            .map(Into::into)
+            .collect())
     }
 
     /// Sockets of the director and of the server, which has the address.
@@ -183,6 +162,7 @@ impl World {
         let asking = self.director.within(|| UdpSocket::bind((any, 0)))??;
         let answering = self
             .server
+            .host()
             .within(|| UdpSocket::bind(to))?
             .with_context(|| format!("cannot listen at {to}"))?;
         asking.set_read_timeout(Some(ANSWER))?;
@@ -279,7 +259,7 @@ fn direct_routing() {
                 }
             })?;
             // … and serves whoever knows its MAC address, as a director does.
-            let mac = run(&world.server, "cat /sys/class/net/cable/address")?;
+            let mac = run(world.server.host(), "cat /sys/class/net/cable/address")?;
             let mac = mac.trim();
             let learn = format!("ip neigh replace {vip} dev cable lladdr {mac} nud permanent");
             run(&world.director, &learn)?;
@@ -317,7 +297,7 @@ fn the_page_prints_what_is_written() {
         assert!(!steps.is_empty(), "the page has no session");
         let world = World::build()?;
         session::run(&steps, |_, command| {
-            let output = world.on_server(command)?;
+            let output = world.server.shell(command)?;
             Ok(output.stdout + &output.stderr)
         })
     });
@@ -394,7 +374,7 @@ fn through(world: &World, way: &Way) -> Result<()> {
     } = *way;
     let vip = VIPS[family];
     let all = "/proc/sys/net/ipv4/conf/all/rp_filter";
-    run(&world.server, &format!("echo 1 >{all}"))?;
+    run(world.server.host(), &format!("echo 1 >{all}"))?;
     let untouched = world.traces()?;
     let output = world.evenkeel(&format!("up --tunnel {tunnel} {vip}"))?;
     if output.status != 0 && output.stderr.contains("no module") {

@@ -8,8 +8,8 @@ use std::path::Path;
 use evenkeel_core::model::Timeouts;
 use evenkeel_datapath::layout::{
     Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
-    Interface, LAYOUT_VERSION, Load, Reasons, Server, Service, TICK_SHIFT, WideBucket,
-    WideEndpointBucket, settings,
+    Interface, LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, Reasons, Server, Service, TICK_SHIFT,
+    WideBucket, WideEndpointBucket, settings,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
@@ -130,6 +130,8 @@ impl Dataplane {
             control.timeout_tcp_fin.set(timeouts.tcp_fin);
             control.timeout_udp.set(timeouts.udp);
             control.settings.set(settings::DEFAULT);
+            control.answers.set(1);
+            control.pool_ports.set(POOL_PORTS_DEFAULT);
             sizes.note(control);
         }
         Ok((programs, arrays))

@@ -43,6 +43,11 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_outbound", "evenkeel_tc_outbound"],
     ["evenkeel_xdp_wide_outbound", "evenkeel_tc_wide_outbound"],
     ["evenkeel_xdp_choose", "evenkeel_tc_choose"],
+    ["evenkeel_xdp_icmp", "evenkeel_tc_icmp"],
+    ["evenkeel_xdp_answer", "evenkeel_tc_answer"],
+    ["evenkeel_xdp_fragment", "evenkeel_tc_fragment"],
+    ["evenkeel_xdp_translated", "evenkeel_tc_translated"],
+    ["evenkeel_xdp_translate", "evenkeel_tc_translate"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

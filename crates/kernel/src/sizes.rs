@@ -37,7 +37,7 @@ impl Default for Settings {
             wide_connections: 1 << 16,
             services: 1 << 12,
             servers: 1 << 14,
-            ring_words: 1 << 18,
+            ring_words: 1 << 20,
         }
     }
 }

@@ -1,120 +1,103 @@
 //! Which connections are asked for, as the query of a URL.
 
-use core::fmt::{self, Write};
 use core::net::IpAddr;
-use core::str::FromStr;
 
+use evenkeel_core::connections::{End, Filter, Templates};
 use evenkeel_core::model::Protocol;
 
-use crate::keys;
+use crate::{escape, keys};
 
-/// Which connections; those that all of it is true for.
+/// The forms that [`end`] reads, for messages.
+pub const END_FORMS: &str = "10.0.0.1, 10.0.0.0/8, 10.0.0.1:80, fd00::/64, [fd00::1]:80 and :80";
+
+/// Which connections, and how many of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Of this protocol.
-    pub protocol: Option<Protocol>,
-    /// From these clients.
-    pub client: Option<End>,
-    /// To these virtual addresses.
-    pub virtual_address: Option<End>,
-    /// With these servers.
-    pub server: Option<End>,
-    /// In this state, by its name, in capitals.
-    pub state: Option<String>,
-    /// By this firewall mark.
-    pub mark: Option<u32>,
-    /// Connections, templates, or both.
-    pub templates: Templates,
+    /// Which.
+    pub filter: Filter,
     /// At most so many.
     pub limit: Option<u64>,
 }
 
-/// Whether templates of persistence are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Templates {
-    /// Like connections.
-    #[default]
-    Also,
-    /// They alone.
-    Only,
-    /// Not.
-    Without,
+/// Reads one end of connections, in one of the [`END_FORMS`].
+///
+/// # Errors
+/// What is wrong with it, for who wrote it.
+pub fn end(text: &str) -> Result<End, String> {
+    let wrong = || format!("{text:?} is no end of a connection; the forms are {END_FORMS}");
+    let (network, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").map(|(n, p)| (n, Some(p))),
+        None if text.matches(':').count() == 1 => text.split_once(':').map(|(n, p)| (n, Some(p))),
+        None => Some((text, None)),
+    }
+    .ok_or_else(wrong)?;
+    let port = port.map(str::parse).transpose().map_err(|_| wrong())?;
+    if network.is_empty() {
+        let network = None;
+        return if port.is_some() {
+            Ok(End { network, port })
+        } else {
+            Err(wrong())
+        };
+    }
+    let (address, length) = match network.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (network, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let most = bits(address);
+    let length = length.map_or(Ok(most), |text| text.parse().map_err(|_| wrong()))?;
+    if length > most {
+        return Err(wrong());
+    }
+    Ok(End {
+        network: Some((address, length)),
+        port,
+    })
 }
 
-/// One end of connections: addresses, a port, or both. As text `10.0.0.1`,
-/// `10.0.0.0/8`, `10.0.0.1:80`, `fd00::/64`, `[fd00::1]:80` or `:80`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Addresses that are equal to this one in so many bits; none: all.
-    pub network: Option<(IpAddr, u8)>,
-    /// Port, host order; none: all.
-    pub port: Option<u16>,
+/// Bits of an address.
+const fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv6() { 128 } else { 32 }
 }
 
-impl FromStr for End {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "{text:?} is no end of a connection; the forms are 10.0.0.1, 10.0.0.0/8, \
-                 10.0.0.1:80, fd00::/64, [fd00::1]:80 and :80"
-            )
-        };
-        let (network, port) = match text.strip_prefix('[') {
-            Some(rest) => rest
-                .split_once("]:")
-                .map(|(n, p)| (n, Some(p)))
-                .ok_or_else(wrong)?,
-            None if text.matches(':').count() == 1 => text
-                .split_once(':')
-                .map(|(n, p)| (n, Some(p)))
-                .ok_or_else(wrong)?,
-            None => (text, None),
-        };
-        let port = port.map(str::parse).transpose().map_err(|_| wrong())?;
-        if network.is_empty() {
-            return match port {
-                Some(_) => Ok(Self {
-                    network: None,
-                    port,
-                }),
-                None => Err(wrong()),
-            };
+/// Writes one end of connections, as [`end`] reads it.
+#[must_use]
+pub fn end_text(end: &End) -> String {
+    let network = end.network.map_or_else(String::new, |(address, length)| {
+        if length < bits(address) {
+            format!("{address}/{length}")
+        } else {
+            address.to_string()
         }
-        let (address, length) = match network.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (network, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv6() { 128 } else { 32 };
-        let length = length.map_or(Ok(most), |text| text.parse().map_err(|_| wrong()))?;
-        if length > most {
-            return Err(wrong());
-        }
-        Ok(Self {
-            network: Some((address, length)),
-            port,
-        })
+    });
+    match end.port {
+        None => network,
+        Some(port) if network.contains(':') => format!("[{network}]:{port}"),
+        Some(port) => format!("{network}:{port}"),
     }
 }
 
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let brackets = self.port.is_some() && matches!(self.network, Some((IpAddr::V6(_), _)));
-        if brackets {
-            f.write_char('[')?;
-        }
-        if let Some((address, length)) = self.network {
-            write!(f, "{address}")?;
-            if length < if address.is_ipv6() { 128 } else { 32 } {
-                write!(f, "/{length}")?;
-            }
-        }
-        if brackets {
-            f.write_char(']')?;
-        }
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+/// Reads a protocol: tcp, udp, sctp, or any for templates of all of them.
+///
+/// # Errors
+/// What is wrong with it, for who wrote it.
+pub fn protocol(text: &str) -> Result<u8, String> {
+    if text == "any" {
+        return Ok(0);
+    }
+    keys::protocol(text)
+        .map(Protocol::number)
+        .ok_or_else(|| format!("a protocol is tcp, udp, sctp or any, not {text:?}"))
+}
+
+/// Writes a protocol by its number.
+#[must_use]
+pub fn protocol_text(number: u8) -> String {
+    match Protocol::from_number(number) {
+        Some(protocol) => keys::protocol_text(protocol).into(),
+        None if number == 0 => "any".into(),
+        None => number.to_string(),
     }
 }
 
@@ -122,22 +105,20 @@ impl Query {
     /// The query of a URL, without the question mark; empty for all connections.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let templates = match self.templates {
+        let filter = &self.filter;
+        let templates = match filter.templates {
             Templates::Also => None,
             Templates::Only => Some("only"),
             Templates::Without => Some("none"),
         };
-        let end = |end: &Option<End>| end.map(|end| end.to_string());
+        let end = |end: &Option<End>| end.as_ref().map(end_text);
         let parts = [
-            (
-                "protocol",
-                self.protocol.map(|p| keys::protocol_text(p).into()),
-            ),
-            ("client", end(&self.client)),
-            ("virtual", end(&self.virtual_address)),
-            ("server", end(&self.server)),
-            ("state", self.state.clone()),
-            ("mark", self.mark.map(|mark| mark.to_string())),
+            ("protocol", filter.protocol.map(protocol_text)),
+            ("client", end(&filter.client)),
+            ("virtual", end(&filter.virtual_address)),
+            ("server", end(&filter.server)),
+            ("state", filter.state.clone()),
+            ("mark", filter.mark.map(|mark| mark.to_string())),
             ("templates", templates.map(Into::into)),
             ("limit", self.limit.map(|limit| limit.to_string())),
         ];
@@ -149,7 +130,7 @@ impl Query {
             }
             text.push_str(name);
             text.push('=');
-            crate::escape::escape(&mut text, &value);
+            escape::escape(&mut text, &value);
         }
         text
     }
@@ -162,7 +143,7 @@ impl Query {
         let mut query = Self::default();
         for part in text.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let value = crate::escape::unescape(value)
+            let value = escape::unescape(value)
                 .ok_or_else(|| format!("{part:?} is not escaped as URLs are"))?;
             query.set(name, &value)?;
         }
@@ -172,26 +153,23 @@ impl Query {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let number = || {
             value
-                .parse()
+                .parse::<u64>()
                 .map_err(|_| format!("{name} is a number, not {value:?}"))
         };
+        let filter = &mut self.filter;
         match name {
-            "protocol" => {
-                let protocol = keys::protocol(value);
-                let wrong = || format!("protocol is tcp, udp or sctp, not {value:?}");
-                self.protocol = Some(protocol.ok_or_else(wrong)?);
-            }
-            "client" => self.client = Some(value.parse()?),
-            "virtual" => self.virtual_address = Some(value.parse()?),
-            "server" => self.server = Some(value.parse()?),
-            "state" => self.state = Some(value.to_ascii_uppercase()),
+            "protocol" => filter.protocol = Some(protocol(value)?),
+            "client" => filter.client = Some(end(value)?),
+            "virtual" => filter.virtual_address = Some(end(value)?),
+            "server" => filter.server = Some(end(value)?),
+            "state" => filter.state = Some(value.to_ascii_uppercase()),
             "mark" => {
                 let mark = number()?;
                 let mark = u32::try_from(mark).map_err(|_| format!("mark {mark} is too large"))?;
-                self.mark = Some(mark);
+                filter.mark = Some(mark);
             }
             "templates" => {
-                self.templates = match value {
+                filter.templates = match value {
                     "also" => Templates::Also,
                     "only" => Templates::Only,
                     "none" => Templates::Without,
@@ -228,10 +206,10 @@ mod tests {
             "[fd00::/64]:80",
             ":80",
         ] {
-            let end: End = text.parse().unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(end.to_string(), text);
+            let read = end(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(end_text(&read), text);
         }
-        assert_eq!("10.0.0.1/32".parse::<End>(), "10.0.0.1".parse());
+        assert_eq!(end("10.0.0.1/32"), end("10.0.0.1"));
         for wrong in [
             "",
             ":",
@@ -244,7 +222,7 @@ mod tests {
             "10.0.0.1/",
             "10.0.0.1/-1",
         ] {
-            assert!(wrong.parse::<End>().is_err(), "{wrong}");
+            assert!(end(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -252,22 +230,29 @@ mod tests {
     fn queries_are_read_as_they_are_written() {
         assert_eq!(Query::default().to_text(), "");
         let query = Query {
-            protocol: Some(Protocol::Sctp),
-            client: "[fd00::/64]:7".parse().ok(),
-            virtual_address: ":80".parse().ok(),
-            server: "10.0.0.1".parse().ok(),
-            state: Some("TIME_WAIT".into()),
-            mark: Some(u32::MAX),
-            templates: Templates::Without,
+            filter: Filter {
+                protocol: Some(132),
+                client: end("[fd00::/64]:7").ok(),
+                virtual_address: end(":80").ok(),
+                server: end("10.0.0.1").ok(),
+                state: Some("TIME_WAIT".into()),
+                mark: Some(u32::MAX),
+                templates: Templates::Without,
+            },
             limit: Some(u64::MAX),
         };
         assert_eq!(Query::from_text(&query.to_text()), Ok(query));
         assert_eq!(
-            Query::from_text("state=time_wait&&templates=only").map(|q| (q.state, q.templates)),
-            Ok((Some("TIME_WAIT".into()), Templates::Only))
+            Query::from_text("state=time_wait&&templates=only&protocol=any").map(|q| q.filter),
+            Ok(Filter {
+                protocol: Some(0),
+                state: Some("TIME_WAIT".into()),
+                templates: Templates::Only,
+                ..Filter::default()
+            })
         );
         for (wrong, part) in [
-            ("protocol=icmp", "protocol is tcp, udp or sctp"),
+            ("protocol=icmp", "a protocol is tcp, udp, sctp or any"),
             ("client=x", "is no end of a connection"),
             ("mark=4294967296", "mark 4294967296 is too large"),
             ("limit=", "limit is a number"),

@@ -212,8 +212,9 @@ fn ipv4_end(text: &str) -> Option<SocketAddr> {
             }
             b':' if dots == 3 => {
                 bits = bits << 8 | u32::from(u8::try_from(part).ok()?);
-                let port = text[at + 1..].parse().ok()?;
-                return Some(SocketAddrV4::new(Ipv4Addr::from_bits(bits), port).into());
+                let address = Ipv4Addr::from_bits(bits);
+                let behind = text[at + 1..].parse().ok()?;
+                return Some(SocketAddrV4::new(address, behind).into());
             }
             _ => return None,
         }

@@ -182,6 +182,8 @@ fn connections_end_with_their_server_where_that_is_set() {
     let memory = tables.memory();
     put_narrow(&memory, (0, 0), state::ESTABLISHED, 0);
     put_wide(&memory, (0, 0), state::UDP, 0);
+    persistent(&memory);
+    put_client(&memory, (5, 5), state::TEMPLATE, 0, "10.1.2.0", 1);
     let mut sweeper = Sweeper::default();
     assert_eq!(pass(&mut sweeper, &memory, 1).expired, 0);
     let settings = &memory.control.settings;
@@ -190,7 +192,7 @@ fn connections_end_with_their_server_where_that_is_set() {
     flags.set(server_flags::ALIVE | method::MASQ << server_flags::METHOD_SHIFT);
     assert_eq!(pass(&mut sweeper, &memory, 2).expired, 0);
     flags.set(server_flags::USED);
-    assert_eq!(pass(&mut sweeper, &memory, 3).expired, 2);
+    assert_eq!(pass(&mut sweeper, &memory, 3).expired, 3);
 }
 
 /// Services 1 (IPv4, /24) and 2 (IPv6, /64), persistent for 100 s.
@@ -412,6 +414,7 @@ fn destinations_are_forgotten_sooner_when_there_are_many() {
     put_locality(&memory, (0, 0));
     assert_eq!(pass(&mut sweeper, &memory, 86_400 * 4).in_use(), 1);
     assert_eq!(pass(&mut sweeper, &memory, 86_401 * 4).in_use(), 0);
+    assert_eq!(memory.control.locality_ticks.get(), 86_400 * 4);
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! From clients to services.
 
-use super::packet::Packet;
 use super::persistence;
 use super::rewrite::{self, WideEnd};
 use super::width::{Opened, Width};
-use super::{Arrival, Part, UNASKED, part_of};
+use super::{Arrival, Part, UNASKED, answer, fragment, part_of, source_nat};
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
     method_of, next_state, pass, sendable, track,
@@ -47,11 +46,11 @@ fn settings<H: Host>(host: &H) -> u32 {
 /// A packet of a connection, known or new.
 #[inline(always)]
 pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
-    let Some(service) = host.service(arrival.index) else {
+    let Some(service) = host.service(arrival.index.get()) else {
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
-    let wanted = W::of_client(&arrival.packet, &arrival.transport, arrival.index);
+    let wanted = W::of_client(&arrival.packet, &arrival.transport, arrival.index.get());
     let place = W::place(host, wanted);
     let mut found: Option<Found<'_, W>> = table::find(host, place, wanted);
     let mut before = None;
@@ -98,15 +97,11 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     let flags = server.flags.get();
     if flags & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, &arrival.packet, &way)
+        && let Err(verdict) = check(host, arrival.arrival, &way)
     {
         return verdict;
     }
-    let direction = if method_of(flags) == method::MASQ {
-        Direction::Input
-    } else {
-        Direction::InputOnly
-    };
+    let direction = direction_of(method_of(flags));
     let next = next_state(
         arrival.packet.protocol,
         entry.state().get(),
@@ -115,17 +110,49 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     );
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
-    send(host, arrival, server, W::server_end(entry, server), way)
+    let after = W::server_end(entry, server);
+    fragment::note(host, &arrival.packet, index, direction, after.address);
+    if method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0 {
+        let source = source_nat::source_end(host, server, entry.server_tag().get());
+        let (packet, transport) = (&arrival.packet, &arrival.transport);
+        if !source_nat::both_ends(host, packet, transport, source, after) {
+            return drop(host, Reason::RewriteFailed);
+        }
+        return leave(host, way);
+    }
+    send(host, arrival, server, after, way)
 }
 
 /// Looks whether a packet can leave by a way; else what becomes of it.
 #[inline(always)]
-pub(super) fn check<H: Host>(host: &H, packet: &Packet, way: &hop::Way) -> Result<(), Verdict> {
+pub(super) fn check<H: Host>(host: &H, arrival: &Arrival, way: &hop::Way) -> Result<(), Verdict> {
+    let packet = &arrival.packet;
     match sendable(host, packet.length, packet.ttl, way) {
         Sendable::Yes => Ok(()),
         Sendable::Later => Err(pass(host, Reason::Deferred)),
-        Sendable::No(reason) => Err(drop(host, reason)),
+        Sendable::No(reason) => Err(refuse(host, arrival, reason, way.hop.mtu)),
     }
+}
+
+/// Counts a packet that can't be sent on, and has its sender told where there is
+/// something to tell.
+#[inline(always)]
+pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: u32) -> Verdict {
+    crate::count_reason(host, reason);
+    let packet = &arrival.packet;
+    let answer = match reason {
+        Reason::TimeToLive => answer::kind::TIME_EXCEEDED,
+        Reason::NoServer => answer::kind::UNREACHABLE,
+        Reason::TooBig if !packet.may_be_cut => answer::kind::TOO_BIG,
+        _ => return Verdict::Drop,
+    };
+    if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
+        // An error is not answered with one.
+        return Verdict::Drop;
+    }
+    arrival.answer.set(answer);
+    arrival.mtu.set(mtu);
+    Verdict::Then { part: Part::Answer }
 }
 
 /// What becomes of a known connection.
@@ -204,26 +231,32 @@ fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
     if !may_begin(host, arrival) && !may_be_adopted(arrival) {
         return Err(pass(host, Reason::NoConnection));
     }
-    if arrival.chosen == UNASKED {
+    if arrival.chosen.get() == UNASKED {
         return Err(Verdict::Then { part: Part::Choose });
     }
-    let server = arrival.chosen;
-    let Some(record) = host.server(server) else {
+    let server = arrival.chosen.get();
+    // The slot may have been given to another service's server since.
+    let record = host
+        .server(server)
+        .filter(|record| record.service.get() == arrival.index.get());
+    let Some(record) = record else {
         return Err(drop(host, Reason::NoServer));
     };
     let method = method_of(record.flags.get());
-    let direction = if method == method::MASQ {
-        Direction::Input
-    } else {
-        Direction::InputOnly
-    };
+    let reference = arrival.reference.get();
+    if method == method::FULL_NAT && reference == UNASKED {
+        return Err(Verdict::Then {
+            part: Part::Translate,
+        });
+    }
+    let direction = direction_of(method);
     let first = if arrival.packet.protocol == protocol::SCTP {
         state::SCTP_NONE
     } else {
         state::NONE
     };
     Ok(Opened {
-        service: arrival.index,
+        service: arrival.index.get(),
         server,
         server_port: server_port(arrival, record),
         state: next_state(
@@ -232,7 +265,38 @@ fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
             arrival.transport.event,
             direction,
         ),
+        reference,
     })
+}
+
+/// Which packets of a connection are seen with this forwarding method.
+#[inline(always)]
+fn direction_of(method: u32) -> Direction {
+    if matches!(method, method::MASQ | method::FULL_NAT) {
+        Direction::Input
+    } else {
+        Direction::InputOnly
+    }
+}
+
+/// Finds a source for a connection to the server that was chosen, and goes back to where
+/// it was needed.
+#[inline(always)]
+pub(super) fn translate<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let (Some(service), Some(server)) = (
+        host.service(arrival.index.get()),
+        host.server(arrival.chosen.get()),
+    ) else {
+        return drop(host, Reason::NoServer);
+    };
+    let inbound = &Inbound { arrival, service };
+    arrival.server_port.set(server_port(inbound, server).into());
+    if !source_nat::allocate(host, arrival) {
+        return drop(host, Reason::NoPort);
+    }
+    Verdict::Then {
+        part: part_of(service, &arrival.packet),
+    }
 }
 
 /// The port of the server that a connection goes to: its own, or where the service has
@@ -249,7 +313,7 @@ fn server_port(arrival: &Inbound<'_>, server: &Server) -> u16 {
 /// Finds the server for a new connection, and goes back to where it was needed.
 #[inline(always)]
 pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
-    let Some(service) = host.service(arrival.index) else {
+    let Some(service) = host.service(arrival.index.get()) else {
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
@@ -259,15 +323,12 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     } else if service.flags.get() & service_flags::PERSISTENT != 0 {
         persistence::choose(host, arrival)
     } else {
-        schedule::choose(host, service, arrival.index, &arrival.request())
+        schedule::choose(host, service, arrival.index.get(), &arrival.request())
     };
     if chosen == NOBODY {
-        return drop(host, Reason::NoServer);
+        return refuse(host, arrival.arrival, Reason::NoServer, 0);
     }
-    host.keep(&Arrival {
-        chosen,
-        ..*arrival.arrival
-    });
+    arrival.chosen.set(chosen);
     Verdict::Then {
         part: part_of(service, &arrival.packet),
     }
@@ -287,11 +348,11 @@ fn may_be_adopted(arrival: &Inbound<'_>) -> bool {
 /// A packet of a service without connections.
 #[inline(always)]
 pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
-    let Some(service) = host.service(arrival.index) else {
+    let Some(service) = host.service(arrival.index.get()) else {
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
-    let index = arrival.chosen;
+    let index = arrival.chosen.get();
     if index == UNASKED {
         return Verdict::Then { part: Part::Choose };
     }
@@ -300,7 +361,7 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     };
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     if server.flags.get() & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, &arrival.packet, &way)
+        && let Err(verdict) = check(host, arrival.arrival, &way)
     {
         return verdict;
     }
@@ -310,6 +371,7 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         address: table::address_of(&server.wide_address),
         port: server_port(arrival, server),
     };
+    fragment::note(host, &arrival.packet, index, Direction::Input, end.address);
     send(host, arrival, server, end, way)
 }
 

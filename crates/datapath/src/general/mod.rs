@@ -1,14 +1,20 @@
 //! The general way: every packet that is Evenkeel's, of both families, whatever service
 //! it belongs to. What the short way does, it does too.
 
+mod answer;
+mod fragment;
+mod icmp;
 mod inbound;
 mod outbound;
 mod packet;
 mod persistence;
 mod rewrite;
+mod source_nat;
 mod width;
 
 pub use persistence::masked;
+
+use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
 use crate::frame::protocol;
@@ -23,14 +29,22 @@ use packet::{Packet, Transport, what};
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Arrival {
     pub(crate) packet: Packet,
     pub(crate) transport: Transport,
+    /// Of an ICMP error: the packet that it quotes, whose ports are in `transport`.
+    pub(crate) quoted: Packet,
     /// Index of the service.
-    pub(crate) index: u32,
-    /// The server that a new connection goes to; [`NOBODY`]: none; [`UNASKED`].
-    pub(crate) chosen: u32,
+    pub(crate) index: Cell<u32>,
+    /// The server that a new connection goes to; [`UNASKED`].
+    pub(crate) chosen: Cell<u32>,
+    /// Port of the server that a new connection goes to.
+    pub(crate) server_port: Cell<u32>,
+    /// The translated source of a new connection ([`source_nat`]); [`UNASKED`].
+    pub(crate) reference: Cell<u32>,
+    /// What is answered ([`answer::kind`]), and the MTU to tell.
+    pub(crate) answer: Cell<u32>,
+    pub(crate) mtu: Cell<u32>,
 }
 
 /// In [`Arrival::chosen`]: the scheduler has not been asked.
@@ -43,8 +57,13 @@ impl Arrival {
         Self {
             packet: packet::NOTHING,
             transport: packet::NO_TRANSPORT,
-            index: 0,
-            chosen: UNASKED,
+            quoted: packet::NOTHING,
+            index: Cell::new(0),
+            chosen: Cell::new(UNASKED),
+            server_port: Cell::new(0),
+            reference: Cell::new(UNASKED),
+            answer: Cell::new(answer::kind::NOTHING),
+            mtu: Cell::new(0),
         }
     }
 
@@ -79,10 +98,20 @@ pub enum Part {
     WideOutbound = 5,
     /// Finds a server for a client's new connection.
     Choose = 6,
+    /// An ICMP error about a connection.
+    Icmp = 7,
+    /// Answers a packet that can't be sent on.
+    Answer = 8,
+    /// A later fragment of a packet.
+    Fragment = 9,
+    /// From a server, to a translated source.
+    Translated = 10,
+    /// Finds a source for a client's new connection.
+    Translate = 11,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 7;
+pub const PARTS: u32 = 12;
 
 /// Carries out a part.
 #[inline(always)]
@@ -104,9 +133,25 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             },
             verdict => verdict,
         },
-        Part::WideOutbound => outbound::process::<H, WideBucket>(host, arrival),
+        Part::WideOutbound => match outbound::process::<H, WideBucket>(host, arrival) {
+            Verdict::Pass if has_source_nat(host) => Verdict::Then {
+                part: Part::Translated,
+            },
+            verdict => verdict,
+        },
         Part::Choose => inbound::choose(host, arrival),
+        Part::Icmp => icmp::process(host, arrival),
+        Part::Answer => answer::process(host, arrival),
+        Part::Fragment => fragment::process(host, arrival),
+        Part::Translated => source_nat::process(host, arrival),
+        Part::Translate => inbound::translate(host, arrival),
     }
+}
+
+#[inline(always)]
+fn has_source_nat<H: Host>(host: &H) -> bool {
+    host.control()
+        .is_some_and(|control| control.features.get() & features::FULL_NAT != 0)
 }
 
 /// Decides about a frame, up to the part that rewrites it.
@@ -118,10 +163,26 @@ fn process<H: Host>(host: &H) -> Verdict {
     let Some(arrival) = host.kept() else {
         return Verdict::Pass;
     };
+    let is_for_us = arrival.transport.is_for_us;
     match arrival.packet.protocol {
+        _ if arrival.packet.what == what::LATER => {
+            if !is_for_us {
+                return pass(host, Reason::OtherHost);
+            }
+            Verdict::Then {
+                part: Part::Fragment,
+            }
+        }
         protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, arrival),
-        _ => Verdict::Pass,
+        _ if !is_for_us => pass(host, Reason::OtherHost),
+        _ => Verdict::Then { part: Part::Icmp },
     }
+}
+
+/// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
+#[inline(always)]
+pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
+    source_nat::reserve(store, reference)
 }
 
 /// Takes a frame apart and keeps it; 0: nobody's here, and to be passed.
@@ -134,26 +195,38 @@ pub fn parse<H: Host>(host: &H) -> u32 {
             count_reason(host, Reason::Malformed);
             return 0;
         }
-        what::LATER => {
-            count_reason(host, Reason::Fragment);
-            return 0;
-        }
         _ => {}
     }
-    let transport = match packet.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => packet::transport(host, &packet),
-        _ => return 0,
+    let icmp = if packet.is_ipv6 {
+        protocol::ICMPV6
+    } else {
+        protocol::ICMP
     };
-    let Some(transport) = transport else {
-        count_reason(host, Reason::Malformed);
-        return 0;
-    };
-    host.keep(&Arrival {
+    let mut arrival = Arrival {
         packet,
-        transport,
-        index: 0,
-        chosen: UNASKED,
-    });
+        ..Arrival::empty()
+    };
+    match packet.protocol {
+        _ if packet.what == what::LATER => {
+            arrival.transport.is_for_us = packet::is_for_us(host);
+        }
+        protocol::TCP | protocol::UDP | protocol::SCTP => {
+            let Some(transport) = packet::transport(host, &packet) else {
+                count_reason(host, Reason::Malformed);
+                return 0;
+            };
+            arrival.transport = transport;
+        }
+        kind if kind == icmp => {
+            let Some((quoted, transport)) = packet::quoted(host, &packet) else {
+                return 0;
+            };
+            arrival.quoted = quoted;
+            arrival.transport = transport;
+        }
+        _ => return 0,
+    }
+    host.keep(arrival);
     1
 }
 
@@ -182,10 +255,7 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         };
         return Verdict::Then { part };
     }
-    host.keep(&Arrival {
-        index: service,
-        ..*arrival
-    });
+    arrival.index.set(service);
     match host.service(service) {
         Some(record) => Verdict::Then {
             part: part_of(record, &arrival.packet),
@@ -211,6 +281,14 @@ fn part_of(service: &Service, packet: &Packet) -> Part {
 pub(crate) mod end {
     pub(crate) const SOURCE: u32 = 0;
     pub(crate) const DESTINATION: u32 = 1;
+    pub(crate) const QUOTED_SOURCE: u32 = 2;
+    pub(crate) const QUOTED_DESTINATION: u32 = 3;
+}
+
+/// True: there is an endpoint, see [`seek`].
+#[inline(always)]
+fn seek_at<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> bool {
+    store.seek(end, port, kind) != NOBODY
 }
 
 /// Value of the endpoint at an end of the packet that is kept, with this port and of
@@ -220,11 +298,13 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
     let Some(arrival) = store.kept() else {
         return NOBODY;
     };
-    let packet = &arrival.packet;
-    let address = if end == end::SOURCE {
-        packet.source
-    } else {
-        packet.destination
+    let packet = match end {
+        end::SOURCE | end::DESTINATION => &arrival.packet,
+        _ => &arrival.quoted,
+    };
+    let address = match end {
+        end::SOURCE | end::QUOTED_SOURCE => packet.source,
+        _ => packet.destination,
     };
     let port = port as u16;
     let found = if packet.is_ipv6 {

@@ -4,7 +4,7 @@ use super::inbound::check;
 use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd};
 use super::width::Width;
-use super::{Arrival, end};
+use super::{Arrival, end, fragment};
 use crate::forward::{
     Verdict, count_packet, counted_length, drop, leave, method_of, next_state, track,
 };
@@ -82,7 +82,7 @@ fn send<H: Host, W: Width>(
             packet.protocol,
         )
     });
-    if let Err(verdict) = check(host, packet, &way) {
+    if let Err(verdict) = check(host, arrival, &way) {
         return verdict;
     }
     let direction = Direction::Output;
@@ -98,6 +98,8 @@ fn send<H: Host, W: Width>(
         address: packet.source,
         port: transport.source_port,
     };
+    let server = entry.server().get();
+    fragment::note(host, packet, server, direction, after.address);
     if !rewrite::translate(host, packet, End::Source, before, after) {
         return drop(host, Reason::RewriteFailed);
     }

@@ -275,6 +275,13 @@ pub(crate) struct Transport {
     pub is_for_us: bool,
 }
 
+/// True: the frame is addressed to this host.
+#[inline(always)]
+pub(crate) fn is_for_us<H: Host>(host: &H) -> bool {
+    host.window(0, ETHERNET)
+        .is_some_and(|frame| host.is_for_us(frame))
+}
+
 /// Reads the transport header. None: malformed.
 #[inline(always)]
 pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport> {
@@ -314,7 +321,7 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
         source_port: header.u16(0),
         destination_port: header.u16(2),
         event,
-        is_for_us: host.is_for_us(host.window(0, ETHERNET)?),
+        is_for_us: is_for_us(host),
         is_partial: is_whole && !host.can_change_checksum(checksum, packet.pseudo_header()),
     })
 }
@@ -339,4 +346,82 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
         Some(behind) if length >= 4 && behind.u8(0) == chunk::ABORT => chunk::ABORT,
         _ => kind,
     }
+}
+
+/// The packet that an ICMP error quotes, and its ports; its length and the like are not
+/// told. None: not an error, or about nothing with ports.
+#[inline(always)]
+pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Transport)> {
+    const HEADER: usize = 8;
+    let kind = host.window(packet.transport, HEADER)?.u8(0);
+    // Unreachable, source quench, time exceeded; for IPv6: unreachable, too big, time
+    // exceeded, parameter problem.
+    let is_error = if packet.is_ipv6 {
+        (1..=4).contains(&kind)
+    } else {
+        matches!(kind, 3 | 4 | 11)
+    };
+    if !is_error || packet.what != what::WHOLE {
+        return None;
+    }
+    let offset = packet.transport + HEADER;
+    let quoted = if packet.is_ipv6 {
+        quoted_ipv6(host, offset)?
+    } else {
+        quoted_ipv4(host, offset)?
+    };
+    if !matches!(
+        quoted.protocol,
+        protocol::TCP | protocol::UDP | protocol::SCTP
+    ) || quoted.transport + 8 > packet.length as usize + ETHERNET
+    {
+        return None;
+    }
+    let quoted = forgotten(host, quoted);
+    let ports = host.window(quoted.transport, 8)?;
+    let transport = Transport {
+        source_port: ports.u16(0),
+        destination_port: ports.u16(2),
+        event: 0,
+        is_partial: false,
+        is_for_us: is_for_us(host),
+    };
+    Some((quoted, transport))
+}
+
+#[inline(always)]
+fn quoted_ipv4<H: Host>(host: &H, offset: usize) -> Option<Packet> {
+    let inner = host.window(offset, IPV4)?;
+    let version = inner.u8(0);
+    let header = ((version & 0xf) as usize) * 4;
+    let is_later = inner.u16(6) & 0x1fff_u16.to_be() != 0;
+    if version >> 4 != 4 || header < IPV4 || is_later {
+        return None;
+    }
+    Some(Packet {
+        what: what::WHOLE,
+        protocol: inner.u8(9),
+        transport: offset + header,
+        source: mapped(inner.u32(12)),
+        destination: mapped(inner.u32(16)),
+        ..NOTHING
+    })
+}
+
+/// Without extension headers.
+#[inline(always)]
+fn quoted_ipv6<H: Host>(host: &H, offset: usize) -> Option<Packet> {
+    let inner = host.window(offset, IPV6)?;
+    if inner.u8(0) >> 4 != 6 {
+        return None;
+    }
+    Some(Packet {
+        what: what::WHOLE,
+        is_ipv6: true,
+        protocol: inner.u8(6),
+        transport: offset + IPV6,
+        source: [inner.u32(8), inner.u32(12), inner.u32(16), inner.u32(20)],
+        destination: [inner.u32(24), inner.u32(28), inner.u32(32), inner.u32(36)],
+        ..NOTHING
+    })
 }

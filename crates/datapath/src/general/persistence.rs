@@ -58,7 +58,7 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Inbound<'_>) -> u32 {
 
 #[inline(always)]
 fn by_template<H: Host>(host: &H, arrival: &Inbound<'_>) -> Option<u32> {
-    let (packet, index, service) = (&arrival.packet, arrival.index, arrival.service);
+    let (packet, index, service) = (&arrival.packet, arrival.index.get(), arrival.service);
     let mark = service.mark.get();
     let protocol = if mark == 0 { packet.protocol } else { 0 };
     let wanted = WantedWide {

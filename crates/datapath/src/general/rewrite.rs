@@ -34,6 +34,18 @@ pub(crate) fn translate<H: Host>(
     before: WideEnd,
     after: WideEnd,
 ) -> bool {
+    set_end(host, packet, end, before, after) && pass_on(host, packet)
+}
+
+/// Rewrites one end of a packet.
+#[inline(always)]
+pub(crate) fn set_end<H: Host>(
+    host: &H,
+    packet: &Packet,
+    end: End,
+    before: WideEnd,
+    after: WideEnd,
+) -> bool {
     if packet.what != what::LATER {
         if !transport_checksum(host, packet, end, before, after) {
             return false;
@@ -43,7 +55,8 @@ pub(crate) fn translate<H: Host>(
         };
         ports.set_u16(if end == End::Source { 0 } else { 2 }, after.port);
     }
-    set_address(host, packet, end, before.address, after.address) && pass_on(host, packet)
+    let is_ipv6 = packet.is_ipv6;
+    set_address_at(host, ETHERNET, is_ipv6, end, before.address, after.address)
 }
 
 #[inline(always)]
@@ -92,17 +105,18 @@ fn sctp_checksum<H: Host>(host: &H, packet: &Packet, end: End, before: u16, afte
     true
 }
 
-/// Writes an address into the IP header, whose checksum follows.
+/// Writes an address into the IP header at `offset`, whose checksum follows.
 #[inline(always)]
-pub(crate) fn set_address<H: Host>(
+pub(crate) fn set_address_at<H: Host>(
     host: &H,
-    packet: &Packet,
+    offset: usize,
+    is_ipv6: bool,
     end: End,
     before: Address,
     after: Address,
 ) -> bool {
-    if packet.is_ipv6 {
-        let Some(head) = host.window(ETHERNET, 40) else {
+    if is_ipv6 {
+        let Some(head) = host.window(offset, 40) else {
             return false;
         };
         let at = if end == End::Source { 8 } else { 24 };
@@ -111,7 +125,7 @@ pub(crate) fn set_address<H: Host>(
         }
         return true;
     }
-    let Some(head) = host.window(ETHERNET, 20) else {
+    let Some(head) = host.window(offset, 20) else {
         return false;
     };
     let difference = u64::from(checksum::difference32(before[3], after[3]));

@@ -1,5 +1,6 @@
 //! What the general way does differently for connections in the two tables.
 
+use super::UNASKED;
 use super::packet::{Packet, Transport};
 use super::rewrite::WideEnd;
 use crate::forward::client_port;
@@ -16,6 +17,8 @@ pub(super) struct Opened {
     /// Port of the server that it goes to.
     pub server_port: u16,
     pub state: u32,
+    /// In place of the server's tag, for a translated source; [`UNASKED`]: none.
+    pub reference: u32,
 }
 
 /// One of the tables.
@@ -75,11 +78,12 @@ impl Width for Bucket {
             port: client_port(transport.source_port, packet.protocol),
             service: opened.service,
             server: opened.server,
-            server_tag: hash::server_tag(
-                server.address.get(),
-                server.ports.get() as u16,
-                host.seed(),
-            ),
+            server_tag: if opened.reference == UNASKED {
+                let port = server.ports.get() as u16;
+                hash::server_tag(server.address.get(), port, host.seed())
+            } else {
+                opened.reference
+            },
             state: opened.state,
         }
     }
@@ -142,7 +146,11 @@ impl Width for WideBucket {
             ports: u32::from(transport.destination_port) | u32::from(opened.server_port) << 16,
             service: opened.service,
             server: opened.server,
-            server_tag: hash::wide_server_tag(address, opened.server_port, host.seed()),
+            server_tag: if opened.reference == UNASKED {
+                hash::wide_server_tag(address, opened.server_port, host.seed())
+            } else {
+                opened.reference
+            },
             state: opened.state,
         }
     }

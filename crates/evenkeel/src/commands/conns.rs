@@ -10,9 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use evenkeel_api::client::Client;
-use evenkeel_api::connections::{End, Query, Templates};
-use evenkeel_api::keys;
-use evenkeel_core::model::{ConnectionView, Protocol};
+use evenkeel_api::connections::{End, Filter, Query, Templates, end, protocol, protocol_text};
+use evenkeel_core::model::ConnectionView;
 use serde_json::json;
 
 use super::screen::Screen;
@@ -24,21 +23,24 @@ const OUTPUT_BYTES: usize = 1 << 16;
 /// Lines of a watched listing where there is no terminal to tell.
 const WATCHED_LINES: usize = 20;
 
-/// Arguments of `evenkeel conns`. An END is 10.0.0.1, 10.0.0.0/8, 10.0.0.1:80,
-/// fd00::/64, [fd00::1]:80 or :80.
+/// What stands behind the options in the help.
+const HELP: &str = "An END is 10.0.0.1, 10.0.0.0/8, 10.0.0.1:80, fd00::/64, [fd00::1]:80 or :80.";
+
+/// Arguments of `evenkeel conns`.
 #[derive(Args, Debug)]
+#[command(after_help = HELP)]
 pub(crate) struct Arguments {
-    /// Only those of tcp, udp or sctp.
+    /// Only those of tcp, udp or sctp, or templates of any of them.
     #[arg(long, value_parser = protocol)]
-    protocol: Option<Protocol>,
+    protocol: Option<u8>,
     /// Only those from here.
-    #[arg(long, value_name = "END")]
+    #[arg(long, value_name = "END", value_parser = end)]
     client: Option<End>,
     /// Only those to here.
-    #[arg(long = "virtual", value_name = "END")]
+    #[arg(long = "virtual", value_name = "END", value_parser = end)]
     virtual_address: Option<End>,
     /// Only those with this server.
-    #[arg(long, value_name = "END")]
+    #[arg(long, value_name = "END", value_parser = end)]
     server: Option<End>,
     /// Only those in this state, such as ESTABLISHED.
     #[arg(long)]
@@ -70,24 +72,25 @@ enum TemplatesArgument {
     None,
 }
 
-fn protocol(text: &str) -> Result<Protocol, String> {
-    keys::protocol(text).ok_or_else(|| format!("{text:?} is none of tcp, udp and sctp"))
-}
-
 /// Lists connections.
 pub(crate) fn run(instance: &str, arguments: &Arguments) -> Result<ExitCode> {
     let client = Client::new(instance);
     let query = Query {
-        protocol: arguments.protocol,
-        client: arguments.client,
-        virtual_address: arguments.virtual_address,
-        server: arguments.server,
-        state: arguments.state.clone(),
-        mark: arguments.mark,
-        templates: match arguments.templates {
-            TemplatesArgument::Also => Templates::Also,
-            TemplatesArgument::Only => Templates::Only,
-            TemplatesArgument::None => Templates::Without,
+        filter: Filter {
+            protocol: arguments.protocol,
+            client: arguments.client,
+            virtual_address: arguments.virtual_address,
+            server: arguments.server,
+            state: arguments
+                .state
+                .as_ref()
+                .map(|state| state.to_ascii_uppercase()),
+            mark: arguments.mark,
+            templates: match arguments.templates {
+                TemplatesArgument::Also => Templates::Also,
+                TemplatesArgument::Only => Templates::Only,
+                TemplatesArgument::None => Templates::Without,
+            },
         },
         limit: arguments.limit,
     };
@@ -185,14 +188,6 @@ pub(super) fn line(text: &mut String, view: &ConnectionView) {
     );
     text.truncate(start + text[start..].trim_end().len());
     text.push('\n');
-}
-
-fn protocol_text(number: u8) -> String {
-    match Protocol::from_number(number) {
-        Some(protocol) => keys::protocol_text(protocol).into(),
-        None if number == 0 => "any".into(),
-        None => number.to_string(),
-    }
 }
 
 fn notes(view: &ConnectionView) -> String {

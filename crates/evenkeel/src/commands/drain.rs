@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use evenkeel_api::EditRequest;
 use evenkeel_api::client::Client;
-use evenkeel_api::connections::{End, Query, Templates};
+use evenkeel_api::connections::{End, Filter, Query, Templates, end_text};
 use evenkeel_api::keys;
 use evenkeel_core::model::{Edit, ServerKey, ServerSettings, ServerView, ServiceKey};
 use serde_json::{Value, json};
@@ -292,17 +292,19 @@ impl Drain<'_> {
         let _ = writeln!(
             text,
             "its weight stays 0; `evenkeel conns --server {}` lists all of its connections",
-            self.end()
+            end_text(&self.end())
         );
         Ok(())
     }
 
     fn some_connections(&self) -> Result<Vec<evenkeel_core::model::ConnectionView>> {
         let query = Query {
-            server: Some(self.end()),
-            templates: Templates::Without,
+            filter: Filter {
+                server: Some(self.end()),
+                templates: Templates::Without,
+                ..Filter::default()
+            },
             limit: Some(NAMED),
-            ..Query::default()
         };
         let mut some = Vec::new();
         self.client.connections(&query, |view| {

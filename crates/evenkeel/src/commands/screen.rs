@@ -1,8 +1,10 @@
 //! Pages that follow one another: in place on a terminal, else one below the other.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use super::text::offer;
 
 /// Where the pages go.
 pub(crate) struct Screen {
@@ -47,14 +49,7 @@ impl Screen {
             (false, false) => page.into(),
         };
         self.begun = true;
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            written => written
-                .map(|()| true)
-                .context("cannot write to standard output"),
-        }
+        offer(&text)
     }
 }
 

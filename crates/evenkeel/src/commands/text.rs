@@ -46,14 +46,13 @@ impl Display for Table {
             .map(|(at, (name, side))| (width(at, name), *side))
             .collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut line = String::new();
-            for (cell, &(width, side)) in cells.zip(&columns) {
-                let gap = if line.is_empty() { "" } else { "  " };
-                line += &match side {
-                    Side::Left => format!("{gap}{cell:<width$}"),
-                    Side::Right => format!("{gap}{cell:>width$}"),
-                };
-            }
+            let cells = cells
+                .zip(&columns)
+                .map(|(cell, &(width, side))| match side {
+                    Side::Left => format!("{cell:<width$}"),
+                    Side::Right => format!("{cell:>width$}"),
+                });
+            let mut line = cells.collect::<Vec<_>>().join("  ");
             line.truncate(line.trim_end().len());
             line
         };
@@ -109,14 +108,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Writes to standard output. A reader who has seen enough is no error.
-pub(crate) fn print(text: &str) -> Result<()> {
+/// Writes to standard output. False: nobody reads it any more.
+pub(crate) fn offer(text: &str) -> Result<bool> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => {
+            written.context("cannot write to standard output")?;
+            Ok(true)
+        }
     }
+}
+
+/// Writes to standard output. A reader who has seen enough is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    offer(text).map(|_| ())
 }
 
 /// Writes a value as JSON to standard output.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::screen::Screen;
 use super::services::{connections, fetch, server_text};
-use super::text::{Side, Table, counted, duration, scaled};
+use super::text::{Side, Table, counted, duration, offer, scaled};
 
 /// Lines where there is no terminal to tell.
 const LINES: usize = 20;
@@ -82,7 +82,7 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
             page(&status, &services, &rows, room)
         };
         let goes_on = if arguments.json {
-            super::text::print(&page).map(|()| true)
+            offer(&page)
         } else {
             screen.show(&page)
         };

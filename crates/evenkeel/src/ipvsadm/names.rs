@@ -3,11 +3,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dns_lookup::{AddrInfoHints, getaddrinfo, getnameinfo};
 use evenkeel_config::ipvsadm::Names;
 use evenkeel_core::model::Protocol;
+
+/// Names of ports, which are read here for SCTP alone.
+const SERVICES: &str = "/etc/services";
 
 /// Asks the C library, each question once.
 #[derive(Debug, Default)]
@@ -58,6 +62,16 @@ fn first_address(
         .next()
 }
 
+/// The name of SCTP's port in a text such as `/etc/services`.
+fn sctp_service(text: &str, port: u16) -> Option<String> {
+    let place = format!("{port}/sctp");
+    text.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let name = words.next()?;
+        (words.next()? == place).then(|| name.to_owned())
+    })
+}
+
 impl Names for SystemNames {
     fn address_of(&self, host: &str) -> Option<Ipv4Addr> {
         if host.is_empty() {
@@ -101,7 +115,11 @@ impl Names for SystemNames {
         let datagram = match protocol {
             Protocol::Tcp => 0,
             Protocol::Udp => libc::NI_DGRAM,
-            Protocol::Sctp => return None,
+            Protocol::Sctp => {
+                return once(&self.services, (port, protocol), |&(port, _)| {
+                    sctp_service(&fs::read_to_string(SERVICES).ok()?, port)
+                });
+            }
         };
         once(&self.services, (port, protocol), |&(port, _)| {
             let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
@@ -124,6 +142,15 @@ mod tests {
         assert_eq!(names.service_of(80, Protocol::Tcp).as_deref(), Some("http"));
         assert_eq!(names.service_of(22, Protocol::Udp), None);
         assert_eq!(names.service_of(1, Protocol::Sctp), None);
+    }
+
+    #[test]
+    fn sctp_has_names_too() {
+        let text = "amqp\t5672/tcp\namqp\t5672/sctp # x\n#no\t7/sctp\nlast 8/sctp";
+        assert_eq!(sctp_service(text, 5672).as_deref(), Some("amqp"));
+        assert_eq!(sctp_service(text, 8).as_deref(), Some("last"));
+        assert_eq!(sctp_service(text, 7), None);
+        assert_eq!(sctp_service(text, 567), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 /// Runs until dropped.
 pub(crate) struct Daemon {
     path: PathBuf,
+    shared: Arc<Shared>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,6 +37,7 @@ impl Daemon {
     /// Listens on the socket, over this memory.
     pub(crate) fn over(path: &Path, dataplane: Arc<InMemory>) -> Self {
         let shared = Arc::new(Shared::new("test", dataplane, false));
+        let served = Arc::clone(&shared);
         let socket = ControlSocket::bind(path).expect("the socket's directory is the test's own");
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -45,16 +47,22 @@ impl Daemon {
             let served =
                 runtime
                     .expect("a runtime")
-                    .block_on(socket.serve(router(shared), async {
+                    .block_on(socket.serve(router(served), async {
                         let _ = ended.await;
                     }));
             served.expect("the socket works");
         });
         Self {
             path: path.into(),
+            shared,
             end: Some(end),
             thread: Some(thread),
         }
+    }
+
+    /// What its tasks have in common.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Where it listens.

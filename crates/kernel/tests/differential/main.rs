@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use common::isolated;
 use evenkeel_datapath::Reason;
 use evenkeel_kernel::Program;
-use packets::{Flow, Random, assert_right, frame, icmp, sctp, tcp, udp};
+use packets::{Flow, Random, assert_right, fragments, frame, icmp, sctp, tcp, udp};
 use pair::Pair;
 use rules::{CLIENTS, SERVERS, VIPS, address};
 
@@ -42,7 +42,8 @@ fn packet(random: &mut Random) -> Vec<u8> {
     };
     let mapped = |random: &mut Random, port: u16| random.of(&[port, port + 8000]);
     let any = random.of(&[20, 21, 80, 1234, 5000]);
-    match random.below(16) {
+    let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
+    match random.below(19) {
         0..=3 => tcp(&up(80), flags, data, extra),
         4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
         6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
@@ -52,13 +53,37 @@ fn packet(random: &mut Random) -> Vec<u8> {
         11 => tcp(&up(any), flags, data, 0),
         12 => tcp(&down(any), flags, data, 0),
         13 => tcp(&up(81), flags, 0, 0),
-        14 => icmp(
-            client,
-            vip,
-            random.of(&[3, 11, 1, 2, 8]),
-            1,
-            &tcp(&down(80), 0x10, 0, 0),
-        ),
+        14 => {
+            // About a request, from a router on the way to the server.
+            let sent = Flow {
+                source: client,
+                source_port: port,
+                destination: server,
+                destination_port: mapped(random, 80),
+            };
+            let router = address(["10.2.0.1", "fd02::1"][family]);
+            icmp(router, client, kind, 1, &tcp(&sent, 0x10, 0, extra))
+        }
+        15 => {
+            // About a reply, from the client.
+            let answered = Flow {
+                source: vip,
+                source_port: random.of(&[80, 53, 1234]),
+                destination: client,
+                destination_port: port,
+            };
+            icmp(client, vip, kind, 1, &tcp(&answered, 0x10, 0, 0))
+        }
+        16 => {
+            let id = random.below(6) as u16;
+            let part = usize::from(random.one_in(2));
+            let [first, rest] = if random.one_in(3) {
+                fragments(&down(mapped(random, 53)), id)
+            } else {
+                fragments(&up(53), id)
+            };
+            if part == 0 { first } else { rest }
+        }
         _ => tcp(&up(4711), flags, data, 0),
     }
 }
@@ -78,9 +103,20 @@ fn damage(random: &mut Random, packet: &mut Vec<u8>) {
     }
 }
 
+/// What a run has seen.
+#[derive(Default)]
+struct Seen {
+    verdicts: BTreeMap<u32, u32>,
+    /// Answers to packets whose source was translated.
+    answers: Vec<(Flow, u8)>,
+}
+
+/// The director's own addresses on the servers' side.
+const OWN: [&str; 2] = ["10.2.0.1", "fd02::1"];
+
 fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
     isolated(move |pins| {
-        let mut verdicts = BTreeMap::new();
+        let mut seen = Seen::default();
         let mut random = Random(seed);
         let mut pair = Pair::new(pins);
         for _ in 0..tables {
@@ -90,12 +126,14 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
                 if random.one_in(200) {
                     pair.edit(&[rules::change(&mut random)]);
                 }
-                one(&pair, program, &mut random, &mut verdicts);
+                one(&pair, program, &mut random, &mut seen);
             }
             pair.compare_memory();
         }
-        println!("verdicts {verdicts:?}");
+        let verdicts = &seen.verdicts;
+        println!("verdicts {verdicts:?}, {} answered", seen.answers.len());
         assert!(verdicts.len() >= 3, "too little variety: {verdicts:?}");
+        assert!(!seen.answers.is_empty(), "no source was translated");
         for reason in [
             Reason::Malformed,
             Reason::NoConnection,
@@ -103,6 +141,7 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
             Reason::TimeToLive,
             Reason::OtherHost,
             Reason::TooBig,
+            Reason::Answered,
         ] {
             assert!(
                 pair.count(reason) > 0,
@@ -112,13 +151,24 @@ fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
     });
 }
 
-fn one(pair: &Pair, program: Program, random: &mut Random, verdicts: &mut BTreeMap<u32, u32>) {
+fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     let destination = if random.one_in(30) {
         [2, 1, 1, 1, 1, 1]
     } else {
         [0; 6]
     };
-    let mut packet = packet(random);
+    let mut packet = match seen.answers.last() {
+        Some(_) if random.one_in(6) => {
+            let recent = &seen.answers[seen.answers.len().saturating_sub(20)..];
+            let (flow, protocol) = random.of(recent);
+            let flags = random.of(&[0x12, 0x10, 0x11]);
+            match protocol {
+                packets::TCP => tcp(&flow, flags, 10, 0),
+                _ => udp(&flow, true, 10, 0),
+            }
+        }
+        _ => packet(random),
+    };
     let whole = packet.clone();
     damage(random, &mut packet);
     let mark = if random.one_in(8) {
@@ -135,9 +185,13 @@ fn one(pair: &Pair, program: Program, random: &mut Random, verdicts: &mut BTreeM
         return;
     }
     let (verdict, after) = pair.run_both(program, &bytes, mark);
-    *verdicts.entry(verdict).or_insert(0) += 1;
+    *seen.verdicts.entry(verdict).or_insert(0) += 1;
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);
+        let answer = packets::answered(&after);
+        seen.answers.extend(
+            answer.filter(|(flow, _)| OWN.iter().any(|own| address(own) == flow.destination)),
+        );
     }
 }
 

@@ -185,6 +185,38 @@ pub(crate) fn sctp(flow: &Flow, chunk: u8, data: usize) -> Vec<u8> {
     packet(flow, SCTP, 0, &message)
 }
 
+/// A UDP datagram of 8 + 800 bytes in two fragments, the first with 400 of them.
+pub(crate) fn fragments(flow: &Flow, id: u16) -> [Vec<u8>; 2] {
+    let whole = udp(flow, true, 800, 0);
+    let header = if flow.source.is_ipv4() { 20 } else { 40 };
+    let payload = &whole[header..];
+    let (first, rest) = payload.split_at(400);
+    let piece = |payload: &[u8], offset: u16, more: bool| {
+        let mut piece = if flow.source.is_ipv4() {
+            packet(flow, UDP, 0, payload)
+        } else {
+            let mut header = vec![UDP, 0];
+            header.extend_from_slice(&(offset << 3 | u16::from(more)).to_be_bytes());
+            header.extend_from_slice(&[0, 7]);
+            header.extend_from_slice(&id.to_be_bytes());
+            header.extend_from_slice(payload);
+            let mut piece = packet(flow, UDP, 0, &header);
+            piece[6] = 44;
+            piece
+        };
+        if flow.source.is_ipv4() {
+            let flags = offset | u16::from(more) << 13;
+            piece[4..6].copy_from_slice(&id.to_be_bytes());
+            piece[6..8].copy_from_slice(&flags.to_be_bytes());
+            piece[10..12].fill(0);
+            let checksum = finish(sum(&piece[..20], 0));
+            piece[10..12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        piece
+    };
+    [piece(first, 0, true), piece(rest, 50, false)]
+}
+
 /// An ICMP error from `source` to `destination` that quotes `about`.
 pub(crate) fn icmp(
     source: IpAddr,
@@ -212,6 +244,35 @@ pub(crate) fn icmp(
     }
 }
 
+/// The two ends of a frame with TCP or UDP in IP alone, exchanged, and its protocol:
+/// whoever answers it sends that.
+pub(crate) fn answered(frame: &[u8]) -> Option<(Flow, u8)> {
+    let packet = frame.get(14..)?;
+    let (source, destination, protocol, ports): (IpAddr, IpAddr, u8, &[u8]) = match packet[0] {
+        0x45 => (
+            <[u8; 4]>::try_from(&packet[12..16]).ok()?.into(),
+            <[u8; 4]>::try_from(&packet[16..20]).ok()?.into(),
+            packet[9],
+            packet.get(20..24)?,
+        ),
+        first if first >> 4 == 6 => (
+            <[u8; 16]>::try_from(&packet[8..24]).ok()?.into(),
+            <[u8; 16]>::try_from(&packet[24..40]).ok()?.into(),
+            packet[6],
+            packet.get(40..44)?,
+        ),
+        _ => return None,
+    };
+    let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+    let flow = Flow {
+        source: destination,
+        source_port: port(2),
+        destination: source,
+        destination_port: port(0),
+    };
+    matches!(protocol, TCP | UDP).then_some((flow, protocol))
+}
+
 /// The packet in an Ethernet frame to `destination`, padded to the least length.
 pub(crate) fn frame(packet: &[u8], destination: [u8; 6]) -> Vec<u8> {
     let kind: [u8; 2] = if packet.first().is_some_and(|byte| byte >> 4 == 6) {
@@ -232,6 +293,14 @@ pub(crate) fn frame(packet: &[u8], destination: [u8; 6]) -> Vec<u8> {
 /// Checks every checksum of a frame that holds a whole packet, tunnels too.
 pub(crate) fn assert_right(frame: &[u8]) {
     packet_is_right(&frame[14..]);
+}
+
+/// A part of a packet, whose checksum is over all of it.
+fn is_fragment(packet: &[u8]) -> bool {
+    match packet[0] >> 4 {
+        4 => u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0,
+        _ => packet[6] == 44,
+    }
 }
 
 fn packet_is_right(packet: &[u8]) {
@@ -257,6 +326,9 @@ fn packet_is_right(packet: &[u8]) {
             (address(8), address(24), next, &packet[at..length])
         };
     let whole = || finish(transport_sum(source, destination, protocol, payload));
+    if is_fragment(packet) {
+        return;
+    }
     match protocol {
         TCP | ICMPV6 => assert_eq!(whole(), 0, "transport {packet:02x?}"),
         UDP => {

@@ -140,6 +140,7 @@ impl Pair {
         for memory in [dataplane.memory(), tables.memory()] {
             // The loopback interface takes part, and its address is all zeroes.
             memory.interfaces[LOOPBACK as usize].index.set(LOOPBACK);
+            memory.control.answers.set(0);
         }
         let mut pair = Self {
             dataplane,

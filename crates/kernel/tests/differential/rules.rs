@@ -86,8 +86,9 @@ fn method(random: &mut Random) -> ForwardMethod {
         TunnelChecksum::Full,
         TunnelChecksum::Remote,
     ]);
-    match random.below(8) {
+    match random.below(9) {
         0..=3 => ForwardMethod::Masq,
+        8 => ForwardMethod::FullNat,
         4 => ForwardMethod::Route,
         5 => ForwardMethod::Tunnel(Tunnel::Ipip),
         6 => ForwardMethod::Tunnel(Tunnel::Gue {
@@ -111,7 +112,7 @@ fn server(random: &mut Random, service: &ServiceKey) -> (ServerKey, ServerSettin
     let list = SERVERS[if mixed { 1 - family } else { family }];
     let own = service.port();
     let port = match method {
-        ForwardMethod::Masq if own != 0 => random.of(&[own, own + 8000]),
+        ForwardMethod::Masq | ForwardMethod::FullNat if own != 0 => random.of(&[own, own + 8000]),
         _ => own,
     };
     let key = ServerKey {

@@ -1,0 +1,215 @@
+//! ICMP errors of our own: a packet that can't be sent on is answered to who sent it.
+
+use super::Arrival;
+use super::packet::{Packet, what};
+use crate::checksum::fold;
+use crate::forward::{Verdict, drop};
+use crate::frame::{ETHERNET, protocol};
+use crate::host::{Header, Host, Room, Window};
+use crate::layout::Address;
+use crate::reason::Reason;
+
+/// What is answered, in [`Arrival::answer`].
+pub(crate) mod kind {
+    /// Nothing.
+    pub(crate) const NOTHING: u32 = 0;
+    /// Nobody serves.
+    pub(crate) const UNREACHABLE: u32 = 1;
+    /// The time to live is used up.
+    pub(crate) const TIME_EXCEEDED: u32 = 2;
+    /// The packet is larger than its way allows.
+    pub(crate) const TOO_BIG: u32 = 3;
+}
+
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+const ICMP: usize = 8;
+/// Bytes of a packet that are quoted: as many of these as it has.
+const QUOTES: [usize; 2] = [128, 64];
+/// The least, with ports: behind an IPv4 header without options, behind an IPv6 one.
+const LEAST: [usize; 2] = [IPV4 + 8, IPV6 + 8];
+
+/// Type and code for what is answered (RFC 792, RFC 4443).
+#[inline(always)]
+const fn type_and_code(answer: u32, is_ipv6: bool) -> (u8, u8) {
+    match (answer, is_ipv6) {
+        (kind::UNREACHABLE, false) => (3, 3),
+        (kind::UNREACHABLE, true) => (1, 4),
+        (kind::TIME_EXCEEDED, false) => (11, 0),
+        (kind::TIME_EXCEEDED, true) => (3, 0),
+        (_, false) => (3, 4),
+        (_, true) => (2, 0),
+    }
+}
+
+/// True for a packet that may be answered with an error (RFC 1122, 3.2.2).
+#[inline(always)]
+fn may_be_answered(packet: &Packet) -> bool {
+    let source = packet.source;
+    let first = source[0].to_ne_bytes()[0];
+    let last = source[3].to_ne_bytes()[0];
+    packet.what != what::LATER
+        && if packet.is_ipv6 {
+            first != 0xff && source != [0; 4]
+        } else {
+            // Neither multicast nor broadcast nor nobody.
+            last < 224 && last != 0 && last != 127
+        }
+}
+
+/// Makes an answer of the packet and sends it back to where it came from.
+#[inline(always)]
+pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let packet = &arrival.packet;
+    if !may_be_answered(packet) || host.is_cut_later() || !host.may_answer() {
+        return Verdict::Drop;
+    }
+    let is_ipv6 = packet.is_ipv6;
+    let quote = if packet.length as usize >= QUOTES[0] {
+        QUOTES[0]
+    } else if packet.length as usize >= QUOTES[1] {
+        QUOTES[1]
+    } else if packet.length as usize >= LEAST[usize::from(is_ipv6)] {
+        LEAST[usize::from(is_ipv6)]
+    } else {
+        return Verdict::Drop;
+    };
+    let header = if is_ipv6 { IPV6 } else { IPV4 };
+    let room = Room {
+        bytes: header + ICMP,
+        header: Header::Answer,
+        is_ipv6,
+    };
+    let length = ETHERNET + header + ICMP + quote;
+    if !host.grow(room) || !host.cut(length as u32) {
+        return drop(host, Reason::RewriteFailed);
+    }
+    let written = if is_ipv6 {
+        ipv6(host, arrival, quote)
+    } else {
+        ipv4(host, arrival, quote)
+    };
+    if !written {
+        return drop(host, Reason::RewriteFailed);
+    }
+    back(host)
+}
+
+/// Sends the frame back by the interface that it came by.
+#[inline(always)]
+fn back<H: Host>(host: &H) -> Verdict {
+    let Some(ethernet) = host.window(0, ETHERNET) else {
+        return drop(host, Reason::RewriteFailed);
+    };
+    let (a, b, c) = (ethernet.u32(0), ethernet.u32(4), ethernet.u32(8));
+    // Destination and source change places; which half of a word is which depends on
+    // the byte order.
+    let [a0, a1, a2, a3] = a.to_ne_bytes();
+    let [b0, b1, b2, b3] = b.to_ne_bytes();
+    let [c0, c1, c2, c3] = c.to_ne_bytes();
+    ethernet.set_u32(0, u32::from_ne_bytes([b2, b3, c0, c1]));
+    ethernet.set_u32(4, u32::from_ne_bytes([c2, c3, a0, a1]));
+    ethernet.set_u32(8, u32::from_ne_bytes([a2, a3, b0, b1]));
+    crate::count_reason(host, Reason::Answered);
+    Verdict::Transmit {
+        interface: host.ingress(),
+    }
+}
+
+/// Sum of the quoted bytes.
+#[inline(always)]
+fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
+    const WORDS: usize = QUOTES[0] / 4;
+    let mut sum = 0;
+    if quote == QUOTES[0] {
+        let quoted = host.window(offset, QUOTES[0])?;
+        for word in 0..WORDS {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    } else if quote == QUOTES[1] {
+        let quoted = host.window(offset, QUOTES[1])?;
+        for word in 0..QUOTES[1] / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    } else if quote == LEAST[0] {
+        let quoted = host.window(offset, LEAST[0])?;
+        for word in 0..LEAST[0] / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    } else {
+        let quoted = host.window(offset, LEAST[1])?;
+        for word in 0..LEAST[1] / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    }
+    Some(sum)
+}
+
+/// Writes the ICMP header. `sum` is that of what it covers besides.
+#[inline(always)]
+fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
+    let Some(header) = host.window(offset, ICMP) else {
+        return false;
+    };
+    let (kind, code) = type_and_code(arrival.answer.get(), arrival.packet.is_ipv6);
+    header.set_u8(0, kind);
+    header.set_u8(1, code);
+    header.set_u16(2, 0);
+    let mtu = if arrival.answer.get() == kind::TOO_BIG {
+        arrival.mtu.get().to_be()
+    } else {
+        0
+    };
+    header.set_u32(4, mtu);
+    let sum = sum + u64::from(header.u16(0)) + u64::from(mtu);
+    header.set_u16(2, !fold(sum));
+    true
+}
+
+#[inline(always)]
+fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+    let Some(head) = host.window(ETHERNET, IPV4) else {
+        return false;
+    };
+    let packet = &arrival.packet;
+    head.set_u8(0, 0x45);
+    // Internetwork control (RFC 1812, 4.3.2.5).
+    head.set_u8(1, 0xc0);
+    head.set_u16(2, ((IPV4 + ICMP + quote) as u16).to_be());
+    head.set_u32(4, 0);
+    head.set_u8(8, 64);
+    head.set_u8(9, protocol::ICMP);
+    head.set_u16(10, 0);
+    head.set_u32(12, packet.destination[3]);
+    head.set_u32(16, packet.source[3]);
+    let own: u64 = (0..5).map(|word| u64::from(head.u32(word * 4))).sum();
+    head.set_u16(10, !fold(own));
+    let Some(sum) = sum(host, ETHERNET + IPV4 + ICMP, quote) else {
+        return false;
+    };
+    icmp(host, arrival, ETHERNET + IPV4, sum)
+}
+
+#[inline(always)]
+fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+    let Some(head) = host.window(ETHERNET, IPV6) else {
+        return false;
+    };
+    let packet = &arrival.packet;
+    let length = ((ICMP + quote) as u16).to_be();
+    head.set_u32(0, 0x6000_0000_u32.to_be());
+    head.set_u16(4, length);
+    head.set_u8(6, protocol::ICMPV6);
+    head.set_u8(7, 64);
+    let mut pseudo = u64::from(length) + u64::from(u16::from(protocol::ICMPV6).to_be());
+    let (from, to): (Address, Address) = (packet.destination, packet.source);
+    for word in 0..4 {
+        head.set_u32(8 + 4 * word, from[word]);
+        head.set_u32(24 + 4 * word, to[word]);
+        pseudo += u64::from(from[word]) + u64::from(to[word]);
+    }
+    let Some(sum) = sum(host, ETHERNET + IPV6 + ICMP, quote) else {
+        return false;
+    };
+    icmp(host, arrival, ETHERNET + IPV6, sum + pseudo)
+}

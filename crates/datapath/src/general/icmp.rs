@@ -1,0 +1,242 @@
+//! ICMP errors about connections, in both directions and families (as IPVS's
+//! `ip_vs_in_icmp` and `ip_vs_out_icmp`): the quoted packet is translated back, so that
+//! the receiver knows it as its own.
+
+use super::inbound::check;
+use super::packet::{Packet, Transport};
+use super::rewrite::{self, WideEnd, difference};
+use super::width::Width;
+use super::{Arrival, end, seek_at};
+use crate::forward::{Verdict, count_packet, drop, is_alive, leave, method_of};
+use crate::frame::{ETHERNET, End};
+use crate::hop;
+use crate::host::{Host, Window};
+use crate::layout::{
+    Bucket, NOBODY, Server, WideBucket, endpoint_kind, method, server_flags, service_flags,
+};
+use crate::reason::Reason;
+use crate::state::Direction;
+use crate::table::{self, Found, Slot};
+use crate::{checksum, tunnel};
+
+/// Bytes of an ICMP header.
+const HEADER: usize = 8;
+
+/// Decides about an ICMP error. What is kept has the quoted packet's addresses in
+/// `quoted` and its ports in `transport`.
+#[inline(always)]
+pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let transport = &arrival.transport;
+    let to = u32::from(transport.destination_port);
+    let about_request = (!arrival.packet.is_ipv6
+        && seek_at(host, end::QUOTED_DESTINATION, to, endpoint_kind::SERVER))
+        || seek_at(
+            host,
+            end::QUOTED_DESTINATION,
+            to,
+            endpoint_kind::WIDE_SERVER,
+        )
+        || seek_at(host, end::QUOTED_DESTINATION, 0, endpoint_kind::WIDE_SERVER);
+    if about_request {
+        return about_a_request(host, arrival);
+    }
+    let from = u32::from(transport.source_port);
+    let mut service = host.seek(end::QUOTED_SOURCE, from, endpoint_kind::SERVICE);
+    if service == NOBODY {
+        service = host.seek(end::QUOTED_SOURCE, 0, endpoint_kind::SERVICE);
+    }
+    if service == NOBODY {
+        return Verdict::Pass;
+    }
+    about_a_reply(host, arrival, service)
+}
+
+/// The quoted packet turned round: as the one would look that answers it.
+#[inline(always)]
+fn turned(arrival: &Arrival) -> (Packet, Transport) {
+    let quoted = &arrival.quoted;
+    let packet = Packet {
+        source: quoted.destination,
+        destination: quoted.source,
+        ..*quoted
+    };
+    let transport = Transport {
+        source_port: arrival.transport.destination_port,
+        destination_port: arrival.transport.source_port,
+        ..arrival.transport
+    };
+    (packet, transport)
+}
+
+/// About a client's packet that went to a server: the client knows only the service.
+#[inline(always)]
+fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let (packet, transport) = turned(arrival);
+    if !packet.is_ipv6 {
+        let wanted = Bucket::of_server(host, &packet, &transport);
+        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
+        if let Some(found) = found
+            && let Some(server) = host.server(found.entry.server.get())
+        {
+            return to_client::<H, Bucket>(host, arrival, found.entry, server);
+        }
+    }
+    let wanted = WideBucket::of_server(host, &packet, &transport);
+    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    match found {
+        Some(found) => match host.server(found.entry.server.get()) {
+            Some(server) => to_client::<H, WideBucket>(host, arrival, found.entry, server),
+            None => Verdict::Pass,
+        },
+        None => Verdict::Pass,
+    }
+}
+
+/// Translates for the client, from whom the quoted packet came.
+#[inline(always)]
+fn to_client<H: Host, W: Width>(
+    host: &H,
+    arrival: &Arrival,
+    entry: &W::Entry,
+    server: &Server,
+) -> Verdict {
+    let before = WideEnd {
+        address: arrival.quoted.destination,
+        port: arrival.transport.destination_port,
+    };
+    let known = W::server_end(entry, server);
+    if known.address != before.address
+        || known.port != before.port
+        || method_of(server.flags.get()) != method::MASQ
+    {
+        return Verdict::Pass;
+    }
+    let packet = &arrival.packet;
+    let after = W::virtual_end(entry, server);
+    let way = hop::remembered(host, entry, || {
+        let client = packet.destination;
+        hop::route(host, packet.is_ipv6, after.address, client, packet.protocol)
+    });
+    if let Err(verdict) = check(host, arrival, &way) {
+        return verdict;
+    }
+    count_packet(host, entry.server().get(), packet.length, Direction::Output);
+    if !translate(host, arrival, End::Source, before, after) {
+        return drop(host, Reason::RewriteFailed);
+    }
+    leave(host, way)
+}
+
+/// About a server's reply: the server knows only its own address.
+#[inline(always)]
+fn about_a_reply<H: Host>(host: &H, arrival: &Arrival, index: u32) -> Verdict {
+    let (packet, transport) = turned(arrival);
+    let Some(service) = host.service(index) else {
+        return Verdict::Pass;
+    };
+    if service.flags.get() & service_flags::WIDE == 0 {
+        let wanted = Bucket::of_client(&packet, &transport, index);
+        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
+        return match found {
+            Some(found) => to_server::<H, Bucket>(host, arrival, found.entry),
+            None => Verdict::Pass,
+        };
+    }
+    let wanted = WideBucket::of_client(&packet, &transport, index);
+    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    match found {
+        Some(found) => to_server::<H, WideBucket>(host, arrival, found.entry),
+        None => Verdict::Pass,
+    }
+}
+
+/// Translates for the server, from whom the quoted packet came; or, where it has the
+/// service's address itself, sends it on as it is.
+#[inline(always)]
+fn to_server<H: Host, W: Width>(host: &H, arrival: &Arrival, entry: &W::Entry) -> Verdict {
+    let index = entry.server().get();
+    let Some(server) = host.server(index).filter(|server| is_alive(server)) else {
+        return drop(host, Reason::ServerGone);
+    };
+    let packet = &arrival.packet;
+    let flags = server.flags.get();
+    let method = method_of(flags);
+    let is_local = flags & server_flags::LOCAL != 0;
+    let way = hop::to_server_wide(host, server, packet.source, packet.protocol);
+    if !is_local && let Err(verdict) = check(host, arrival, &way) {
+        return verdict;
+    }
+    count_packet(host, index, packet.length, Direction::Input);
+    let sent = if method == method::MASQ {
+        let before = WideEnd {
+            address: arrival.quoted.source,
+            port: arrival.transport.source_port,
+        };
+        translate(
+            host,
+            arrival,
+            End::Destination,
+            before,
+            W::server_end(entry, server),
+        )
+    } else {
+        is_local
+            || (rewrite::pass_on(host, packet)
+                && (method != method::TUNNEL || tunnel::enter(host, server)))
+    };
+    if !sent {
+        return drop(host, Reason::RewriteFailed);
+    }
+    if is_local {
+        return Verdict::Pass;
+    }
+    leave(host, way)
+}
+
+/// Rewrites the outer `end` to `after`'s address and the opposite end of the quoted
+/// packet, which is `before`, to `after`. The quoted IPv4 header keeps a right
+/// checksum, so of its changes only the port's touches the ICMP checksum; ICMPv6's
+/// covers all addresses.
+#[inline(always)]
+fn translate<H: Host>(
+    host: &H,
+    arrival: &Arrival,
+    end: End,
+    before: WideEnd,
+    after: WideEnd,
+) -> bool {
+    let packet = &arrival.packet;
+    let outer = if end == End::Source {
+        packet.source
+    } else {
+        packet.destination
+    };
+    let mut change = u64::from(checksum::difference16(before.port, after.port));
+    if packet.is_ipv6 {
+        change += u64::from(difference(outer, after.address))
+            + u64::from(difference(before.address, after.address));
+    }
+    let (Some(icmp), Some(ports)) = (
+        host.window(packet.transport(), HEADER),
+        host.window(arrival.quoted.transport(), 4),
+    ) else {
+        return false;
+    };
+    icmp.set_u16(2, checksum::update(icmp.u16(2), change));
+    ports.set_u16(if end == End::Source { 2 } else { 0 }, after.port);
+    let offset = packet.transport() + HEADER;
+    let quoted_end = if end == End::Source {
+        End::Destination
+    } else {
+        End::Source
+    };
+    rewrite::set_address_at(
+        host,
+        offset,
+        packet.is_ipv6,
+        quoted_end,
+        before.address,
+        after.address,
+    ) && rewrite::set_address_at(host, ETHERNET, packet.is_ipv6, end, outer, after.address)
+        && rewrite::pass_on(host, packet)
+}

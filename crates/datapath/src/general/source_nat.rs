@@ -1,0 +1,293 @@
+//! Source NAT: the server sees an address of the director's, and answers to it; so it
+//! needs neither a route back nor any setting. IPVS has no such method.
+//!
+//! An address and a port stand for one connection to one server's port: the same pair
+//! serves other servers at the same time. It is reserved by an entry of its own
+//! ([`state::TRANSLATED`]) that finds the connection for the server's answers. The
+//! connection's entry names the pair in place of the server's tag.
+
+use super::inbound::check;
+use super::packet::{Packet, Transport};
+use super::rewrite::{self, WideEnd};
+use super::width::Width;
+use super::{Arrival, UNASKED};
+use crate::forward::{
+    Verdict, client_port, count_packet, counted_length, drop, leave, next_state, track,
+};
+use crate::frame::End;
+use crate::hash;
+use crate::hop;
+use crate::host::{Host, Store};
+use crate::layout::{Address, Bucket, Control, MAPPED, POOL, Server, WideBucket};
+use crate::reason::Reason;
+use crate::state::{self, Direction};
+use crate::table::{self, Aim, By, Found, Slot, WantedNarrow, WantedWide, WideOpening, address_of};
+
+/// Ports that are tried for a new connection.
+const TRIES: u32 = 16;
+/// In place of a pool's address: the director's own on the way to the server.
+const OWN: u32 = POOL as u32;
+
+/// A pair of an address's number and a port as it stands in the packet, as a connection
+/// names it. Never [`UNASKED`].
+#[inline(always)]
+const fn reference(number: u32, port: u16) -> u32 {
+    number << 16 | port as u32
+}
+
+/// The address that a reference names.
+#[inline(always)]
+fn address<S: Store>(store: &S, server: &Server, reference: u32) -> Address {
+    let number = reference >> 16;
+    if number >= OWN {
+        return address_of(&server.source);
+    }
+    // Bounded in a way that the verifier sees.
+    let number = store.opaque(number) as usize & (POOL - 1);
+    store
+        .control()
+        .map_or([0; 4], |control| address_of(&control.pool[number]))
+}
+
+/// The translated source of a connection.
+#[inline(always)]
+pub(super) fn source_end<S: Store>(store: &S, server: &Server, reference: u32) -> WideEnd {
+    WideEnd {
+        address: address(store, server, reference),
+        port: reference as u16,
+    }
+}
+
+/// Which of a pool's addresses a client gets.
+#[inline(always)]
+fn number(control: &Control, is_ipv6: bool, hash: u32) -> u32 {
+    let count = control.pool_count.get();
+    // IPv4's stand first.
+    let (first, count) = if is_ipv6 {
+        (count & 0xffff, count >> 16)
+    } else {
+        (0, count & 0xffff)
+    };
+    if count == 0 {
+        OWN
+    } else {
+        first + hash % count
+    }
+}
+
+/// Reserves an address and a port for the connection that is kept, to the server that
+/// was chosen for it. False: all that were tried are taken.
+#[inline(always)]
+pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let Some(control) = host.control() else {
+        return false;
+    };
+    let place = hash::wide_connection(
+        packet.source,
+        client_port(transport.source_port, packet.protocol),
+        host.seed(),
+    );
+    let number = number(control, packet.is_ipv6, place.signature >> 8);
+    let range = control.pool_ports.get();
+    let (low, count) = (range & 0xffff, range >> 16);
+    if count == 0 {
+        return false;
+    }
+    // The client's own port if it is one of these, else any; then one after the other.
+    let own = u32::from(u16::from_be(transport.source_port)).wrapping_sub(low);
+    let first = if own < count {
+        own
+    } else {
+        place.bucket % count
+    };
+    let tries = host.opaque(TRIES);
+    for turn in 0..TRIES {
+        if turn >= tries {
+            break;
+        }
+        let port = low + (first + turn * turn) % count;
+        let wanted = reference(number, (port as u16).to_be());
+        if host.reserve(wanted) != 0 {
+            arrival.reference.set(wanted);
+            return true;
+        }
+    }
+    false
+}
+
+/// What finds the connection of an answer that a server sends to a translated source.
+#[inline(always)]
+fn wanted<S: Store>(store: &S, protocol: u8, source: WideEnd, server: WideEnd) -> WantedWide {
+    let tag = hash::wide_server_tag(server.address, server.port, store.seed());
+    WantedWide {
+        address: source.address,
+        port: client_port(source.port, protocol) | state::TRANSLATED << 24,
+        aim: Aim::any(By::ServerTag(tag)),
+    }
+}
+
+/// Reserves a pair for the connection that is kept: 1, or 0 where it is taken.
+#[inline(always)]
+pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
+    let Some(arrival) = store.kept() else {
+        return 0;
+    };
+    let index = arrival.chosen.get();
+    let Some(server) = store.server(index) else {
+        return 0;
+    };
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let end = WideEnd {
+        address: address_of(&server.wide_address),
+        port: arrival.server_port.get() as u16,
+    };
+    let source = source_end(store, server, reference);
+    if source.address == [0; 4] {
+        return 0;
+    }
+    let wanted = wanted(store, packet.protocol, source, end);
+    let place = wanted.place(store);
+    let taken: Option<Found<'_, WideBucket>> = table::find(store, place, wanted);
+    if taken.is_some() {
+        return 0;
+    }
+    let By::ServerTag(server_tag) = wanted.aim.by else {
+        return 0;
+    };
+    let new = WideOpening {
+        address: wanted.address,
+        port: wanted.port,
+        virtual_address: packet.source,
+        ports: u32::from(transport.source_port) | u32::from(transport.destination_port) << 16,
+        service: arrival.index.get(),
+        server: index,
+        server_tag,
+        state: state::TRANSLATED,
+    };
+    let opened: Option<Found<'_, WideBucket>> = table::open(store, place, new, None);
+    let Some(opened) = opened else {
+        return 0;
+    };
+    // Another CPU may have reserved it at the same moment, for another client.
+    let entry = opened.entry;
+    let is_ours = entry.ports.get() == new.ports
+        && entry.service.get() & 0xffff == new.service
+        && table::is_address(&entry.virtual_address, packet.source);
+    if is_ours {
+        entry.hop.set(reference);
+    }
+    is_ours.into()
+}
+
+/// A server's answer to a translated source; [`Verdict::Pass`]: it is none.
+#[inline(always)]
+pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let to = WideEnd {
+        address: packet.destination,
+        port: transport.destination_port,
+    };
+    let from = WideEnd {
+        address: packet.source,
+        port: transport.source_port,
+    };
+    let wanted = wanted(host, packet.protocol, to, from);
+    let translated: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    let Some(translated) = translated else {
+        return Verdict::Pass;
+    };
+    let entry = translated.entry;
+    let Some(server) = host.server(entry.server.get()) else {
+        return Verdict::Pass;
+    };
+    if !table::is_address(&server.wide_address, packet.source) {
+        return Verdict::Pass;
+    }
+    let client = WideEnd {
+        address: address_of(&entry.virtual_address),
+        port: entry.ports.get() as u16,
+    };
+    let port = client_port(client.port, packet.protocol);
+    let by = By::ServerTag(entry.hop.get());
+    let [a, b, c, d] = client.address;
+    if a == 0 && b == 0 && c == MAPPED {
+        let wanted = WantedNarrow {
+            address: d,
+            port,
+            by,
+        };
+        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
+        if let Some(found) = found {
+            return reply::<H, Bucket>(host, arrival, client, found.entry, server);
+        }
+    }
+    let wanted = WantedWide {
+        address: client.address,
+        port,
+        aim: Aim::any(by),
+    };
+    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    match found {
+        Some(found) => reply::<H, WideBucket>(host, arrival, client, found.entry, server),
+        None => Verdict::Pass,
+    }
+}
+
+/// Sends a server's answer to the client.
+#[inline(always)]
+fn reply<H: Host, W: Width>(
+    host: &H,
+    arrival: &Arrival,
+    client: WideEnd,
+    entry: &W::Entry,
+    server: &Server,
+) -> Verdict {
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let after = W::virtual_end(entry, server);
+    let way = hop::remembered(host, entry, || {
+        hop::route(
+            host,
+            packet.is_ipv6,
+            after.address,
+            client.address,
+            packet.protocol,
+        )
+    });
+    if let Err(verdict) = check(host, arrival, &way) {
+        return verdict;
+    }
+    let direction = Direction::Output;
+    let present = entry.state().get();
+    let next = next_state(packet.protocol, present, transport.event, direction);
+    track(host, entry, next, direction);
+    count_packet(host, entry.server().get(), counted_length(host), direction);
+    if !both_ends(host, packet, transport, after, client) {
+        return drop(host, Reason::RewriteFailed);
+    }
+    leave(host, way)
+}
+
+/// Rewrites both ends of a packet.
+#[inline(always)]
+pub(super) fn both_ends<H: Host>(
+    host: &H,
+    packet: &Packet,
+    transport: &Transport,
+    source: WideEnd,
+    destination: WideEnd,
+) -> bool {
+    let from = WideEnd {
+        address: packet.source,
+        port: transport.source_port,
+    };
+    let to = WideEnd {
+        address: packet.destination,
+        port: transport.destination_port,
+    };
+    rewrite::set_end(host, packet, End::Source, from, source)
+        && rewrite::set_end(host, packet, End::Destination, to, destination)
+        && rewrite::pass_on(host, packet)
+}
+
+const _: () = assert!(POOL.is_power_of_two() && reference(OWN, u16::MAX) < UNASKED);
