@@ -7,6 +7,7 @@
 mod kinds;
 mod marks;
 mod methods;
+mod sctp;
 mod traffic;
 mod watch;
 mod world;

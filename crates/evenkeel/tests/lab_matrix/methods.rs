@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use evenkeel_lab::host::Host;
@@ -66,10 +66,11 @@ const GRE: &str = "-i --tun-type gre";
 const GRE_SUM: &str = "-i --tun-type gre --tun-csum";
 const GUE_BARE: &str = "-i --tun-type gue --tun-port 6080";
 const GUE_SUM: &str = "-i --tun-type gue --tun-port 6080 --tun-csum";
+const GUE_REMOTE: &str = "-i --tun-type gue --tun-port 6080 --tun-remcsum";
 const BARE: &[Layer] = &[Layer::BareUdp, Layer::Gue];
 const SUM: &[Layer] = &[Layer::Udp, Layer::Gue];
 
-const METHODS: [Method; 13] = [
+const METHODS: [Method; 15] = [
     Method::new("masq", "-m"),
     Method {
         ports: MAPPED,
@@ -86,6 +87,8 @@ const METHODS: [Method; 13] = [
     Method::tunnel("gue", GUE_BARE, Family::V6, BARE),
     Method::tunnel("gue, checksum", GUE_SUM, Family::V4, SUM),
     Method::tunnel("gue, checksum", GUE_SUM, Family::V6, SUM),
+    Method::tunnel("gue, remote checksum", GUE_REMOTE, Family::V4, SUM),
+    Method::tunnel("gue, remote checksum", GUE_REMOTE, Family::V6, SUM),
 ];
 const _: () = assert!(GUE == 6080);
 
@@ -160,8 +163,9 @@ impl Case<'_> {
     }
 
     fn tcp(&self, world: &World) -> Result<()> {
+        let from = source(self.family, SOURCES.start);
         let at = |port| SocketAddr::new(VIP.of(self.family), port);
-        traffic::tcp(&world.client, at(WEB), at(SINK))
+        traffic::tcp(&world.client, from, at(WEB), at(SINK))
     }
 
     fn udp(&self, world: &World) -> Result<()> {
@@ -307,7 +311,7 @@ fn everything(hook: &str) -> Result<()> {
     // With their checksums there, XDP finishes frames by itself.
     let deferred = world.reason("deferred_to_tc")? - deferred;
     ensure!(deferred < 100, "{deferred} frames deferred");
-    kinds::all(&world).context("kinds of services")?;
+    kinds::all(&world, hook).context("kinds of services")?;
     Offloads::On.set(&world)?;
     Table::fill(&world, hook, None)?.end()?;
     println!("{hook}: {:?} in all", start.elapsed());

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -83,26 +84,33 @@ pub(crate) fn serve_echo(host: &Host, address: SocketAddr, server: u8) -> Result
     Ok(())
 }
 
-/// A connection to the sink, from any of the client's addresses or from this one, and
-/// the server that it was given.
-pub(crate) fn connect(
-    client: &Host,
-    from: Option<IpAddr>,
-    to: SocketAddr,
-) -> Result<(TcpStream, u8)> {
+/// A port of the client that nobody had before: one that is used again is the same flow
+/// to a director, whatever became of the server that it was given.
+pub(crate) fn new_port() -> u16 {
+    // Below those that the kernel gives out itself.
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A connection from an address and a port of the client.
+fn open(client: &Host, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     let socket = client.within(|| -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        if let Some(from) = from {
-            socket.bind(&SocketAddr::new(from, 0).into())?;
-        }
+        socket.bind(&from.into())?;
         Ok(socket)
     })??;
     socket
         .connect_timeout(&to.into(), ANSWER)
-        .with_context(|| format!("cannot connect to {to}"))?;
-    let mut stream = TcpStream::from(socket);
+        .with_context(|| format!("{from} cannot connect to {to}"))?;
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
+    Ok(stream)
+}
+
+/// A connection to the sink, and the server that it was given.
+pub(crate) fn connect(client: &Host, from: SocketAddr, to: SocketAddr) -> Result<(TcpStream, u8)> {
+    let mut stream = open(client, from, to)?;
     let mut server = [0];
     stream
         .read_exact(&mut server)
@@ -112,7 +120,7 @@ pub(crate) fn connect(
 
 /// A socket of the client for datagrams to one place.
 pub(crate) fn sender(client: &Host, from: IpAddr, to: SocketAddr) -> Result<UdpSocket> {
-    let socket = client.within(|| UdpSocket::bind((from, 0)))??;
+    let socket = client.within(|| UdpSocket::bind((from, new_port())))??;
     socket.connect(to)?;
     socket.set_read_timeout(Some(ANSWER))?;
     Ok(socket)
@@ -134,10 +142,11 @@ pub(crate) fn echo(socket: &UdpSocket, length: usize) -> Result<u8> {
 }
 
 /// Loads pages, sends to the sink; each server has to get its half of both.
-pub(crate) fn tcp(client: &Host, web: SocketAddr, sink: SocketAddr) -> Result<()> {
+pub(crate) fn tcp(client: &Host, from: IpAddr, web: SocketAddr, sink: SocketAddr) -> Result<()> {
     let mut by_server = [0; SERVERS.len()];
     for _ in 0..PAGES {
-        let page = http::get(client, web)?;
+        let stream = open(client, SocketAddr::new(from, new_port()), web)?;
+        let page = http::get_over(stream, web)?;
         ensure!(page.status == 200, "status {}", page.status);
         let (server, body) = page.body.split_at(1);
         ensure!(body == text(), "the page is not what was sent");
@@ -147,7 +156,7 @@ pub(crate) fn tcp(client: &Host, web: SocketAddr, sink: SocketAddr) -> Result<()
     ensure!(by_server == halves, "pages by server: {by_server:?}");
     let mut by_server = [0; SERVERS.len()];
     for _ in 0..TRANSFERS {
-        let (mut stream, server) = connect(client, None, sink)?;
+        let (mut stream, server) = connect(client, SocketAddr::new(from, new_port()), sink)?;
         stream
             .write_all(text().as_bytes())
             .context("cannot send to the sink")?;
