@@ -1,5 +1,5 @@
 //! Kinds of services and schedulers that show by where clients get: persistence, any
-//! port, one-packet scheduling, hashing, least connections; SCTP.
+//! port, one-packet scheduling, hashing, least connections, ports used again.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use evenkeel_lab::wait;
 
-use crate::sctp;
 use crate::traffic::{self, echo, new_port, sender};
 use crate::world::{
     ECHO, FAMILIES, Family, MAPPED, SERVERS, SHOW, SINK, SOURCES, VIP, World, source,
@@ -18,7 +17,7 @@ use crate::world::{
 type Check = fn(&World, Family) -> Result<()>;
 
 /// What is tried, and its name in the table.
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 9] = [
     ("persistence, masq", persistence),
     ("persistence of networks, ipip", persistence_of_networks),
     ("any port, masq, TCP and UDP", any_port),
@@ -31,7 +30,6 @@ const CHECKS: [(&str, Check); 10] = [
         "a port used again, masq and direct routing",
         port_used_again,
     ),
-    ("SCTP, masq and direct routing", sctp::exchanges),
 ];
 
 /// Tries everything, and prints a table.

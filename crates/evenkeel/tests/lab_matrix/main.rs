@@ -4,6 +4,7 @@
 //!
 //! Each test runs in a sandbox of its own, which leaves nothing behind.
 
+mod devices;
 mod kinds;
 mod marks;
 mod methods;

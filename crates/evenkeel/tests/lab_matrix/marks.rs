@@ -13,7 +13,7 @@ use evenkeel_lab::sandbox;
 use crate::kinds::{rules, servers, vip};
 use crate::traffic::{self, echo, new_port, sender};
 use crate::world::{
-    CLIENT_PORT, ECHO, FAMILIES, Family, SINK, SOURCES, VIP, WEB, World, run, source,
+    CLIENT_PORT, Decapsulation, ECHO, FAMILIES, Family, SINK, SOURCES, VIP, WEB, World, run, source,
 };
 
 const BRIDGE: &str = "front";
@@ -96,7 +96,7 @@ fn persistence(world: &World, family: Family) -> Result<()> {
 #[test]
 fn firewall_marks() {
     sandbox::run_test(|| {
-        let world = World::start("tc")?;
+        let world = World::start("tc", Decapsulation::ByTest)?;
         bridge(&world)?;
         for family in FAMILIES {
             methods(&world, family)?;

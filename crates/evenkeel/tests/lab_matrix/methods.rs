@@ -13,17 +13,18 @@ use crate::kinds;
 use crate::traffic;
 use crate::watch::{self, Report, Watch};
 use crate::world::{
-    CLIENT_PORT, ECHO, FAMILIES, Family, GUE, LEGS, MAPPED, SERVER_PORTS, SERVERS, SINK, SOURCES,
-    VIP, WEB, World, run, source,
+    CLIENT_PORT, Decapsulation, ECHO, FAMILIES, Family, GUE, LEGS, MAPPED, SERVER_PORTS, SERVERS,
+    SINK, SOURCES, VIP, WEB, World, run, source,
 };
 
 /// A forwarding method.
-struct Method {
+pub(crate) struct Method {
     name: &'static str,
     /// As `ipvsadm -a` has it.
-    options: &'static str,
-    /// Which addresses of the servers are used; none: those of the service's version.
-    outer: Option<Family>,
+    pub(crate) options: &'static str,
+    /// Of a tunnel: which addresses of the servers are used. None: those of the service's
+    /// version.
+    pub(crate) outer: Option<Family>,
     /// What is added to the ports of the service.
     ports: u16,
     /// Headers in front of the packet, behind the outer IP header.
@@ -70,7 +71,7 @@ const GUE_REMOTE: &str = "-i --tun-type gue --tun-port 6080 --tun-remcsum";
 const BARE: &[Layer] = &[Layer::BareUdp, Layer::Gue];
 const SUM: &[Layer] = &[Layer::Udp, Layer::Gue];
 
-const METHODS: [Method; 15] = [
+pub(crate) const METHODS: [Method; 15] = [
     Method::new("masq", "-m"),
     Method {
         ports: MAPPED,
@@ -94,7 +95,7 @@ const _: () = assert!(GUE == 6080);
 
 /// What the virtual cables do as good network cards would.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Offloads {
+pub(crate) enum Offloads {
     /// Nothing: each frame is as it was sent, its checksums in it.
     Off,
     /// Checksums are left out, and packets larger than a frame are cut and put together.
@@ -102,7 +103,7 @@ enum Offloads {
 }
 
 impl Offloads {
-    fn set(self, world: &World) -> Result<()> {
+    pub(crate) fn set(self, world: &World) -> Result<()> {
         let [first, second] = &world.servers;
         let director = world.director.host();
         switch(self, &world.client, &[CLIENT_PORT, LEGS[0], LEGS[1]])?;
@@ -135,13 +136,13 @@ fn switch(offloads: Offloads, host: &Host, ports: &[&str]) -> Result<()> {
 }
 
 /// A service of one protocol by one method.
-struct Case<'a> {
-    method: &'a Method,
-    family: Family,
+pub(crate) struct Case<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) family: Family,
 }
 
 impl Case<'_> {
-    fn rules(&self) -> String {
+    pub(crate) fn rules(&self) -> String {
         let Method {
             options,
             outer,
@@ -162,13 +163,13 @@ impl Case<'_> {
         rules
     }
 
-    fn tcp(&self, world: &World) -> Result<()> {
+    pub(crate) fn tcp(&self, world: &World) -> Result<()> {
         let from = source(self.family, SOURCES.start);
         let at = |port| SocketAddr::new(VIP.of(self.family), port);
         traffic::tcp(&world.client, from, at(WEB), at(SINK))
     }
 
-    fn udp(&self, world: &World) -> Result<()> {
+    pub(crate) fn udp(&self, world: &World) -> Result<()> {
         let from = source(self.family, SOURCES.start);
         let to = SocketAddr::new(VIP.of(self.family), ECHO);
         traffic::udp(&world.client, from, to)
@@ -215,7 +216,7 @@ impl Case<'_> {
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self.method.outer {
             None => self.method.name.into(),
             Some(Family::V4) => format!("{} over IPv4", self.method.name),
@@ -301,7 +302,7 @@ impl Table {
 
 fn everything(hook: &str) -> Result<()> {
     let start = Instant::now();
-    let world = World::start(hook)?;
+    let world = World::start(hook, Decapsulation::ByTest)?;
     println!("{hook}: the network is up after {:?}", start.elapsed());
     Offloads::Off.set(&world)?;
     let deferred = world.reason("deferred_to_tc")?;

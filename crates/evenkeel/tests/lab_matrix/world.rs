@@ -33,9 +33,9 @@ use evenkeel_lab::{decapsulate, wait};
 use crate::traffic;
 
 /// Longest that a program may take to come up.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// Longest that a change may take to show.
-pub(crate) const SHOW: Duration = Duration::from_secs(10);
+pub(crate) const SHOW: Duration = Duration::from_secs(30);
 
 /// An IP version, as a place in pairs of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,11 @@ pub(crate) fn source(family: Family, last: u8) -> IpAddr {
     Pair::new(CLIENT_NET, last).of(family)
 }
 
+/// The director's address on the cable to a server.
+pub(crate) fn director_of(server: usize, family: Family) -> IpAddr {
+    Pair::new(SERVER_NETS[server], 1).of(family)
+}
+
 /// The client's interface to the director.
 pub(crate) const CLIENT_PORT: &str = "ec";
 /// The servers' interfaces to the director.
@@ -104,6 +109,15 @@ pub(crate) const GUE: u16 = 6080;
 /// with the largest header has room around it.
 const SEGMENT: u16 = 1340;
 
+/// Who takes packets out of tunnels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decapsulation {
+    /// [`decapsulate`], which needs nothing of the kernel.
+    ByTest,
+    /// Devices that the test is to make.
+    ByDevices,
+}
+
 /// The network with all that runs on it.
 pub(crate) struct World {
     pub(crate) client: Host,
@@ -116,7 +130,7 @@ pub(crate) struct World {
 
 impl World {
     /// Builds the network, starts the servers and the daemon.
-    pub(crate) fn start(hook: &str) -> Result<Self> {
+    pub(crate) fn start(hook: &str, decapsulation: Decapsulation) -> Result<Self> {
         let hosts = topology().build()?;
         let [client, director, first, second] = hosts.as_slice() else {
             bail!("the topology has four hosts");
@@ -133,9 +147,11 @@ impl World {
                 server,
                 &format!("{} realserver up {} {}", program().display(), VIP.0, VIP.1),
             )?;
-            decapsulate::start(server, GUE)?;
-            for any in ["0.0.0.0", "::"] {
-                gue.push(hold(server, any, GUE)?);
+            if decapsulation == Decapsulation::ByTest {
+                decapsulate::start(server, GUE)?;
+                for any in ["0.0.0.0", "::"] {
+                    gue.push(hold(server, any, GUE)?);
+                }
             }
             apaches.push(serve(server, index)?);
         }
