@@ -240,6 +240,16 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        evenkeel_tc_step(self.0, next, offset)
+    }
+
+    #[inline(always)]
+    fn deliver(&self) -> u64 {
+        evenkeel_tc_deliver(self.0)
+    }
+
+    #[inline(always)]
     fn parse(&self) -> u32 {
         evenkeel_tc_parse(self.0)
     }
@@ -256,4 +266,18 @@ impl Host for Kernel {
 #[inline(never)]
 extern "C" fn evenkeel_tc_parse(context: *mut __sk_buff) -> u32 {
     general::parse(&Kernel(context))
+}
+
+/// [`general::step`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_step(context: *mut __sk_buff, next: u32, offset: u32) -> u64 {
+    general::step(&Kernel(context), next, offset)
+}
+
+/// [`general::deliver`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_deliver(context: *mut __sk_buff) -> u64 {
+    general::deliver(&Kernel(context))
 }

@@ -170,6 +170,16 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        evenkeel_xdp_step(self.0.ctx, next, offset)
+    }
+
+    #[inline(always)]
+    fn deliver(&self) -> u64 {
+        evenkeel_xdp_deliver(self.0.ctx)
+    }
+
+    #[inline(always)]
     fn parse(&self) -> u32 {
         evenkeel_xdp_parse(self.0.ctx)
     }
@@ -187,4 +197,18 @@ impl Host for Kernel<'_> {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_parse(context: *mut xdp_md) -> u32 {
     general::parse(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::step`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_step(context: *mut xdp_md, next: u32, offset: u32) -> u64 {
+    general::step(&Kernel(&XdpContext::new(context)), next, offset)
+}
+
+/// [`general::deliver`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_deliver(context: *mut xdp_md) -> u64 {
+    general::deliver(&Kernel(&XdpContext::new(context)))
 }

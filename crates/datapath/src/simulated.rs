@@ -20,7 +20,8 @@ use crate::layout::{
 use crate::locality;
 use crate::memory::Memory;
 use crate::schedule::{self, Request};
-use crate::table;
+use crate::state;
+use crate::table::{self, WantedNarrow, WantedWide};
 use crate::word::{Word, Word64};
 use crate::{Reason, Verdict, process};
 
@@ -522,6 +523,18 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         general::seek(self, end, port, kind)
     }
+    fn find(&self, place: Place, wanted: &WantedNarrow) -> u32 {
+        table::location_of::<_, Bucket>(self, place, *wanted)
+    }
+    fn find_wide(&self, place: Place, wanted: &WantedWide) -> u32 {
+        table::location_of::<_, WideBucket>(self, place, *wanted)
+    }
+    fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
+        state::next(protocol, present, event, direction)
+    }
+    fn is_idle(&self, at: u32) -> u32 {
+        locality::is_idle(self, at)
+    }
     fn claim(&self, place: Place) -> u64 {
         table::claim::<_, Bucket>(self, place)
     }
@@ -533,6 +546,18 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
     }
     fn is_any_idle(&self, service: u32) -> u32 {
         locality::is_any_idle(self, service)
+    }
+    fn template(&self) -> u32 {
+        general::template(self)
+    }
+    fn note_template(&self, server: u32) -> u32 {
+        general::note_template(self, server)
+    }
+    fn note_fragment(&self, server: u32, direction: u32) -> u32 {
+        general::note_fragment(self, server, direction)
+    }
+    fn note_locally(&self, service: u32, server: u32) -> u32 {
+        locality::note(self, service, server)
     }
     fn decide_locally(&self, service: u32, request: &Request) -> u32 {
         locality::decide(self, service, request)
@@ -579,6 +604,12 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     fn keep(&self, arrival: Arrival) {
         // Once a packet.
         let _ = self.kept.set(arrival);
+    }
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        general::step(self, next, offset)
+    }
+    fn deliver(&self) -> u64 {
+        general::deliver(self)
     }
     fn parse(&self) -> u32 {
         general::parse(self)

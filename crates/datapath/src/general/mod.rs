@@ -2,6 +2,7 @@
 //! it belongs to. What the short way does, it does too.
 
 mod answer;
+mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
@@ -24,7 +25,9 @@ use crate::layout::{
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
+use crate::state::Direction;
 use crate::{count_reason, endpoint};
+use delivery::Job;
 use packet::{Packet, Transport, what};
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
@@ -42,6 +45,8 @@ pub struct Arrival {
     pub(crate) server_port: Cell<u32>,
     /// The translated source of a new connection ([`source_nat`]); [`UNASKED`].
     pub(crate) reference: Cell<u32>,
+    /// What is to be done with the packet at last.
+    pub(crate) job: Job,
     /// What is answered ([`answer::kind`]), and the MTU to tell.
     pub(crate) answer: Cell<u32>,
     pub(crate) mtu: Cell<u32>,
@@ -62,6 +67,7 @@ impl Arrival {
             chosen: Cell::new(UNASKED),
             server_port: Cell::new(0),
             reference: Cell::new(UNASKED),
+            job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
         }
@@ -108,10 +114,37 @@ pub enum Part {
     Translated = 10,
     /// Finds a source for a client's new connection.
     Translate = 11,
+    /// Opens a client's new connection of IPv4.
+    Open = 12,
+    /// Opens any other new connection.
+    WideOpen = 13,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 12;
+pub const PARTS: u32 = 14;
+
+impl Part {
+    /// The part with this number.
+    pub(crate) const fn of(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::General,
+            1 => Self::Inbound,
+            2 => Self::WideInbound,
+            3 => Self::OnePacket,
+            4 => Self::Outbound,
+            5 => Self::WideOutbound,
+            6 => Self::Choose,
+            7 => Self::Icmp,
+            8 => Self::Answer,
+            9 => Self::Fragment,
+            10 => Self::Translated,
+            11 => Self::Translate,
+            12 => Self::Open,
+            13 => Self::WideOpen,
+            _ => return None,
+        })
+    }
+}
 
 /// Carries out a part.
 #[inline(always)]
@@ -145,6 +178,8 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Fragment => fragment::process(host, arrival),
         Part::Translated => source_nat::process(host, arrival),
         Part::Translate => inbound::translate(host, arrival),
+        Part::Open => inbound::open::<H, Bucket>(host, arrival),
+        Part::WideOpen => inbound::open::<H, WideBucket>(host, arrival),
     }
 }
 
@@ -183,6 +218,42 @@ fn process<H: Host>(host: &H) -> Verdict {
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
+}
+
+/// Does what is to be done with the packet that is kept: rewrites it and sends it. The
+/// verdict as a number, see [`Verdict::packed`].
+#[inline(always)]
+pub fn deliver<H: Host>(host: &H) -> u64 {
+    match host.kept() {
+        Some(arrival) => delivery::process(host, arrival).packed(),
+        None => Verdict::Drop.packed(),
+    }
+}
+
+/// Notes where the packet that is kept goes, the first fragment of one, for the others.
+#[inline(always)]
+pub fn note_fragment<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
+    fragment::enter(store, server, direction)
+}
+
+/// The server that the client of the packet that is kept stays with; [`NOBODY`]: none yet.
+#[inline(always)]
+pub fn template<S: Store>(store: &S) -> u32 {
+    persistence::known(store).unwrap_or(NOBODY)
+}
+
+/// Notes the server that the client of the packet that is kept stays with, and says which
+/// it is in the end.
+#[inline(always)]
+pub fn note_template<S: Store>(store: &S, server: u32) -> u32 {
+    persistence::enter(store, server).unwrap_or(server)
+}
+
+/// Steps over an extension header of IPv6: the next one's kind and place as a number,
+/// or 0 where there is none.
+#[inline(always)]
+pub fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
+    packet::step(host, next, offset)
 }
 
 /// Takes a frame apart and keeps it; 0: nobody's here, and to be passed.
@@ -264,6 +335,16 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     }
 }
 
+/// The part that opens a connection to a service.
+#[inline(always)]
+fn opening_of(service: &Service, packet: &Packet) -> Part {
+    match part_of(service, packet) {
+        Part::Inbound => Part::Open,
+        Part::WideInbound => Part::WideOpen,
+        other => other,
+    }
+}
+
 /// The part that a client's packet to a service takes.
 #[inline(always)]
 fn part_of(service: &Service, packet: &Packet) -> Part {
@@ -275,6 +356,18 @@ fn part_of(service: &Service, packet: &Packet) -> Part {
     } else {
         Part::Inbound
     }
+}
+
+/// The state after a packet.
+#[inline(always)]
+fn next_state<H: Host>(
+    host: &H,
+    protocol: u8,
+    present: u32,
+    event: u8,
+    direction: Direction,
+) -> u32 {
+    host.next_state(protocol.into(), present, event.into(), direction as u32)
 }
 
 /// An end of a packet, as [`seek`] takes it.

@@ -168,46 +168,103 @@ fn ipv6<H: Host>(host: &H) -> Packet {
     extensions(host, packet)
 }
 
+/// A step over an extension header: where the next one begins, and what it is.
+#[derive(Clone, Copy)]
+struct Step {
+    offset: u32,
+    protocol: u8,
+    what: u32,
+    id: u32,
+}
+
+impl Step {
+    /// As a number, for a function of its own. 0: there is no next one.
+    const fn packed(self) -> u64 {
+        (self.id as u64) << 32
+            | ((self.what & 0xff) as u64) << 24
+            | (self.protocol as u64) << 16
+            | (self.offset & 0xffff) as u64
+    }
+
+    const fn unpacked(packed: u64) -> Self {
+        Self {
+            offset: packed as u32 & 0xffff,
+            protocol: (packed >> 16) as u8,
+            what: (packed >> 24) as u32 & 0xff,
+            id: (packed >> 32) as u32,
+        }
+    }
+}
+
+/// True for the headers that are stepped over. By one comparison: the verifier would
+/// follow each of several on its own, and that at each step.
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    const THESE: u64 = 1 << extension::HOP_BY_HOP
+        | 1 << extension::ROUTING
+        | 1 << extension::FRAGMENT
+        | 1 << extension::AUTHENTICATION
+        | 1 << extension::DESTINATION;
+    next < 64 && (THESE >> next) & 1 != 0
+}
+
+/// Steps over the extension header of kind `next` at `offset`; 0: it is cut off.
+#[inline(always)]
+pub(crate) fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
+    let offset = offset as usize & TRANSPORT_MAX;
+    let next = next as u8;
+    let Some(header) = host.window(offset, 8) else {
+        return 0;
+    };
+    let units = usize::from(header.u8(1));
+    let length = match next {
+        extension::FRAGMENT => 8,
+        extension::AUTHENTICATION => (units + 2) * 4,
+        _ => (units + 1) * 8,
+    };
+    let fragment = u16::from_be(header.u16(2));
+    let what = if next != extension::FRAGMENT {
+        what::WHOLE
+    } else if fragment & 0xfff8 != 0 {
+        what::LATER
+    } else {
+        u32::from(fragment & 1) * what::FIRST
+    };
+    Step {
+        offset: (offset + length) as u32,
+        protocol: header.u8(0),
+        what,
+        id: if next == extension::FRAGMENT {
+            header.u32(4)
+        } else {
+            0
+        },
+    }
+    .packed()
+}
+
 /// Steps over the extension headers.
 #[inline(always)]
 fn extensions<H: Host>(host: &H, mut packet: Packet) -> Packet {
     for _ in 0..EXTENSIONS {
-        let next = packet.protocol;
-        if !matches!(
-            next,
-            extension::HOP_BY_HOP
-                | extension::ROUTING
-                | extension::FRAGMENT
-                | extension::AUTHENTICATION
-                | extension::DESTINATION
-        ) {
+        if !is_extension(packet.protocol) {
             break;
         }
-        let offset = packet.transport;
-        if offset > TRANSPORT_MAX {
+        if packet.transport > TRANSPORT_MAX {
             return NOTHING;
         }
-        let Some(header) = host.window(offset, 8) else {
+        let packed = host.step(packet.protocol.into(), packet.transport as u32);
+        if packed == 0 {
             return MALFORMED;
-        };
-        packet.protocol = header.u8(0);
-        let units = header.u8(1) as usize;
-        packet.transport = offset
-            + match next {
-                extension::FRAGMENT => 8,
-                extension::AUTHENTICATION => (units + 2) * 4,
-                _ => (units + 1) * 8,
-            };
-        if next == extension::FRAGMENT {
-            let fragment = u16::from_be(header.u16(2));
-            packet.id = header.u32(4);
-            if fragment & 0xfff8 != 0 {
-                packet.what = what::LATER;
-                break;
-            }
-            if fragment & 1 != 0 {
-                packet.what = what::FIRST;
-            }
+        }
+        let step = Step::unpacked(packed);
+        packet.protocol = step.protocol;
+        packet.transport = step.offset as usize;
+        // A packet has one fragment header.
+        packet.what |= step.what;
+        packet.id |= step.id;
+        if step.what == what::LATER {
+            break;
         }
     }
     if packet.transport > TRANSPORT_MAX {
