@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use evenkeel_lab::sandbox;
 
 use crate::methods::{Case, METHODS, Method, Offloads};
+use crate::sctp;
 use crate::world::{Decapsulation, FAMILIES, Family, GUE, SERVERS, World, director_of, run};
 
 /// What the kernel says to devices that it lacks; nothing: it has all kinds.
@@ -84,21 +85,21 @@ fn through(world: &World, method: &Method, outer: Family) -> Result<String> {
     ))
 }
 
-fn all(hook: &str) -> Result<()> {
+/// Tries all tunnels, if the kernel has what they need.
+fn all(world: &World, hook: &str) -> Result<()> {
     let lacks = lacks()?;
     if !lacks.is_empty() {
         println!("skipped: the kernel lacks devices of tunnels: {lacks}");
         return Ok(());
     }
-    let world = World::start(hook, Decapsulation::ByDevices)?;
     for (offloads, what) in [
         (Offloads::Off, "offloads off"),
         (Offloads::On, "offloads on"),
     ] {
-        offloads.set(&world)?;
+        offloads.set(world)?;
         println!(
             "{:44}{:>11}{:>11}",
-            format!("{hook}, {what}"),
+            format!("devices, {hook}, {what}"),
             "IPv4",
             "IPv6"
         );
@@ -109,18 +110,23 @@ fn all(hook: &str) -> Result<()> {
             if offloads == Offloads::On && method.options.contains("gre --tun-csum") {
                 continue;
             }
-            println!("{}", through(&world, method, outer)?);
+            println!("{}", through(world, method, outer)?);
         }
     }
     Ok(())
 }
 
+/// What not every kernel has, by both hooks: with devices that the test makes, and SCTP.
 #[test]
-fn tunnels_end_at_the_kernels_devices_at_tc() {
-    sandbox::run_test(|| all("tc"));
-}
-
-#[test]
-fn tunnels_end_at_the_kernels_devices_at_xdp() {
-    sandbox::run_test(|| all("xdp"));
+fn tunnel_devices_and_sctp() {
+    sandbox::run_test(|| {
+        let mut world = World::start("xdp", Decapsulation::ByDevices)?;
+        sctp::serve_all(&world)?;
+        for hook in ["xdp", "tc"] {
+            world.change_hook(hook)?;
+            all(&world, hook)?;
+            sctp::all(&world, hook)?;
+        }
+        Ok(())
+    });
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use evenkeel_lab::host::Host;
-use evenkeel_lab::sandbox;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::kinds::{rules, servers, vip};
 use crate::methods::Offloads;
-use crate::world::{Decapsulation, FAMILIES, Family, MAPPED, World};
+use crate::world::{FAMILIES, Family, MAPPED, World};
 
 /// Port of the service.
 const SIGNAL: u16 = 2905;
@@ -72,12 +71,12 @@ fn exchanges(world: &World, family: Family) -> Result<()> {
             by_server[usize::from(server % 2)] += 1;
         }
         ensure!(by_server == [2, 2], "{method}: by server: {by_server:?}");
-        println!("{family:?}, {method}: ok");
     }
     Ok(())
 }
 
-fn all(hook: &str) -> Result<()> {
+/// Has both servers answer, at their own addresses and at the service's.
+pub(crate) fn serve_all(world: &World) -> Result<()> {
     if !is_there() {
         println!(
             "skipped: this kernel has no SCTP; the packet path's is compared with the \
@@ -85,7 +84,6 @@ fn all(hook: &str) -> Result<()> {
         );
         return Ok(());
     }
-    let world = World::start(hook, Decapsulation::ByTest)?;
     for family in FAMILIES {
         for (index, host) in world.servers.iter().enumerate() {
             for address in [servers(family, SIGNAL + MAPPED)[index], vip(family, SIGNAL)] {
@@ -93,23 +91,22 @@ fn all(hook: &str) -> Result<()> {
             }
         }
     }
-    for offloads in [Offloads::Off, Offloads::On] {
-        offloads.set(&world)?;
-        for family in FAMILIES {
-            exchanges(&world, family).with_context(|| format!("{hook}, {family:?}"))?;
-        }
-    }
     Ok(())
 }
 
-#[test]
-fn sctp_at_tc() {
-    sandbox::run_test(|| all("tc"));
-}
-
-#[test]
-fn sctp_at_xdp() {
-    sandbox::run_test(|| all("xdp"));
+/// Tries both versions, with and without offloads.
+pub(crate) fn all(world: &World, hook: &str) -> Result<()> {
+    if !is_there() {
+        return Ok(());
+    }
+    for offloads in [Offloads::Off, Offloads::On] {
+        offloads.set(world)?;
+        for family in FAMILIES {
+            exchanges(world, family).with_context(|| format!("SCTP, {hook}, {family:?}"))?;
+        }
+    }
+    println!("SCTP, {hook}: ok");
+    Ok(())
 }
 
 fn exchange(client: &Host, to: SocketAddr) -> Result<u8> {

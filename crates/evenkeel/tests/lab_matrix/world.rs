@@ -32,8 +32,8 @@ use evenkeel_lab::{decapsulate, wait};
 
 use crate::traffic;
 
-/// Longest that a program may take to come up.
-const START: Duration = Duration::from_secs(60);
+/// Longest that a program may take to come up, on an emulated machine as well.
+const START: Duration = Duration::from_mins(3);
 /// Longest that a change may take to show.
 pub(crate) const SHOW: Duration = Duration::from_secs(30);
 
@@ -169,6 +169,18 @@ impl World {
             _apaches: apaches,
             _gue: gue,
         })
+    }
+
+    /// Has the daemon start anew, and sit on interfaces in another way.
+    pub(crate) fn change_hook(&mut self, hook: &str) -> Result<()> {
+        self.director.kill_daemon()?;
+        self.director.run_with(&["--hook", hook]);
+        self.director.start_daemon(START)?;
+        let is_as_wanted = |status: &Status| {
+            let mut interfaces = status.interfaces.iter();
+            interfaces.all(|known| known.hook.starts_with("xdp") == (hook == "xdp"))
+        };
+        self.wait_for_status(&format!("the hooks of {hook}"), is_as_wanted)
     }
 
     /// Clears the table and gives it these rules, lines as `ipvsadm -R` takes them.
