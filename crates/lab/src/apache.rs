@@ -1,5 +1,6 @@
 //! Apache as a real server, as Debian's `apache2-bin` has it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -65,10 +66,10 @@ impl Apache {
 /// The least that serves files, and keeps connections open as long as a lab lasts.
 fn configuration(root: &Path, name: &str, addresses: &[SocketAddr]) -> String {
     let root = root.display();
-    let listen: String = addresses
-        .iter()
-        .map(|address| format!("Listen {address}\n"))
-        .collect();
+    let mut listen = String::new();
+    for address in addresses {
+        let _ = writeln!(listen, "Listen {address}");
+    }
     format!(
         "ServerName {name}
 LoadModule mpm_event_module {MODULES}/mod_mpm_event.so

@@ -204,16 +204,23 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// One protocol, watched or only from end to end.
-    fn protocol(&self, world: &World, watch: Option<&Watch>, protocol: Layer) -> Result<()> {
+    /// One protocol. What arrives is looked at as far as it is on the wire as it was sent.
+    fn protocol(&self, round: &Round, protocol: Layer) -> Result<()> {
+        let Round { world, watch, .. } = round;
         match protocol {
             Layer::Tcp => self.tcp(world)?,
             _ => self.udp(world)?,
         }
-        match watch {
-            Some(watch) => self.check(&watch.report(world)?, protocol),
-            None => Ok(()),
+        if round.offloads == Offloads::Off {
+            return self.check(&watch.report(world)?, protocol);
         }
+        let largest = watch.forget(world)?;
+        // XDP gets no frames that are cut later.
+        ensure!(
+            protocol != Layer::Tcp || round.hook == "xdp" || largest > LARGE,
+            "no frame was left to be cut later, the largest had {largest} bytes"
+        );
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> String {
@@ -223,6 +230,17 @@ impl Case<'_> {
             Some(Family::V6) => format!("{} over IPv6", self.method.name),
         }
     }
+}
+
+/// More than the MTU allows, and any tunnel's header.
+const LARGE: usize = 2000;
+
+/// All methods, once.
+struct Round<'a> {
+    world: &'a World,
+    hook: &'a str,
+    watch: &'a Watch,
+    offloads: Offloads,
 }
 
 /// Most failures after which the rest is still tried.
@@ -235,12 +253,13 @@ struct Table {
 }
 
 impl Table {
-    /// Tries all methods. The watch is for what is on the wire as it was sent.
-    fn fill(world: &World, hook: &str, watch: Option<&Watch>) -> Result<Self> {
-        let what = match watch {
-            Some(_) => "every checksum captured",
-            None => "offloads on, end to end",
+    /// Tries all methods.
+    fn fill(round: &Round) -> Result<Self> {
+        let what = match round.offloads {
+            Offloads::Off => "every checksum captured",
+            Offloads::On => "offloads on, end to end",
         };
+        let hook = round.hook;
         let mut table = Self {
             text: format!(
                 "\n{:44}{:>11}{:>11}{:>11}{:>11}\n",
@@ -253,7 +272,7 @@ impl Table {
             failures: Vec::new(),
         };
         for method in &METHODS {
-            table.line(world, watch, method)?;
+            table.line(round, method)?;
             if table.failures.len() >= FAILURES {
                 break;
             }
@@ -262,19 +281,18 @@ impl Table {
         Ok(table)
     }
 
-    fn line(&mut self, world: &World, watch: Option<&Watch>, method: &Method) -> Result<()> {
+    fn line(&mut self, round: &Round, method: &Method) -> Result<()> {
+        let world = round.world;
         for family in FAMILIES {
             let case = Case { method, family };
             if family == FAMILIES[0] {
                 let _ = write!(self.text, "{:44}", case.name());
             }
             world.rules(&case.rules())?;
-            if let Some(watch) = watch {
-                watch.forget(world)?;
-            }
+            round.watch.forget(world)?;
             for protocol in [Layer::Tcp, Layer::Udp] {
                 let start = Instant::now();
-                let outcome = case.protocol(world, watch, protocol);
+                let outcome = case.protocol(round, protocol);
                 let cell = match &outcome {
                     Ok(()) => format!("{} ms", start.elapsed().as_millis()),
                     Err(_) => "FAILED".into(),
@@ -304,17 +322,23 @@ fn everything(hook: &str) -> Result<()> {
     let start = Instant::now();
     let world = World::start(hook, Decapsulation::ByTest)?;
     println!("{hook}: the network is up after {:?}", start.elapsed());
-    Offloads::Off.set(&world)?;
-    let deferred = world.reason("deferred_to_tc")?;
     let watch = Watch::start(&world)?;
-    Table::fill(&world, hook, Some(&watch))?.end()?;
-    drop(watch);
+    let mut round = Round {
+        world: &world,
+        hook,
+        watch: &watch,
+        offloads: Offloads::Off,
+    };
+    round.offloads.set(&world)?;
+    let deferred = world.reason("deferred_to_tc")?;
+    Table::fill(&round)?.end()?;
     // With their checksums there, XDP finishes frames by itself.
     let deferred = world.reason("deferred_to_tc")? - deferred;
     ensure!(deferred < 100, "{deferred} frames deferred");
     kinds::all(&world, hook).context("kinds of services")?;
-    Offloads::On.set(&world)?;
-    Table::fill(&world, hook, None)?.end()?;
+    round.offloads = Offloads::On;
+    round.offloads.set(&world)?;
+    Table::fill(&round)?.end()?;
     println!("{hook}: {:?} in all", start.elapsed());
     Ok(())
 }

@@ -90,14 +90,17 @@ impl Watch {
         Ok(report)
     }
 
-    /// Throws away what has come in.
-    pub(crate) fn forget(&self, world: &World) -> Result<()> {
+    /// Throws away what has come in. The largest frame that came to a server, in bytes.
+    pub(crate) fn forget(&self, world: &World) -> Result<usize> {
         settle(world)?;
-        let [first, second] = &self.servers;
-        for capture in [first, second, &self.director, &self.legs] {
+        let mut largest = 0;
+        for capture in &self.servers {
+            capture.take(|frame| largest = largest.max(frame.len()))?;
+        }
+        for capture in [&self.director, &self.legs] {
             capture.take(|_| {})?;
         }
-        Ok(())
+        Ok(largest)
     }
 }
 
