@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::checksum;
+use crate::endpoint;
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
 use crate::hash::Place;
@@ -339,7 +340,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: OnceCell<Arrival>,
+    kept: [OnceCell<Arrival>; 2],
     around: Circumstances<'a>,
 }
 
@@ -366,7 +367,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: OnceCell::new(),
+        kept: [OnceCell::new(), OnceCell::new()],
         around,
     };
     let verdict = process(&simulated);
@@ -512,10 +513,16 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept.get()
+        self.kept[1].get().or_else(|| self.kept[0].get())
     }
     fn may_answer(&self) -> bool {
         true
+    }
+    fn probe(&self, bucket: u32, key: u64) -> u64 {
+        endpoint::probe(self, bucket, key)
+    }
+    fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64 {
+        general::probe_wide(self, bucket, end, key)
     }
     fn reserve(&self, reference: u32) -> u32 {
         general::reserve(self, reference)
@@ -602,17 +609,34 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         true
     }
     fn keep(&self, arrival: Arrival) {
-        // Once a packet.
-        let _ = self.kept.set(arrival);
+        // Twice a packet: before its transport header is read, and after.
+        if let Err(arrival) = self.kept[0].set(arrival) {
+            let _ = self.kept[1].set(arrival);
+        }
     }
     fn step(&self, next: u32, offset: u32) -> u64 {
         general::step(self, next, offset)
     }
+    fn parse_transport(&self) -> u32 {
+        general::parse_transport(self)
+    }
+    fn read_transport(&self) -> u64 {
+        general::read_transport(self)
+    }
+    fn parse_quoted(&self) -> u32 {
+        general::parse_quoted(self)
+    }
     fn deliver(&self) -> u64 {
         general::deliver(self)
     }
-    fn parse(&self) -> u32 {
-        general::parse(self)
+    fn parse_ipv4(&self) -> u32 {
+        general::parse_ipv4(self)
+    }
+    fn parse_ipv6(&self) -> u32 {
+        general::parse_ipv6(self)
+    }
+    fn extensions(&self, next: u32) -> u64 {
+        general::extensions(self, next)
     }
     fn cut(&self, length: u32) -> bool {
         let end = self.start.get() + length as usize;
