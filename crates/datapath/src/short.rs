@@ -296,7 +296,7 @@ fn is_opening(flags: u8) -> bool {
 /// again.
 #[inline(always)]
 fn may_begin_anew(flags: u8, old: Found<'_, Bucket>) -> bool {
-    const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT;
+    const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT | 1 << state::CLOSE;
     is_opening(flags) && (THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
 }
 

@@ -146,20 +146,25 @@ enum Fate {
 #[inline(always)]
 fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     let settings = settings(host);
+    let expire_nodest = settings & settings::EXPIRE_NODEST_CONN != 0;
     let server = host.server(entry.server().get());
-    let expires = settings & settings::EXPIRE_NODEST_CONN != 0
-        || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
-    if !server.is_some_and(is_alive) {
-        return if expires { Fate::Ends } else { Fate::Dropped };
+    // First: where the client begins anew, it does not matter that the server is gone.
+    if is_opening(arrival) {
+        let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
+        let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
+        if (expire_nodest && quiesced)
+            || (mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode))
+        {
+            return Fate::Ends;
+        }
     }
-    let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
-    if mode == 0 || !is_opening(arrival) {
-        return Fate::Goes;
+    if server.is_some_and(is_alive) {
+        Fate::Goes
+    } else if expire_nodest || arrival.service.flags.get() & service_flags::COMPATIBLE == 0 {
+        Fate::Ends
+    } else {
+        Fate::Dropped
     }
-    let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-    let ends = (settings & settings::EXPIRE_NODEST_CONN != 0 && quiesced)
-        || is_over(arrival, entry.state().get() & state_word::STATE, mode);
-    if ends { Fate::Ends } else { Fate::Goes }
 }
 
 /// True: a connection in this state may give way to a new one (`is_new_conn_expected`).

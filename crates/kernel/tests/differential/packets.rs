@@ -8,6 +8,8 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
 pub(crate) const SCTP: u8 = 132;
+/// Port of generic UDP encapsulation, as the rules have it.
+pub(crate) const GUE: u16 = 6080;
 
 /// A small generator, so that a seed names a run.
 pub(crate) struct Random(pub(crate) u64);
@@ -336,8 +338,7 @@ fn packet_is_right(packet: &[u8]) {
             if payload[6..8] != [0, 0] {
                 assert_eq!(whole(), 0, "UDP {packet:02x?}");
             }
-            // GUE, as the rules have it.
-            if payload[2..4] == 6080_u16.to_be_bytes() {
+            if payload[2..4] == GUE.to_be_bytes() {
                 packet_is_right(&payload[12..]);
             }
         }
