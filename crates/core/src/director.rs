@@ -41,6 +41,7 @@ use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
 pub use hops::{Hop, Reach};
+pub use listing::AsOf;
 pub use schedule::RING_SLOTS_MAX;
 pub use write::Write;
 

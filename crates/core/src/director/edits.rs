@@ -9,7 +9,7 @@ use evenkeel_datapath::memory::Memory;
 
 use super::schedule::{Period, Weights};
 use super::service::{Change, Service, Settings, check_key};
-use super::{Director, rings};
+use super::{AsOf, Director, rings};
 use crate::model::{
     Edit, EditError, Scheduler, ServerKey, ServiceKey, ServiceSettings, Stats, Timeouts,
 };
@@ -117,7 +117,7 @@ impl Director {
             Some(index) => {
                 // The same service again while its former servers still have
                 // connections: it goes on in its slot, with counters from 0.
-                let former = self.sum_of_servers(index, memory);
+                let former = self.sum_of_servers(index, AsOf::LastSample, memory);
                 self.estimates.forget_service(index);
                 self.state.change_service(index, |s| {
                     s.live = true;
@@ -276,7 +276,7 @@ impl Director {
 
     /// `-Z`: what was counted so far is subtracted from now on.
     fn zero(&mut self, index: u32, memory: &Memory<'_>) {
-        let sum = self.sum_of_servers(index, memory);
+        let sum = self.sum_of_servers(index, AsOf::LastSample, memory);
         self.state
             .change_service(index, |s| s.carry = Stats::default().less(&sum));
         let Some(service) = self.state.services().get(index) else {

@@ -118,7 +118,7 @@ fn rig() -> Rig {
 
 /// What a table is, whatever its counters.
 fn essence(rig: &Rig) -> Vec<ServiceView> {
-    let mut list = rig.director.list(None, &rig.memory()).unwrap();
+    let mut list = rig.director.list(None, AsOf::Now, &rig.memory()).unwrap();
     list.sort_by_key(|view| view.key);
     list
 }
