@@ -110,7 +110,7 @@ impl Default for Config {
                 wide_connections: 1 << 16,
                 services: 1 << 12,
                 servers: 1 << 14,
-                ring_words: 1 << 18,
+                ring_words: 1 << 20,
                 hook: Hook::Auto,
                 interfaces: Vec::new(),
             },
@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
         help: "words for the schedulers' rings, 4 bytes each: a service takes the number of its \
                servers (rr) or the sum of its weights without their common divisor (wrr, at most \
                16382), plus 2, rounded up to a power of two, and twice that while it is changed; \
-               default 262144",
+               mh takes 262144; default 1048576",
         set: |config, value| config.dataplane.ring_words = value.number(),
     },
     Key {

@@ -239,6 +239,7 @@ fn settings(key: ServiceKey) -> impl Strategy<Value = ServiceSettings> {
                 persistence,
                 one_packet: ops && udp,
                 engine: engine.map(Into::into),
+                compatible: None,
             }
         })
 }
@@ -284,6 +285,8 @@ fn service() -> impl Strategy<Value = ServiceView> {
         .prop_map(|(key, settings, servers)| ServiceView {
             key,
             settings,
+            compatible: true,
+            configured: false,
             stats: Stats::default(),
             rates: Rates::default(),
             servers,

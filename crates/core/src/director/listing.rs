@@ -8,7 +8,7 @@ use evenkeel_datapath::word::Word;
 
 use super::Director;
 use super::service::Service;
-use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Timeouts};
+use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Sysctls, Timeouts};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -125,6 +125,8 @@ impl Director {
         ServiceView {
             key: service.key,
             settings: service.settings.into(),
+            compatible: service.compatible,
+            configured: service.configured,
             stats: self
                 .sum_of_servers(index, as_of, memory)
                 .plus(&service.carry),
@@ -165,6 +167,12 @@ impl Director {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.state.timeouts
+    }
+
+    /// The settings of `net.ipv4.vs`.
+    #[must_use]
+    pub fn sysctls(&self) -> Sysctls {
+        self.state.sysctls
     }
 
     /// Number of services.

@@ -9,6 +9,7 @@ use evenkeel_datapath::layout::{RING_HEADER, server_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
 
+use super::write::{self, Write};
 use super::{AsOf, Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
     Edit, EditError, Family, ForwardMethod, Netmask, Persistence, Protocol, ServerKey,
@@ -185,6 +186,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
     }
 }
 
+mod configuration;
 mod crash;
 mod edits;
 mod estimates;

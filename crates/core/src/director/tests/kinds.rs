@@ -7,7 +7,6 @@ use evenkeel_datapath::layout::{
 use super::*;
 use crate::director::endpoints::Key;
 use crate::director::records::read_words;
-use crate::director::write::{self, Write};
 use crate::model::SchedulerFlags;
 
 fn features_of(rig: &Rig) -> u32 {
@@ -157,6 +156,7 @@ fn settings_come_back_as_they_were_given() {
         }),
         one_packet: true,
         engine: Some("sip".into()),
+        compatible: None,
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
