@@ -60,6 +60,7 @@ fn services_with_all_that_they_can_have() {
             }),
             one_packet: true,
             engine: Some("sip".into()),
+            compatible: None,
         }
     );
     let (service, masked) = settings("-A -f 4294967295 -p 5 -M 255.0.255.0");
