@@ -15,8 +15,9 @@ use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
     ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, REASONS, Reasons, Server, Service, WAYS, WideBucket,
-    WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags, settings,
+    LAYOUT_VERSION, Load, MarkRule, MarkRules, POOL_PORTS_DEFAULT, REASONS, Reasons, Server,
+    Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags,
+    settings,
 };
 use crate::locality;
 use crate::memory::Memory;
@@ -81,6 +82,7 @@ pub struct Tables {
     counters: Vec<Counters>,
     reasons: Vec<Reasons>,
     interfaces: Vec<Interface>,
+    mark_rules: Vec<MarkRules>,
 }
 
 fn many<T>(count: u32, make: impl Fn() -> T) -> Vec<T> {
@@ -133,6 +135,21 @@ fn hop_words() -> HopWords {
         destination_low: w(),
         middle: w(),
         source_high: w(),
+    }
+}
+
+fn mark_rule() -> MarkRule {
+    MarkRule {
+        flags: w(),
+        mark: w(),
+        interface: w(),
+        reserved: w(),
+        source: words(),
+        source_mask: words(),
+        destination: words(),
+        destination_mask: words(),
+        ports: words(),
+        reserved_2: words(),
     }
 }
 
@@ -277,6 +294,11 @@ impl Tables {
                 mac_high: w(),
                 reserved: w(),
             }),
+            mark_rules: many(1, || MarkRules {
+                active: w(),
+                reserved: words(),
+                rules: core::array::from_fn(|_| core::array::from_fn(|_| mark_rule())),
+            }),
         }
     }
 
@@ -298,6 +320,7 @@ impl Tables {
             counters: &self.counters,
             reasons: &self.reasons,
             interfaces: &self.interfaces,
+            mark_rules: self.mark_rules.first(),
         }
     }
 }
