@@ -7,7 +7,7 @@ use evenkeel_datapath::hash::Place;
 use evenkeel_datapath::layout::{Bucket, NOBODY, WideBucket};
 use evenkeel_datapath::schedule::{self, Request};
 use evenkeel_datapath::table::{WantedNarrow, WantedWide};
-use evenkeel_datapath::{general, locality, state, table, tree};
+use evenkeel_datapath::{endpoint, general, locality, state, table, tree};
 
 /// The maps alone.
 pub struct Maps;
@@ -128,6 +128,14 @@ macro_rules! store {
             fn opaque(&self, value: u32) -> u32 {
                 let noise: fn(&Self) -> u32 = $noise;
                 $crate::packet::opaque(value, noise(self))
+            }
+            #[inline(always)]
+            fn probe(&self, bucket: u32, key: u64) -> u64 {
+                $crate::store::evenkeel_probe(bucket, key)
+            }
+            #[inline(always)]
+            fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64 {
+                $crate::store::evenkeel_probe_wide(bucket, end, key)
             }
             #[inline(always)]
             fn reserve(&self, reference: u32) -> u32 {
@@ -273,6 +281,20 @@ pub extern "C" fn evenkeel_next_state(
 #[inline(never)]
 pub extern "C" fn evenkeel_is_idle(at: u32) -> u32 {
     locality::is_idle(&Maps, at)
+}
+
+/// [`endpoint::probe`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_probe(bucket: u32, key: u64) -> u64 {
+    endpoint::probe(&Maps, bucket, key)
+}
+
+/// [`general::probe_wide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_probe_wide(bucket: u32, end: u32, key: u32) -> u64 {
+    general::probe_wide(&Maps, bucket, end, key)
 }
 
 /// [`general::reserve`].

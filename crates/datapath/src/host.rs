@@ -200,6 +200,10 @@ pub trait Store: Ledger {
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
+    /// [`crate::endpoint::probe`], in the kernel a function of its own.
+    fn probe(&self, bucket: u32, key: u64) -> u64;
+    /// [`crate::general::probe_wide`], in the kernel a function of its own.
+    fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64;
     /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
     /// of its own.
     fn reserve(&self, reference: u32) -> u32;
@@ -284,9 +288,18 @@ pub trait Host: Store {
     /// Does what is to be done with the packet that is kept: [`crate::general::deliver`],
     /// in the kernel a function of its own.
     fn deliver(&self) -> u64;
-    /// Takes the frame apart: [`crate::general::parse`], in the kernel a function of its
-    /// own.
-    fn parse(&self) -> u32;
+    /// [`crate::general::parse_ipv4`], in the kernel a function of its own.
+    fn parse_ipv4(&self) -> u32;
+    /// [`crate::general::parse_ipv6`], in the kernel a function of its own.
+    fn parse_ipv6(&self) -> u32;
+    /// [`crate::general::extensions`], in the kernel a function of its own.
+    fn extensions(&self, next: u32) -> u64;
+    /// [`crate::general::read_transport`], in the kernel a function of its own.
+    fn read_transport(&self) -> u64;
+    /// [`crate::general::parse_quoted`], in the kernel a function of its own.
+    fn parse_quoted(&self) -> u32;
+    /// [`crate::general::parse_transport`], in the kernel a function of its own.
+    fn parse_transport(&self) -> u32;
     /// Cuts the frame to this length. As for windows, see [`Host::grow`].
     fn cut(&self, length: u32) -> bool;
 }

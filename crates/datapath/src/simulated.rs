@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::checksum;
+use crate::endpoint;
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
 use crate::hash::Place;
@@ -14,8 +15,9 @@ use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
     ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, REASONS, Reasons, Server, Service, WAYS, WideBucket,
-    WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags, settings,
+    LAYOUT_VERSION, Load, MarkRule, MarkRules, POOL_PORTS_DEFAULT, REASONS, Reasons, Server,
+    Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags,
+    settings,
 };
 use crate::locality;
 use crate::memory::Memory;
@@ -80,6 +82,7 @@ pub struct Tables {
     counters: Vec<Counters>,
     reasons: Vec<Reasons>,
     interfaces: Vec<Interface>,
+    mark_rules: Vec<MarkRules>,
 }
 
 fn many<T>(count: u32, make: impl Fn() -> T) -> Vec<T> {
@@ -132,6 +135,21 @@ fn hop_words() -> HopWords {
         destination_low: w(),
         middle: w(),
         source_high: w(),
+    }
+}
+
+fn mark_rule() -> MarkRule {
+    MarkRule {
+        flags: w(),
+        mark: w(),
+        interface: w(),
+        reserved: w(),
+        source: words(),
+        source_mask: words(),
+        destination: words(),
+        destination_mask: words(),
+        ports: words(),
+        reserved_2: words(),
     }
 }
 
@@ -276,6 +294,11 @@ impl Tables {
                 mac_high: w(),
                 reserved: w(),
             }),
+            mark_rules: many(1, || MarkRules {
+                active: w(),
+                reserved: words(),
+                rules: core::array::from_fn(|_| core::array::from_fn(|_| mark_rule())),
+            }),
         }
     }
 
@@ -297,6 +320,7 @@ impl Tables {
             counters: &self.counters,
             reasons: &self.reasons,
             interfaces: &self.interfaces,
+            mark_rules: self.mark_rules.first(),
         }
     }
 }
@@ -339,7 +363,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: OnceCell<Arrival>,
+    kept: [OnceCell<Arrival>; 2],
     around: Circumstances<'a>,
 }
 
@@ -366,7 +390,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: OnceCell::new(),
+        kept: [OnceCell::new(), OnceCell::new()],
         around,
     };
     let verdict = process(&simulated);
@@ -512,10 +536,16 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept.get()
+        self.kept[1].get().or_else(|| self.kept[0].get())
     }
     fn may_answer(&self) -> bool {
         true
+    }
+    fn probe(&self, bucket: u32, key: u64) -> u64 {
+        endpoint::probe(self, bucket, key)
+    }
+    fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64 {
+        general::probe_wide(self, bucket, end, key)
     }
     fn reserve(&self, reference: u32) -> u32 {
         general::reserve(self, reference)
@@ -602,17 +632,34 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         true
     }
     fn keep(&self, arrival: Arrival) {
-        // Once a packet.
-        let _ = self.kept.set(arrival);
+        // Twice a packet: before its transport header is read, and after.
+        if let Err(arrival) = self.kept[0].set(arrival) {
+            let _ = self.kept[1].set(arrival);
+        }
     }
     fn step(&self, next: u32, offset: u32) -> u64 {
         general::step(self, next, offset)
     }
+    fn parse_transport(&self) -> u32 {
+        general::parse_transport(self)
+    }
+    fn read_transport(&self) -> u64 {
+        general::read_transport(self)
+    }
+    fn parse_quoted(&self) -> u32 {
+        general::parse_quoted(self)
+    }
     fn deliver(&self) -> u64 {
         general::deliver(self)
     }
-    fn parse(&self) -> u32 {
-        general::parse(self)
+    fn parse_ipv4(&self) -> u32 {
+        general::parse_ipv4(self)
+    }
+    fn parse_ipv6(&self) -> u32 {
+        general::parse_ipv6(self)
+    }
+    fn extensions(&self, next: u32) -> u64 {
+        general::extensions(self, next)
     }
     fn cut(&self, length: u32) -> bool {
         let end = self.start.get() + length as usize;

@@ -117,7 +117,7 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
     let answer = match reason {
         Reason::TimeToLive => answer::kind::TIME_EXCEEDED,
         Reason::NoServer => answer::kind::UNREACHABLE,
-        Reason::TooBig if !packet.may_be_cut => answer::kind::TOO_BIG,
+        Reason::TooBig if packet.dont_fragment != 0 => answer::kind::TOO_BIG,
         _ => return Verdict::Drop,
     };
     if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {

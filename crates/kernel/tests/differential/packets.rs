@@ -306,7 +306,8 @@ fn is_fragment(packet: &[u8]) -> bool {
 }
 
 fn packet_is_right(packet: &[u8]) {
-    if is_fragment(packet) {
+    // What a fragment carried through a tunnel is, ends where its own fragment ends.
+    if packet.len() < 20 || is_fragment(packet) {
         return;
     }
     let (source, destination, protocol, payload): (IpAddr, IpAddr, u8, &[u8]) =
