@@ -11,8 +11,6 @@ pub(crate) const OWN: [&str; 2] = ["10.2.0.1", "fd02::1"];
 /// Its MAC address everywhere.
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SCTP: u8 = 132;
-/// Where tunnels over UDP lead to, in [`crate::rules`].
-const TUNNEL_PORT: u16 = 6080;
 /// Longest frame of any bytes.
 const ANY_MAX: usize = 1600;
 
@@ -123,10 +121,6 @@ fn flags(input: &mut Random<'_>) -> u8 {
 /// What whoever gets a frame sends back.
 fn answer(input: &mut Random<'_>, sent: &[u8]) -> Option<Vec<u8>> {
     let (flow, protocol) = answered(sent)?;
-    if flow.source_port == TUNNEL_PORT {
-        // Nobody answers an outer header; and what goes to this port is taken for one.
-        return None;
-    }
     Some(match protocol {
         TCP => tcp(&flow, flags(input), 10, 0),
         UDP => udp(&flow, true, 10, 0),

@@ -8,18 +8,20 @@ use evenkeel_core::director::{Director, Hop, Reach};
 use evenkeel_core::model::{Edit, Rates, ServiceView, Stats, Timeouts};
 use evenkeel_core::sweep::{Sweeper, settle};
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
-use evenkeel_datapath::layout::{Address, Load, interface_flags, server_flags, state_word};
+use evenkeel_datapath::layout::{
+    Address, Load, Server, interface_flags, mapped, server_flags, state_word,
+};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Circumstances, Sizes, Tables, reason_count, run_tc, run_xdp};
-use evenkeel_datapath::table::{OVERFLOWED, Slot};
+use evenkeel_datapath::table::{OVERFLOWED, Slot, address_of};
 use evenkeel_datapath::tree::{Tree, has_tree};
 use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{Reason, Verdict, state};
 
 use crate::frames::{MAC, Made, OWN};
 use crate::input::Random;
-use crate::packets::assert_right;
-use crate::rules::{self, SERVERS, address};
+use crate::packets::{TCP, assert_right};
+use crate::rules::{self, SERVERS, VIPS, address};
 
 /// So small that connections give way to each other soon, and with room for the tables of
 /// `mh`.
@@ -36,6 +38,8 @@ const SIZES: Sizes = Sizes {
 };
 /// The interface that frames come by.
 const INGRESS: u32 = 1;
+/// TCP's flag that begins a connection.
+const SYN: u8 = 0x02;
 /// Ticks of a second.
 const SECOND: u32 = 16;
 
@@ -207,6 +211,14 @@ impl World {
         if is_sent && made.is_right {
             assert_right(&frame);
         }
+        if is_sent && let Some(server) = opened(&made.bytes, &frame) {
+            let is_alive = |record: &Server| {
+                record.flags.get() & server_flags::ALIVE != 0
+                    && address_of(&record.wide_address) == server
+            };
+            let alive = self.memory().servers.iter().any(is_alive);
+            assert!(alive, "a connection was begun with a server that is gone");
+        }
         if is_sent {
             self.sent.push(frame);
         }
@@ -267,6 +279,21 @@ impl World {
             }
         }
     }
+}
+
+/// The server that a client's packet was sent to, if it begins a TCP connection over IPv4
+/// and is in no tunnel.
+fn opened(before: &[u8], after: &[u8]) -> Option<Address> {
+    const DESTINATION: std::ops::Range<usize> = 30..34;
+    let is_begin = after.get(14) == Some(&0x45)
+        && after.get(20..22) == Some(&[0; 2])
+        && after.get(23) == Some(&TCP)
+        && after.get(47) == Some(&SYN);
+    let to = |frame: &[u8]| <[u8; 4]>::try_from(frame.get(DESTINATION)?).ok();
+    let is_of = |list: &[&str], to| list.iter().any(|&one| address(one) == IpAddr::from(to));
+    let (before, after) = (to(before)?, to(after)?);
+    let goes = is_begin && is_of(&VIPS[0], before) && is_of(&SERVERS[0], after);
+    goes.then(|| mapped(u32::from_ne_bytes(after)))
 }
 
 /// Adds the connections of a bucket.

@@ -57,8 +57,12 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     if let Some(known) = found {
         match fate(host, arrival, known.entry) {
             Fate::Goes => {}
-            Fate::Ends => {
+            Fate::GivesWay => {
                 before = found;
+                found = None;
+            }
+            Fate::Ends => {
+                table::release(host, known);
                 found = None;
             }
             Fate::Dropped => return drop(host, Reason::ServerGone),
@@ -161,10 +165,13 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
 enum Fate {
     /// It goes on.
     Goes = 0,
-    /// It ends, and the packet is one without a connection.
-    Ends = 1,
+    /// The packet is one without a connection, and what it opens takes its place unless
+    /// it has been established meanwhile.
+    GivesWay = 1,
     /// It stays, but its packets go nowhere.
     Dropped = 2,
+    /// It ends in whatever state it is, and the packet is one without a connection.
+    Ends = 3,
 }
 
 /// Looks whether a connection's server is there, and whether the client has begun a
@@ -183,9 +190,13 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
         return Fate::Goes;
     }
     let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-    let ends = (settings & settings::EXPIRE_NODEST_CONN != 0 && quiesced)
-        || is_over(arrival, entry.state().get() & state_word::STATE, mode);
-    if ends { Fate::Ends } else { Fate::Goes }
+    if settings & settings::EXPIRE_NODEST_CONN != 0 && quiesced {
+        Fate::Ends
+    } else if is_over(arrival, entry.state().get() & state_word::STATE, mode) {
+        Fate::GivesWay
+    } else {
+        Fate::Goes
+    }
 }
 
 /// True: a connection in this state may give way to a new one (`is_new_conn_expected`).
