@@ -400,7 +400,9 @@ fn send<H: Host>(
     set_job(job, index, server, after);
     job.set_way(&way);
     fragment::note(host, arrival.arrival, index, Direction::Input);
-    Verdict::unpacked(host.deliver())
+    Verdict::Then {
+        part: Part::Deliver,
+    }
 }
 
 /// What is to be done with a client's packet, by its server's forwarding method.
