@@ -332,7 +332,11 @@ fn open<H: Host>(
             pass(host, Reason::NoConnection)
         });
     }
-    if number != scheduler::RING || service.flags.get() & NOT_HERE != 0 {
+    // Before a server's turn is taken, which the general way would take again.
+    if number != scheduler::RING
+        || service.flags.get() & NOT_HERE != 0
+        || has(host, features::FULL_NAT)
+    {
         return Err(Verdict::GENERAL);
     }
     let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));

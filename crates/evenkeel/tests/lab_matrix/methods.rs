@@ -57,8 +57,9 @@ impl Method {
         }
     }
 
-    fn is_masquerading(&self) -> bool {
-        self.options == "-m"
+    /// True: servers answer by way of the director.
+    fn is_nat(&self) -> bool {
+        matches!(self.options, "-m" | "--full-nat")
     }
 }
 
@@ -71,11 +72,16 @@ const GUE_REMOTE: &str = "-i --tun-type gue --tun-port 6080 --tun-remcsum";
 const BARE: &[Layer] = &[Layer::BareUdp, Layer::Gue];
 const SUM: &[Layer] = &[Layer::Udp, Layer::Gue];
 
-pub(crate) const METHODS: [Method; 15] = [
+pub(crate) const METHODS: [Method; 17] = [
     Method::new("masq", "-m"),
     Method {
         ports: MAPPED,
         ..Method::new("masq, other ports", "-m")
+    },
+    Method::new("full NAT", "--full-nat"),
+    Method {
+        ports: MAPPED,
+        ..Method::new("full NAT, other ports", "--full-nat")
     },
     Method::new("direct routing", "-g"),
     Method::tunnel("ipip", IPIP, Family::V4, &[]),
@@ -186,7 +192,7 @@ impl Case<'_> {
         outer.extend(self.method.headers);
         outer.extend(&plain);
         watch::expect_shapes(&report.servers, &[outer], "at the servers")?;
-        let (answers, none) = if self.method.is_masquerading() {
+        let (answers, none) = if self.method.is_nat() {
             (&report.director, &report.legs)
         } else {
             (&report.legs, &report.director)
