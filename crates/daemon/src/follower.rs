@@ -220,15 +220,13 @@ impl Follower {
             let Some(name) = &rule.interface else {
                 return Some((rule, 0));
             };
-            match links.iter().find(|link| link.name == *name) {
-                Some(link) => Some((rule, link.index)),
-                None => {
-                    self.shared.warn_once(format!(
-                        "{name}: there is no such interface now; [[mark]] waits for it"
-                    ));
-                    None
-                }
+            let link = links.iter().find(|link| link.name == *name);
+            if link.is_none() {
+                self.shared.warn_once(format!(
+                    "{name}: there is no such interface now; [[mark]] waits for it"
+                ));
             }
+            Some((rule, link?.index))
         });
         let memory = self.dataplane.memory();
         let is_heeded = self
