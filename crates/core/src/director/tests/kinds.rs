@@ -407,7 +407,7 @@ fn ways_into_tunnels_have_less_room() {
         (ForwardMethod::Tunnel(Tunnel::Ipip), 0),
         (ForwardMethod::Tunnel(gue(TunnelChecksum::None)), 12),
         (ForwardMethod::Tunnel(gue(TunnelChecksum::Full)), 12),
-        (ForwardMethod::Tunnel(gue(TunnelChecksum::Remote)), 20),
+        (ForwardMethod::Tunnel(gue(TunnelChecksum::Remote)), 12),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::None)), 4),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::Full)), 8),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::Remote)), 4),
