@@ -67,6 +67,7 @@ parts! {
     Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
     Open: evenkeel_xdp_open, evenkeel_tc_open;
     WideOpen: evenkeel_xdp_wide_open, evenkeel_tc_wide_open;
+    Deliver: evenkeel_xdp_deliver, evenkeel_tc_deliver;
 }
 
 /// The present tick, for a daemon that asks by a test run.

@@ -245,11 +245,6 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn deliver(&self) -> u64 {
-        evenkeel_tc_deliver(self.0)
-    }
-
-    #[inline(always)]
     fn parse_transport(&self) -> u32 {
         evenkeel_tc_parse_transport(self.0)
     }
@@ -292,13 +287,6 @@ impl Host for Kernel {
 #[inline(never)]
 extern "C" fn evenkeel_tc_step(context: *mut __sk_buff, next: u32, offset: u32) -> u64 {
     general::step(&Kernel(context), next, offset)
-}
-
-/// [`general::deliver`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn evenkeel_tc_deliver(context: *mut __sk_buff) -> u64 {
-    general::deliver(&Kernel(context))
 }
 
 /// [`general::parse_transport`].

@@ -175,11 +175,6 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn deliver(&self) -> u64 {
-        evenkeel_xdp_deliver(self.0.ctx)
-    }
-
-    #[inline(always)]
     fn parse_transport(&self) -> u32 {
         evenkeel_xdp_parse_transport(self.0.ctx)
     }
@@ -223,13 +218,6 @@ impl Host for Kernel<'_> {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_step(context: *mut xdp_md, next: u32, offset: u32) -> u64 {
     general::step(&Kernel(&XdpContext::new(context)), next, offset)
-}
-
-/// [`general::deliver`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn evenkeel_xdp_deliver(context: *mut xdp_md) -> u64 {
-    general::deliver(&Kernel(&XdpContext::new(context)))
 }
 
 /// [`general::parse_transport`].

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use crate::connections::{self, Query};
 use crate::{
-    EditRequest, EditResponse, Problem, SAMPLED, Services, Status, StopRequest, StopResponse, keys,
-    paths,
+    EditRequest, EditResponse, Problem, SAMPLED, Services, SettingView, Status, StopRequest,
+    StopResponse, keys, paths,
 };
 
 /// Time a daemon has to take the connection.
@@ -175,6 +175,11 @@ impl Client {
             }
             lines.end().map_err(|reason| self.protocol(&name, reason))
         })
+    }
+
+    /// `GET /v1/settings`
+    pub fn settings(&self) -> Result<Vec<SettingView>, ClientError> {
+        self.get("/v1/settings")
     }
 
     /// `GET /v1/timeouts`

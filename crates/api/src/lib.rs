@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
+//! | `GET /v1/settings` | | a list of [`SettingView`], by name |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
 //! | `POST /v1/edits` | [`EditRequest`] | [`EditResponse`] |
 //! | `POST /v1/stop` | [`StopRequest`] | [`StopResponse`] |
@@ -18,7 +19,7 @@ pub mod escape;
 pub mod keys;
 pub mod paths;
 
-use evenkeel_core::model::{Edit, EditError, ServiceView};
+use evenkeel_core::model::{Edit, EditError, ServiceView, Sysctl, SysctlValue};
 use serde::{Deserialize, Serialize};
 
 /// Largest request body that is read, in bytes.
@@ -61,6 +62,23 @@ pub struct Services {
     pub table_size: u32,
     /// The services, unsorted.
     pub services: Vec<ServiceView>,
+}
+
+/// A setting of `net.ipv4.vs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingView {
+    /// Which.
+    pub setting: Sysctl,
+    /// Its present value.
+    pub value: SysctlValue,
+    /// Its value unless it is set.
+    pub default: SysctlValue,
+    /// What it takes, in words.
+    pub takes: String,
+    /// What it is.
+    pub meaning: String,
+    /// Why it changes nothing here when it is set; none: it does.
+    pub without_effect: Option<String>,
 }
 
 /// What `evenkeel status` shows.

@@ -22,6 +22,7 @@ use evenkeel_core::model::{ConfiguredService, MarkRule, SourceNat, Sysctl, Sysct
 
 pub use keys::{Key, Kind, TABLES};
 pub use marks::MARK_KEYS;
+pub use nearest::nearest;
 pub use services::{SERVER_KEYS, SERVICE_KEYS};
 
 use reader::Reader;

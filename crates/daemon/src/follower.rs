@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use evenkeel_api::InterfaceStatus;
 use evenkeel_core::client_hops;
 use evenkeel_core::director::{Hop, Reach};
+use evenkeel_core::model::MarkRule;
 use evenkeel_kernel::attach::Hook;
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::network::{Event, Link, Network, NextHop};
 use tokio::time::{Instant, sleep_until};
 
 use crate::shared::Shared;
+use crate::warnings;
 
 /// Changes within this time are handled together.
 const QUIET: Duration = Duration::from_millis(20);
@@ -34,13 +37,17 @@ const PACE: u32 = 4;
 /// How often what was refused for a passing reason is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Which interfaces the packet path is attached to.
+/// Which interfaces the packet path is attached to, and what else depends on them.
 #[derive(Clone, Debug, Default)]
 pub struct Attaching {
     /// By which hook.
     pub hook: Hook,
     /// Names; empty: every Ethernet interface.
     pub only: Vec<String>,
+    /// Rules that mark packets.
+    pub marks: Vec<MarkRule>,
+    /// Addresses of source NAT, which are to be addresses of this machine.
+    pub source_addresses: Vec<IpAddr>,
 }
 
 impl Attaching {
@@ -203,6 +210,33 @@ impl Follower {
         }
         self.say_what_changed(&statuses);
         self.shared.with_interfaces(|present| *present = statuses);
+        self.set_mark_rules(&links)
+    }
+
+    /// Tells the packet path by which interfaces packets come that are to be marked. A
+    /// rule of an interface that is not there marks nothing.
+    fn set_mark_rules(&self, links: &[Link]) -> anyhow::Result<()> {
+        let rules = self.attaching.marks.iter().filter_map(|rule| {
+            let Some(name) = &rule.interface else {
+                return Some((rule, 0));
+            };
+            let link = links.iter().find(|link| link.name == *name);
+            if link.is_none() {
+                self.shared.warn_once(format!(
+                    "{name}: there is no such interface now; [[mark]] waits for it"
+                ));
+            }
+            Some((rule, link?.index))
+        });
+        let memory = self.dataplane.memory();
+        let is_heeded = self
+            .shared
+            .with_director(|director| director.set_mark_rules(rules, &memory))
+            .context("[[mark]]")?;
+        if !is_heeded && !self.attaching.marks.is_empty() {
+            let warning = "[[mark]] has no effect: the packet path does not look at it yet";
+            self.shared.warn_once(warning.into());
+        }
         Ok(())
     }
 
@@ -280,6 +314,7 @@ impl Follower {
             }
             hops.push((address, reach));
         }
+        self.look_for_source_addresses();
         self.shared
             .with_director(|director| director.set_hops(hops));
         // Neighbours that nobody needs any more are forgotten.
@@ -289,6 +324,16 @@ impl Follower {
         self.resolving_took = self.resolved_at - now;
         let next = self.pace().max(now + again);
         sooner(&mut self.resolve_at, next);
+    }
+
+    /// Warns of addresses of source NAT that are not this machine's.
+    fn look_for_source_addresses(&mut self) {
+        for &address in &self.attaching.source_addresses {
+            let next = self.network.next_hop(address);
+            if !matches!(next, Ok(NextHop::Local)) {
+                self.shared.warn_once(warnings::not_local(address));
+            }
+        }
     }
 
     /// Where a server is, and the neighbour that is asked about it.

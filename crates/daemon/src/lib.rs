@@ -3,7 +3,9 @@
 //! decides nothing itself; the decisions are in `evenkeel-core`.
 //!
 //! - [`run`]: from the start to the end of `evenkeel run`
+//! - [`configure`]: what the configuration says
 //! - [`start`]: rules that the table begins with
+//! - [`warnings`]: what is likely a mistake, for the log
 //! - [`router`]: the API on the control socket
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
@@ -11,6 +13,7 @@
 //! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left
 
+pub mod configure;
 mod connections;
 pub mod dataplane;
 pub mod estimator;
@@ -23,3 +26,4 @@ pub mod shared;
 pub mod socket;
 pub mod start;
 pub mod sweeper;
+pub mod warnings;

@@ -30,6 +30,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/connections", get(list_connections))
+        .route("/v1/settings", get(settings))
         .route("/v1/timeouts", get(timeouts))
         .route("/v1/edits", post(edits))
         .route("/v1/stop", post(stop))
@@ -142,6 +143,10 @@ async fn list_connections(
     let query = Query::from_text(query.as_deref().unwrap_or_default())
         .map_err(|message| Refused(StatusCode::BAD_REQUEST, message))?;
     Ok(connections::answer(shared, query))
+}
+
+async fn settings(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
+    blocking(move || json(StatusCode::OK, &shared.settings())).await
 }
 
 async fn timeouts(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {

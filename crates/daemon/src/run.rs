@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use evenkeel_api::{EditRequest, paths};
+use evenkeel_api::paths;
 use evenkeel_config::native::{self, Config};
-use evenkeel_core::model::Edit;
 use evenkeel_kernel::attach::{Hook, purge};
 use evenkeel_kernel::dataplane::{Dataplane, Opened};
 use evenkeel_kernel::sizes::Settings;
@@ -15,13 +14,13 @@ use evenkeel_kernel::system;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::estimator;
 use crate::follower::{Attaching, Follower};
 use crate::router::router;
 use crate::shared::{Shared, Stop};
 use crate::socket::{ControlSocket, refuse_second_daemon};
 use crate::start::{self, StartRules};
 use crate::sweeper;
+use crate::{configure, estimator};
 
 /// Threads for the control socket and the tasks.
 const THREADS: usize = 2;
@@ -32,7 +31,7 @@ pub struct Options {
     /// Name of the instance.
     pub instance: String,
     /// Its configuration. Capacities and timeouts are for a dataplane that is made
-    /// anew; one that is found running keeps those it has.
+    /// anew; one that is found running keeps those it has. All else is brought there.
     pub config: Config,
 }
 
@@ -64,6 +63,12 @@ impl Options {
         Attaching {
             hook,
             only: self.config.dataplane.interfaces.clone(),
+            marks: self.config.marks.clone(),
+            source_addresses: self
+                .config
+                .source_nat
+                .as_ref()
+                .map_or_else(Vec::new, |nat| nat.addresses.clone()),
         }
     }
 }
@@ -80,6 +85,19 @@ pub fn run(options: &Options, rules: impl FnOnce() -> StartRules) -> anyhow::Res
     // Threads have what the thread has that starts them, so this comes first.
     system::drop_capabilities()?;
     let dataplane = Arc::new(dataplane);
+    let adopted = opened == Opened::Adopted;
+    let shared = Arc::new(Shared::new(&options.instance, dataplane.clone(), adopted));
+    if let Err(error) = configure::apply(&shared, &options.config, adopted) {
+        // What was made for it would be taken for one that ran.
+        drop((shared, socket));
+        if !adopted {
+            finish(Stop::Remove, dataplane, &pins)?;
+        }
+        return Err(error);
+    }
+    if !adopted {
+        start::apply(&shared, rules());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -88,13 +106,12 @@ pub fn run(options: &Options, rules: impl FnOnce() -> StartRules) -> anyhow::Res
     let stop = runtime.block_on(serve(
         options,
         Arc::clone(&dataplane),
-        opened,
+        Arc::clone(&shared),
         &socket,
-        rules,
     ))?;
     // Ends all tasks, and with them their hold on the dataplane.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(socket);
+    drop((shared, socket));
     finish(stop, dataplane, &pins)
 }
 
@@ -113,21 +130,11 @@ fn warn_about_forwarding() {
 async fn serve(
     options: &Options,
     dataplane: Arc<Dataplane>,
-    opened: Opened,
+    shared: Arc<Shared>,
     socket: &ControlSocket,
-    rules: impl FnOnce() -> StartRules,
 ) -> anyhow::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let adopted = opened == Opened::Adopted;
-    let shared = Arc::new(Shared::new(&options.instance, dataplane.clone(), adopted));
-    if !adopted {
-        shared.apply(&EditRequest {
-            transaction: true,
-            edits: vec![Edit::SetTimeouts(options.config.timeouts)],
-        });
-        start::apply(&shared, rules());
-    }
     let follower = Follower::start(Arc::clone(&shared), dataplane, options.attaching())?;
     let end = {
         let shared = Arc::clone(&shared);
@@ -138,7 +145,7 @@ async fn serve(
     tracing::info!(
         "instance {} is ready{}",
         options.instance,
-        if adopted {
+        if shared.is_adopted() {
             ", with the dataplane that was running"
         } else {
             ""

@@ -1,15 +1,16 @@
 //! What the daemon's tasks have in common.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_api::{
     ConnectionStatus, EditRequest, EditResponse, InterfaceStatus, ReasonCount, Refusal, Services,
-    Status,
+    SettingView, Status,
 };
 use evenkeel_core::connections::{Filter, visit};
-use evenkeel_core::director::{AsOf, Director};
+use evenkeel_core::director::{AsOf, Director, Origin};
 use evenkeel_core::model::{ConnectionView, Edit, EditError, ServiceKey, Timeouts};
 use evenkeel_core::sweep::Sweeper;
 use evenkeel_datapath::Reason;
@@ -17,6 +18,7 @@ use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
 use tokio::sync::{Notify, watch};
 
 use crate::dataplane::Dataplane;
+use crate::warnings;
 
 /// How often an edit is tried again when room is about to become free.
 const TRIES: usize = 4;
@@ -41,6 +43,8 @@ pub struct Shared {
     adopted: bool,
     interfaces: Mutex<Vec<InterfaceStatus>>,
     connections: Mutex<ConnectionStatus>,
+    /// Warnings that were logged.
+    told: Mutex<HashSet<String>>,
     servers_changed: Notify,
     stop: watch::Sender<Option<Stop>>,
 }
@@ -86,6 +90,7 @@ impl Shared {
             adopted,
             interfaces: Mutex::default(),
             connections: Mutex::new(connections),
+            told: Mutex::default(),
             servers_changed: Notify::new(),
             stop: watch::Sender::new(None),
         }
@@ -95,6 +100,12 @@ impl Shared {
     #[must_use]
     pub fn dataplane(&self) -> &dyn Dataplane {
         &*self.dataplane
+    }
+
+    /// True: the dataplane was found running.
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
     }
 
     /// Milliseconds since the start, as the director counts time.
@@ -111,10 +122,17 @@ impl Shared {
         result
     }
 
-    /// Applies edits. Blocks, up to some seconds when the memory for them is about
-    /// to become free.
+    /// Applies the edits of a request. Blocks, up to some seconds when the memory for them
+    /// is about to become free.
     pub fn apply(&self, request: &EditRequest) -> EditResponse {
-        let mut refused = self.apply_once(&request.edits, request.transaction);
+        let response = self.apply_from(Origin::Request, request);
+        warnings::after(self, request, &response);
+        response
+    }
+
+    /// [`Shared::apply`] for another, or for a request.
+    pub(crate) fn apply_from(&self, origin: Origin, request: &EditRequest) -> EditResponse {
+        let mut refused = self.apply_once(origin, &request.edits, request.transaction);
         for _ in 1..TRIES {
             let Some(first) = refused.iter().position(|(_, error)| is_full(error)) else {
                 break;
@@ -125,7 +143,7 @@ impl Shared {
             let wait = room_at.saturating_sub(self.now_ms()).saturating_add(1);
             std::thread::sleep(Duration::from_millis(wait));
             if request.transaction {
-                refused = self.apply_once(&request.edits, true);
+                refused = self.apply_once(origin, &request.edits, true);
             } else {
                 // Those behind the first may have been refused because of it.
                 let again = refused.split_off(first);
@@ -133,7 +151,7 @@ impl Shared {
                     .iter()
                     .map(|&(index, _)| request.edits[index].clone())
                     .collect();
-                let still = self.apply_once(&edits, false);
+                let still = self.apply_once(origin, &edits, false);
                 refused.extend(still.into_iter().map(|(at, error)| (again[at].0, error)));
             }
         }
@@ -146,10 +164,26 @@ impl Shared {
         }
     }
 
-    fn apply_once(&self, edits: &[Edit], transaction: bool) -> Vec<(usize, EditError)> {
+    fn apply_once(
+        &self,
+        origin: Origin,
+        edits: &[Edit],
+        transaction: bool,
+    ) -> Vec<(usize, EditError)> {
         let now_ms = self.now_ms();
         let memory = self.dataplane.memory();
-        self.with_director(|director| director.apply(edits, transaction, &memory, now_ms))
+        self.with_director(|director| {
+            director.apply_from(origin, edits, transaction, &memory, now_ms)
+        })
+    }
+
+    /// Logs a warning, unless it was logged before.
+    pub(crate) fn warn_once(&self, warning: String) {
+        let mut told = lock(&self.told);
+        if !told.contains(&warning) {
+            tracing::warn!("{warning}");
+            told.insert(warning);
+        }
     }
 
     /// Returns when servers may have been added since the last call.
@@ -198,6 +232,21 @@ impl Shared {
         });
         let all = memory.connections.len() + memory.wide_connections.len();
         Ok((flow.is_continue() && end < all).then_some(end))
+    }
+
+    /// The settings of `net.ipv4.vs`.
+    #[must_use]
+    pub fn settings(&self) -> Vec<SettingView> {
+        let settings = self.with_director(|director| director.sysctls());
+        let views = settings.iter().map(|(setting, value)| SettingView {
+            setting,
+            value,
+            default: setting.default(),
+            takes: setting.kind().to_string(),
+            meaning: setting.meaning().into(),
+            without_effect: setting.without_effect().map(Into::into),
+        });
+        views.collect()
     }
 
     /// The timeouts of connections.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_api::ReasonCount;
-use evenkeel_core::sweep::{self, STATE_NAMES, Summary, Sweeper};
+use evenkeel_core::model::Sysctl;
+use evenkeel_core::sweep::{self, LocalitySeconds, STATE_NAMES, Summary, Sweeper};
 use evenkeel_datapath::layout::WAYS;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -32,7 +33,14 @@ pub async fn run(shared: Arc<Shared>) {
         slices = slices.wrapping_add(1);
         if slices.is_multiple_of(SLICES) {
             let (memory, now_ms) = (shared.dataplane().memory(), shared.now_ms());
-            shared.with_director(|director| director.collect(&memory, now_ms));
+            let settings = shared.with_director(|director| {
+                director.collect(&memory, now_ms);
+                director.sysctls()
+            });
+            sweeper.set_locality_seconds(LocalitySeconds {
+                lblc: settings.get(Sysctl::LblcExpiration).number(),
+                lblcr: settings.get(Sysctl::LblcrExpiration).number(),
+            });
         }
     }
 }

@@ -10,7 +10,7 @@ use evenkeel_api::client::{Client, ClientError};
 use evenkeel_api::{EditRequest, REQUEST_BYTES_MAX, StopRequest};
 use evenkeel_core::model::{
     Edit, EditError, ForwardMethod, Protocol, ServerKey, ServerSettings, ServiceKey,
-    ServiceSettings, Timeouts,
+    ServiceSettings, Sysctl, SysctlValue, Timeouts,
 };
 use evenkeel_daemon::dataplane::InMemory;
 use evenkeel_daemon::router::router;
@@ -172,6 +172,55 @@ fn edits_are_made_and_listed() {
     );
     assert_eq!(status.connections.capacity, 263_168);
     assert_eq!(status.connections.bytes_per_entry, 36);
+}
+
+#[test]
+fn settings_are_set_and_listed() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let set = |setting, number| Edit::Set {
+        setting,
+        value: SysctlValue::Number(number),
+    };
+    let settings = client.settings().unwrap();
+    assert!(settings.iter().all(|view| view.value == view.default));
+    assert_eq!(settings.len(), Sysctl::ALL.len());
+    let edits = vec![set(Sysctl::SloppyTcp, 1), set(Sysctl::ConnReuseMode, 3)];
+    let refused = client.edit(&request(true, edits)).unwrap().refused;
+    assert!(refused.is_empty());
+    let edits = vec![set(Sysctl::SloppyTcp, 0), set(Sysctl::DropEntry, 4)];
+    let refused = client.edit(&request(true, edits)).unwrap().refused;
+    assert_eq!(
+        (refused[0].index, &refused[0].error),
+        (1, &EditError::OutOfRange)
+    );
+    let changed = client.settings().unwrap();
+    let changed = changed.iter().filter(|view| view.value != view.default);
+    let changed: Vec<_> = changed.map(|view| (view.setting, view.value)).collect();
+    assert_eq!(
+        changed,
+        [
+            (Sysctl::ConnReuseMode, SysctlValue::Number(3)),
+            (Sysctl::SloppyTcp, SysctlValue::Number(1)),
+        ]
+    );
+}
+
+#[test]
+fn counters_are_those_of_now_or_of_the_last_sample() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let edits = vec![add(80), add_server(80, 1)];
+    client.edit(&request(true, edits)).unwrap();
+    let memory = daemon.shared.dataplane().memory();
+    daemon
+        .shared
+        .with_director(|director| director.sample(&memory));
+    memory.counters[0].connections.set(7);
+    let of = |services: evenkeel_api::Services| services.services[0].stats.connections;
+    assert_eq!(of(client.services(None).unwrap()), 7);
+    assert_eq!(of(client.sampled_services(None).unwrap()), 0);
+    assert_eq!(of(client.sampled_services(Some(service(80))).unwrap()), 0);
 }
 
 #[test]

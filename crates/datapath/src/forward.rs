@@ -46,35 +46,6 @@ impl Verdict {
     pub(crate) const GENERAL: Self = Self::Then {
         part: Part::General,
     };
-
-    /// As a number: what a function of its own gives back in the kernel, where there is
-    /// one register for it.
-    #[inline(always)]
-    pub(crate) const fn packed(self) -> u64 {
-        match self {
-            Self::Pass => 0,
-            Self::Drop => 1 << 32,
-            Self::Then { part } => 4 << 32 | part as u64,
-            Self::Transmit { interface } => 2 << 32 | interface as u64,
-            Self::Resolve { interface } => 3 << 32 | interface as u64,
-        }
-    }
-
-    /// From what [`Verdict::packed`] made of it.
-    #[inline(always)]
-    pub(crate) const fn unpacked(packed: u64) -> Self {
-        let interface = packed as u32;
-        match packed >> 32 {
-            0 => Self::Pass,
-            2 => Self::Transmit { interface },
-            3 => Self::Resolve { interface },
-            4 => match Part::of(interface) {
-                Some(part) => Self::Then { part },
-                None => Self::Drop,
-            },
-            _ => Self::Drop,
-        }
-    }
 }
 
 /// Decides about a frame and rewrites it.

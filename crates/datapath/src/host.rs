@@ -285,9 +285,6 @@ pub trait Host: Store {
     /// Steps over an extension header: [`crate::general::step`], in the kernel a function
     /// of its own.
     fn step(&self, next: u32, offset: u32) -> u64;
-    /// Does what is to be done with the packet that is kept: [`crate::general::deliver`],
-    /// in the kernel a function of its own.
-    fn deliver(&self) -> u64;
     /// [`crate::general::parse_ipv4`], in the kernel a function of its own.
     fn parse_ipv4(&self) -> u32;
     /// [`crate::general::parse_ipv6`], in the kernel a function of its own.

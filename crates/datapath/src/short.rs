@@ -150,7 +150,7 @@ fn inbound<H: Host>(
     };
     let place = wanted.place(host);
     let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
-        Some(found) if may_begin_anew(flags, found) => return Verdict::GENERAL,
+        Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
         Some(found) => found,
         None => match open(host, flags, wanted, service) {
             Ok(found) => found,
@@ -292,12 +292,21 @@ fn is_opening(flags: u8) -> bool {
     flags & (tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST) == tcp_flags::SYN
 }
 
-/// True for a SYN on a connection that is over or nearly so: the client uses its port
-/// again.
+/// True for a SYN on a connection that is over or nearly so, or that its server's weight
+/// may end: the client uses its port again.
 #[inline(always)]
-fn may_begin_anew(flags: u8, old: Found<'_, Bucket>) -> bool {
+fn may_begin_anew<H: Host>(host: &H, flags: u8, old: Found<'_, Bucket>) -> bool {
     const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT | 1 << state::CLOSE;
-    is_opening(flags) && (THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
+    is_opening(flags)
+        && ((THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
+            || is_set(host, settings::EXPIRE_NODEST_CONN))
+}
+
+/// True: the setting ([`settings`]) is on.
+#[inline(always)]
+fn is_set<H: Host>(host: &H, setting: u32) -> bool {
+    host.control()
+        .is_some_and(|control| control.settings.get() & setting != 0)
 }
 
 /// Opens a connection to the next server of a ring; other schedulers, and all that
@@ -316,10 +325,7 @@ fn open<H: Host>(
     let tcp = wanted.port >> 16 == u32::from(protocol::TCP);
     let number = service.scheduler.get();
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
-        let is_sloppy = number == scheduler::MH
-            || host
-                .control()
-                .is_some_and(|control| control.settings.get() & settings::SLOPPY_TCP != 0);
+        let is_sloppy = number == scheduler::MH || is_set(host, settings::SLOPPY_TCP);
         return Err(if is_sloppy {
             Verdict::GENERAL
         } else {

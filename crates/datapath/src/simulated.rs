@@ -649,9 +649,6 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
     fn parse_quoted(&self) -> u32 {
         general::parse_quoted(self)
     }
-    fn deliver(&self) -> u64 {
-        general::deliver(self)
-    }
     fn parse_ipv4(&self) -> u32 {
         general::parse_ipv4(self)
     }

@@ -44,6 +44,8 @@ enum Command {
     Drain(commands::drain::Arguments),
     /// Shows the busiest services or servers, again and again.
     Top(commands::top::Arguments),
+    /// Lists the settings of net.ipv4.vs, or sets some.
+    Settings(commands::settings::Arguments),
     /// Stops the director and takes its packet path off the interfaces.
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Conns(arguments) => commands::conns::run(&cli.instance, &arguments),
         Command::Drain(arguments) => commands::drain::run(&cli.instance, &arguments),
         Command::Top(arguments) => commands::top::run(&cli.instance, arguments),
+        Command::Settings(arguments) => commands::settings::run(&cli.instance, &arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
         Command::Realserver(arguments) => commands::realserver::run(arguments),

@@ -50,6 +50,7 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_translate", "evenkeel_tc_translate"],
     ["evenkeel_xdp_open", "evenkeel_tc_open"],
     ["evenkeel_xdp_wide_open", "evenkeel_tc_wide_open"],
+    ["evenkeel_xdp_deliver", "evenkeel_tc_deliver"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

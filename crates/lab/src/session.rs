@@ -13,7 +13,7 @@ use crate::wait;
 
 /// Longest that a command may take to print what is written; it is run again
 /// until then, since a counter or a daemon may need a moment.
-const SHOW: Duration = Duration::from_secs(5);
+const SHOW: Duration = Duration::from_secs(30);
 /// Stands for what is different each time.
 const ANYTHING: &str = "…";
 

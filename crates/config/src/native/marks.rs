@@ -62,12 +62,7 @@ pub const MARK_KEYS: &[Key<MarkRule>] = &[
 
 impl Reader<'_> {
     /// Reads a rule; `number` are before it.
-    pub(super) fn mark(
-        &mut self,
-        at: usize,
-        table: &DeTable<'_>,
-        number: usize,
-    ) -> Option<MarkRule> {
+    pub(super) fn mark(&mut self, at: usize, table: &DeTable<'_>, number: usize) -> MarkRule {
         let mut rule = MarkRule {
             mark: 0,
             protocol: None,
@@ -99,6 +94,6 @@ impl Reader<'_> {
             let at = spans.of("destination").map_or(at, |span| span.start);
             wrong(at, "source and destination are of one family", None);
         }
-        Some(rule)
+        rule
     }
 }

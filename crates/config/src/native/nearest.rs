@@ -2,7 +2,8 @@
 
 /// The known word that `written` is a misspelling of, if one is near enough: a
 /// third of its letters, at least one.
-pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let allowed = (written.chars().count() / 3).max(1);
     known
         .iter()

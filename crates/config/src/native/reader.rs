@@ -113,9 +113,8 @@ impl<'a> Reader<'a> {
         }
         // These need to know what the tables say.
         for (at, table) in self.list(root, "mark") {
-            if let Some(rule) = self.mark(at, table, config.marks.len()) {
-                config.marks.push(rule);
-            }
+            let rule = self.mark(at, table, config.marks.len());
+            config.marks.push(rule);
         }
         let services = self.list(root, "service");
         config.services = self.services(&services, config.compat.services);
@@ -197,32 +196,17 @@ impl<'a> Reader<'a> {
                 self.unknown("key", name, &known, str::to_owned);
                 continue;
             };
-            let kind = sysctl.kind();
-            let found = value.get_ref();
-            let given = match found.as_array() {
-                Some(pair) if kind == SysctlKind::Threshold => {
-                    let numbers: Vec<u32> =
-                        pair.iter().filter_map(|n| number(n.get_ref())).collect();
-                    match numbers[..] {
-                        [first, second] if pair.len() == 2 => {
-                            Some(SysctlValue::Pair([first, second]))
-                        }
-                        _ => None,
-                    }
-                }
-                _ => number(found).map(SysctlValue::Number),
-            };
+            let given = sysctl_value(value.get_ref());
             let checked = given.and_then(|given| sysctl.check(given, sysctl.default()).ok());
-            match checked {
-                Some(checked) => set.push((sysctl, checked)),
-                None => {
-                    let expected = match kind {
-                        SysctlKind::Threshold => format!("{kind}, such as [3, 50]"),
-                        kind => kind.to_string(),
-                    };
-                    self.wrong(sysctl.name(), value, &expected, None);
-                }
+            if let Some(checked) = checked {
+                set.push((sysctl, checked));
+                continue;
             }
+            let expected = match sysctl.kind() {
+                kind @ SysctlKind::Threshold => format!("{kind}, such as [3, 50]"),
+                kind => kind.to_string(),
+            };
+            self.wrong(sysctl.name(), value, &expected, None);
         }
         set
     }
@@ -234,12 +218,11 @@ impl<'a> Reader<'a> {
         known: &[&'k str],
         show: impl Fn(&'k str) -> String,
     ) {
-        let hint = match nearest(name.get_ref(), known) {
-            Some(near) => format!("did you mean {}?", show(near)),
-            None => {
-                let all: Vec<String> = known.iter().map(|name| show(name)).collect();
-                format!("known are {}", all.join(", "))
-            }
+        let hint = if let Some(near) = nearest(name.get_ref(), known) {
+            format!("did you mean {}?", show(near))
+        } else {
+            let all: Vec<String> = known.iter().map(|name| show(name)).collect();
+            format!("known are {}", all.join(", "))
         };
         self.mistake(
             name.span().start,
@@ -478,4 +461,14 @@ impl<'a> Reader<'a> {
 fn number(value: &DeValue<'_>) -> Option<u32> {
     let number = value.as_integer()?;
     u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+}
+
+/// A number, or a list of two.
+fn sysctl_value(value: &DeValue<'_>) -> Option<SysctlValue> {
+    let Some(list) = value.as_array() else {
+        return number(value).map(SysctlValue::Number);
+    };
+    let numbers: Option<Vec<u32>> = list.iter().map(|item| number(item.get_ref())).collect();
+    let pair = numbers?.try_into().ok()?;
+    Some(SysctlValue::Pair(pair))
 }

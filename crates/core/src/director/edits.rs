@@ -76,7 +76,7 @@ impl Director {
                 Ok(())
             }
             Edit::SetTimeouts(timeouts) => self.set_timeouts(timeouts),
-            Edit::Set { setting, value } => self.state.sysctls.set(*setting, *value),
+            Edit::Set { setting, value } => self.state.set_sysctl(*setting, *value),
         }
     }
 

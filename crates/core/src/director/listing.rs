@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use evenkeel_datapath::layout::features;
 use evenkeel_datapath::layout::server_flags::{HOP_READY, LOCAL};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
@@ -173,6 +174,18 @@ impl Director {
     #[must_use]
     pub fn sysctls(&self) -> Sysctls {
         self.state.sysctls
+    }
+
+    /// True: a server is reached by source NAT.
+    #[must_use]
+    pub fn uses_source_nat(&self) -> bool {
+        self.state.features.bits() & features::FULL_NAT != 0
+    }
+
+    /// The services, by name.
+    pub fn service_keys(&self) -> impl Iterator<Item = ServiceKey> {
+        let live = self.state.services().iter().filter(|(_, s)| s.live);
+        live.map(|(_, service)| service.key)
     }
 
     /// Number of services.

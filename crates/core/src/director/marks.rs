@@ -10,7 +10,7 @@ use evenkeel_datapath::memory::Memory;
 use super::Director;
 use super::records::{read_words, words, write_words};
 use super::write::Write;
-use crate::model::{EditError, Family, MarkRule, Prefix};
+use crate::model::{EditError, Family, MarkRule, Prefix, Protocol};
 
 /// [`layout::MarkRule`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl MarkRecord {
             Some(Family::V6) => mark_flags::IPV6,
             None => mark_flags::IPV4 | mark_flags::IPV6,
         };
-        let protocol = rule.protocol.map_or(0, |protocol| protocol.number());
+        let protocol = rule.protocol.map_or(0, Protocol::number);
         let (source, source_mask) = masked(rule.source);
         let (destination, destination_mask) = masked(rule.destination);
         let mut ports = [0; MARK_PORTS];

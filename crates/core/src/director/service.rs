@@ -125,6 +125,10 @@ impl Ring {
 }
 
 /// A service. Its slot in the memory has the same index.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all mixes of them occur"
+)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Service {
     pub key: ServiceKey,

@@ -16,7 +16,7 @@ use super::server::Server;
 use super::service::Service;
 use super::slots::Slots;
 use super::{GRACE_MS, Stats};
-use crate::model::{EditError, ServerKey, ServiceKey, Sysctls, Timeouts};
+use crate::model::{EditError, ServerKey, ServiceKey, Sysctl, SysctlValue, Sysctls, Timeouts};
 
 /// No server; ends a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -30,6 +30,7 @@ enum Step {
     Discard,
     Endpoint(endpoints::Undo),
     Zero(u32, Option<Box<Stats>>),
+    Sysctl(Sysctl, SysctlValue),
 }
 
 /// What was done since the last commit.
@@ -51,7 +52,6 @@ pub(super) struct Savepoint {
     steps: usize,
     features: Features,
     timeouts: Timeouts,
-    sysctls: Sysctls,
     next_order: u32,
 }
 
@@ -159,7 +159,6 @@ impl State {
             steps: self.journal.steps.len(),
             features: self.features,
             timeouts: self.timeouts,
-            sysctls: self.sysctls,
             next_order: self.next_order,
         }
     }
@@ -182,7 +181,6 @@ impl State {
         }
         self.features = to.features;
         self.timeouts = to.timeouts;
-        self.sysctls = to.sysctls;
         self.next_order = to.next_order;
     }
 
@@ -212,6 +210,10 @@ impl State {
             }
             Step::Zero(server, None) => {
                 self.zeros.remove(&server);
+            }
+            Step::Sysctl(sysctl, before) => {
+                // It had this value.
+                let _ = self.sysctls.set(sysctl, before);
             }
         }
     }
@@ -312,6 +314,17 @@ impl State {
         self.journal
             .steps
             .push(Step::Zero(server, before.map(Box::new)));
+    }
+
+    pub(super) fn set_sysctl(
+        &mut self,
+        sysctl: Sysctl,
+        value: SysctlValue,
+    ) -> Result<(), EditError> {
+        let before = self.sysctls.get(sysctl);
+        self.sysctls.set(sysctl, value)?;
+        self.journal.steps.push(Step::Sysctl(sysctl, before));
+        Ok(())
     }
 
     pub(super) fn take_order(&mut self) -> u32 {

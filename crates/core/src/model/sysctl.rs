@@ -107,7 +107,7 @@ macro_rules! sysctls {
             serde(rename_all = "snake_case")
         )]
         pub enum Sysctl {
-            $(#[doc = $meaning] $variant,)+
+            $(#[doc = concat!("`", $name, "`, see [`Sysctl::meaning`]")] $variant,)+
         }
 
         impl Sysctl {

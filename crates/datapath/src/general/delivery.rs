@@ -1,6 +1,4 @@
-//! The end of a packet's way: what the other parts have found out is carried out. A
-//! function of its own in the kernel, which the verifier looks at once, and not behind
-//! every way that leads there.
+//! The end of a packet's way: what the other parts have found out is carried out.
 
 use core::cell::Cell;
 

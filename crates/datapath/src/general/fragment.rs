@@ -1,10 +1,10 @@
 //! Fragments: the first one has ports, and says where the others go. Which way it went
 //! is kept like a connection, for as long as a receiver would wait for the rest.
 
-use super::Arrival;
 use super::inbound::{check, set_job};
 use super::packet::{Packet, what};
 use super::rewrite::WideEnd;
+use super::{Arrival, Part};
 use crate::forward::{Verdict, count_packet, counted_length, drop, is_alive, pass};
 use crate::hash;
 use crate::hop;
@@ -122,5 +122,7 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         set_job(job, index, server, after);
     }
     job.set_way(&way);
-    Verdict::unpacked(host.deliver())
+    Verdict::Then {
+        part: Part::Deliver,
+    }
 }

@@ -261,7 +261,14 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
     let wanted = W::of_client(packet, transport, arrival.index.get());
     let place = W::place(host, wanted);
     let before: Option<Found<'_, W>> = table::find(host, place, wanted);
-    if before.is_some() {
+    if let Some(before) = before {
+        let inbound = &Inbound { arrival, service };
+        if !matches!(fate(host, inbound, before.entry), Fate::Ends) {
+            // Another CPU has opened it meanwhile.
+            return Verdict::Then {
+                part: part_of(service, packet),
+            };
+        }
         crate::count_reason(host, Reason::Reused);
     }
     let new = W::opening(host, packet, transport, server, opened);
@@ -393,7 +400,9 @@ fn send<H: Host>(
     set_job(job, index, server, after);
     job.set_way(&way);
     fragment::note(host, arrival.arrival, index, Direction::Input);
-    Verdict::unpacked(host.deliver())
+    Verdict::Then {
+        part: Part::Deliver,
+    }
 }
 
 /// What is to be done with a client's packet, by its server's forwarding method.

@@ -119,33 +119,12 @@ pub enum Part {
     Open = 12,
     /// Opens any other new connection.
     WideOpen = 13,
+    /// Rewrites the packet and sends it.
+    Deliver = 14,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 14;
-
-impl Part {
-    /// The part with this number.
-    pub(crate) const fn of(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::General,
-            1 => Self::Inbound,
-            2 => Self::WideInbound,
-            3 => Self::OnePacket,
-            4 => Self::Outbound,
-            5 => Self::WideOutbound,
-            6 => Self::Choose,
-            7 => Self::Icmp,
-            8 => Self::Answer,
-            9 => Self::Fragment,
-            10 => Self::Translated,
-            11 => Self::Translate,
-            12 => Self::Open,
-            13 => Self::WideOpen,
-            _ => return None,
-        })
-    }
-}
+pub const PARTS: u32 = 15;
 
 /// Carries out a part.
 #[inline(always)]
@@ -181,6 +160,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Translate => inbound::translate(host, arrival),
         Part::Open => inbound::open::<H, Bucket>(host, arrival),
         Part::WideOpen => inbound::open::<H, WideBucket>(host, arrival),
+        Part::Deliver => delivery::process(host, arrival),
     }
 }
 
@@ -233,16 +213,6 @@ fn process<H: Host>(host: &H) -> Verdict {
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
-}
-
-/// Does what is to be done with the packet that is kept: rewrites it and sends it. The
-/// verdict as a number, see [`Verdict::packed`].
-#[inline(always)]
-pub fn deliver<H: Host>(host: &H) -> u64 {
-    match host.kept() {
-        Some(arrival) => delivery::process(host, arrival).packed(),
-        None => Verdict::Drop.packed(),
-    }
 }
 
 /// Notes where the packet that is kept goes, the first fragment of one, for the others.

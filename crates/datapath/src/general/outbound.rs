@@ -3,7 +3,7 @@
 use super::inbound::check;
 use super::packet::{Packet, Transport};
 use super::width::Width;
-use super::{Arrival, end, fragment, next_state};
+use super::{Arrival, Part, end, fragment, next_state};
 use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
 use crate::hop;
 use crate::host::Host;
@@ -93,5 +93,7 @@ fn send<H: Host, W: Width>(
     arrival.job.set_source(after);
     fragment::note(host, arrival, entry.server().get(), direction);
     arrival.job.set_way(&way);
-    Verdict::unpacked(host.deliver())
+    Verdict::Then {
+        part: Part::Deliver,
+    }
 }

@@ -9,7 +9,7 @@
 use super::inbound::check;
 use super::rewrite::WideEnd;
 use super::width::Width;
-use super::{Arrival, UNASKED, next_state};
+use super::{Arrival, Part, UNASKED, next_state};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::hash;
 use crate::hop;
@@ -256,7 +256,9 @@ fn reply<H: Host, W: Width>(
     arrival.job.set_source(after);
     arrival.job.set_destination(client);
     arrival.job.set_way(&way);
-    Verdict::unpacked(host.deliver())
+    Verdict::Then {
+        part: Part::Deliver,
+    }
 }
 
 const _: () = assert!(POOL.is_power_of_two() && reference(OWN, u16::MAX) < UNASKED);

@@ -7,6 +7,7 @@ pub(crate) mod realserver;
 pub(crate) mod run;
 mod screen;
 pub(crate) mod services;
+pub(crate) mod settings;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod text;

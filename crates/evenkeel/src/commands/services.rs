@@ -219,6 +219,8 @@ fn service_json(service: &ServiceView) -> Value {
     json!({
         "service": keys::service_text(&service.key),
         "settings": service.settings,
+        "compat": if service.compatible { "ipvs" } else { "none" },
+        "configured": service.configured,
         "servers": service.servers.len(),
         "active": active,
         "inactive": inactive,

@@ -4,6 +4,7 @@
 //! Each test runs in a sandbox of its own, which leaves nothing behind.
 
 mod bytes;
+mod configuration;
 mod icmp;
 mod lifecycle;
 mod network;

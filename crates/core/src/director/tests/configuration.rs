@@ -1,6 +1,7 @@
 //! What stands in the configuration: services beside those of requests, settings,
 //! source NAT, rules that mark packets.
 
+use alloc::boxed::Box;
 use core::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
@@ -32,7 +33,7 @@ fn configured(key: ServiceKey, servers: &[(u16, u32)]) -> ConfiguredService {
 
 /// Brings the table to these services; the steps that it took, or the first that was
 /// refused.
-fn configure(rig: &mut Rig, wanted: &[ConfiguredService]) -> Result<usize, (Step, EditError)> {
+fn configure(rig: &mut Rig, wanted: &[ConfiguredService]) -> Result<usize, Box<(Step, EditError)>> {
     let steps = rig.director.steps_to(wanted);
     let edits: Vec<Edit> = steps.iter().map(|step| step.edit.clone()).collect();
     let memory = rig.tables.memory();
@@ -42,7 +43,7 @@ fn configure(rig: &mut Rig, wanted: &[ConfiguredService]) -> Result<usize, (Step
     rig.director.write_all(&memory);
     match refused.into_iter().next() {
         None => Ok(steps.len()),
-        Some((index, error)) => Err((steps[index].clone(), error)),
+        Some((index, error)) => Err(Box::new((steps[index].clone(), error))),
     }
 }
 
@@ -132,12 +133,12 @@ fn a_configuration_is_applied_as_a_whole() {
         configured(service(82), &[(1, 1), (2, 1)]),
     ];
     second[1].servers[1].0.address = [224, 0, 0, 1].into();
-    let (step, error) = configure(&mut rig, &second).unwrap_err();
+    let (step, error) = *configure(&mut rig, &second).unwrap_err();
     assert_eq!(error, EditError::Invalid);
     assert_eq!((step.service, step.server), (Some(1), Some(1)));
     assert_eq!(list(&rig), before);
     second[1].settings.scheduler = "none".into();
-    let (step, error) = configure(&mut rig, &second).unwrap_err();
+    let (step, error) = *configure(&mut rig, &second).unwrap_err();
     assert_eq!(error, EditError::SchedulerNotFound);
     assert_eq!((step.service, step.server), (Some(1), None));
     assert_eq!(list(&rig), before);
@@ -258,8 +259,8 @@ fn the_pool_of_source_nat_has_ipv4_first() {
     assert_eq!(rig.director.set_source_nat(&wanted, &memory), Ok(()));
     rig.director.write_all(&memory);
     let control = memory.control;
-    assert_eq!(control.pool_count.get(), 2 | 1 << 16);
-    assert_eq!(control.pool_ports.get(), 20_000 | 1000 << 16);
+    assert_eq!(control.pool_count.get(), (1 << 16) + 2);
+    assert_eq!(control.pool_ports.get(), 20_000 + (1000 << 16));
     let first = mapped(u32::from_ne_bytes([10, 2, 0, 7]));
     assert_eq!(read_words(&control.pool[0]), first);
     let read = pool(&["10.2.0.7", "10.2.0.8", "fd02::7"], 20_000..=20_999);
@@ -357,7 +358,8 @@ fn rules_that_mark_packets_are_where_packets_look() {
         [u32::MAX, u32::MAX, u32::MAX, mask([255, 255, 255, 128])]
     );
     let ports = [0, 1, 2].map(|at: usize| first.ports[at].get());
-    assert_eq!(ports, [80 << 16 | 80, 8999 << 16 | 8000, 0]);
+    let range = |low: u32, high: u32| low + (high << 16);
+    assert_eq!(ports, [range(80, 80), range(8000, 8999), 0]);
     let second = &rules.rules[1][1];
     assert_eq!(
         (second.flags.get(), second.interface.get()),

@@ -1,0 +1,79 @@
+//! What an edit means for the packets of connections that were there before it.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
+use evenkeel_datapath::layout::{settings, state_word};
+use evenkeel_datapath::simulated::{Circumstances, run_tc};
+use evenkeel_datapath::{Verdict, state};
+
+use super::*;
+
+/// A SYN from 10.0.0.2:1024 to 10.0.0.10:80; its checksums are of no matter.
+fn syn() -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+    frame[17] = 46;
+    frame[22..24].copy_from_slice(&[64, 6]);
+    frame[26..38].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 10, 4, 0, 0, 80]);
+    frame[46..48].copy_from_slice(&[0x50, 0x02]);
+    frame
+}
+
+/// The server that a frame is sent to.
+fn sent_to(rig: &Rig, mut frame: Vec<u8>) -> [u8; 4] {
+    let route = Route {
+        answer: RouteAnswer::Ready,
+        hop: PathHop {
+            interface: 2,
+            ..PathHop::default()
+        },
+    };
+    let around = Circumstances {
+        interface: 1,
+        tick: 1,
+        cpu: 0,
+        routes: &|_, _, _| route,
+        wide_routes: &|_, _, _| route,
+        mark: 0,
+        tagged: false,
+        for_us: true,
+    };
+    let verdict = run_tc(rig.memory(), &mut frame, around);
+    assert_eq!(verdict, Verdict::Transmit { interface: 2 });
+    frame[30..34].try_into().unwrap()
+}
+
+#[test]
+fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
+    const FIRST: [u8; 4] = [192, 168, 1, 1];
+    const SECOND: [u8; 4] = [192, 168, 1, 2];
+    let service = service(80);
+    let at = |address: [u8; 4]| ServerKey {
+        address: address.into(),
+        port: 80,
+    };
+    let leave: [fn(ServiceKey, ServerKey) -> Edit; 2] = [
+        |service, server| Edit::DeleteServer { service, server },
+        |service, server| edit_server(service, server, 0),
+    ];
+    for leave in leave {
+        let mut rig = Rig::new();
+        let settings = &rig.memory().control.settings;
+        settings.set(settings.get() | settings::EXPIRE_NODEST_CONN);
+        rig.apply(add(service, "rr"));
+        rig.apply(add_server(service, at(FIRST), 1));
+        assert_eq!(sent_to(&rig, syn()), FIRST);
+        let memory = rig.memory();
+        let entries = memory.connections.iter().flat_map(|b| &b.entries);
+        let mut live = entries.filter(|entry| entry.state.get() & state_word::STATE != 0);
+        let state = &live.next().unwrap().state;
+        state.set(state.get() & !state_word::STATE | state::ESTABLISHED);
+        rig.apply(add_server(service, at(SECOND), 1));
+        rig.apply(leave(service, at(FIRST)));
+        assert_eq!(sent_to(&rig, syn()), SECOND);
+        let load = |index: usize| rig.memory().loads[index].active.get();
+        assert_eq!((load(0), load(1)), (0, 1));
+    }
+}
