@@ -103,6 +103,8 @@ parts! {
     Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
     Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
     Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
+    Open: evenkeel_xdp_open, evenkeel_tc_open;
+    WideOpen: evenkeel_xdp_wide_open, evenkeel_tc_wide_open;
 }
 
 /// Only here because an instance has one.

@@ -6,7 +6,8 @@ use crate::maps;
 use evenkeel_datapath::hash::Place;
 use evenkeel_datapath::layout::{Bucket, NOBODY, WideBucket};
 use evenkeel_datapath::schedule::{self, Request};
-use evenkeel_datapath::{general, locality, table, tree};
+use evenkeel_datapath::table::{WantedNarrow, WantedWide};
+use evenkeel_datapath::{endpoint, general, locality, state, table, tree};
 
 /// The maps alone.
 pub struct Maps;
@@ -129,6 +130,14 @@ macro_rules! store {
                 $crate::packet::opaque(value, noise(self))
             }
             #[inline(always)]
+            fn probe(&self, bucket: u32, key: u64) -> u64 {
+                $crate::store::evenkeel_probe(bucket, key)
+            }
+            #[inline(always)]
+            fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64 {
+                $crate::store::evenkeel_probe_wide(bucket, end, key)
+            }
+            #[inline(always)]
             fn reserve(&self, reference: u32) -> u32 {
                 $crate::store::evenkeel_reserve(reference)
             }
@@ -145,6 +154,30 @@ macro_rules! store {
                 $crate::store::evenkeel_seek(end, port, kind)
             }
             #[inline(always)]
+            fn find(
+                &self,
+                place: evenkeel_datapath::hash::Place,
+                wanted: &evenkeel_datapath::table::WantedNarrow,
+            ) -> u32 {
+                $crate::store::evenkeel_find(place.bucket, place.signature, wanted)
+            }
+            #[inline(always)]
+            fn find_wide(
+                &self,
+                place: evenkeel_datapath::hash::Place,
+                wanted: &evenkeel_datapath::table::WantedWide,
+            ) -> u32 {
+                $crate::store::evenkeel_find_wide(place.bucket, place.signature, wanted)
+            }
+            #[inline(always)]
+            fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
+                $crate::store::evenkeel_next_state(protocol, present, event, direction)
+            }
+            #[inline(always)]
+            fn is_idle(&self, at: u32) -> u32 {
+                $crate::store::evenkeel_is_idle(at)
+            }
+            #[inline(always)]
             fn claim(&self, place: evenkeel_datapath::hash::Place) -> u64 {
                 $crate::store::evenkeel_claim(place.bucket, place.signature)
             }
@@ -159,6 +192,22 @@ macro_rules! store {
             #[inline(always)]
             fn is_any_idle(&self, service: u32) -> u32 {
                 $crate::store::evenkeel_is_any_idle(service)
+            }
+            #[inline(always)]
+            fn template(&self) -> u32 {
+                $crate::store::evenkeel_template()
+            }
+            #[inline(always)]
+            fn note_template(&self, server: u32) -> u32 {
+                $crate::store::evenkeel_note_template(server)
+            }
+            #[inline(always)]
+            fn note_fragment(&self, server: u32, direction: u32) -> u32 {
+                $crate::store::evenkeel_note_fragment(server, direction)
+            }
+            #[inline(always)]
+            fn note_locally(&self, service: u32, server: u32) -> u32 {
+                $crate::store::evenkeel_note_locally(service, server)
             }
             #[inline(always)]
             fn decide_locally(
@@ -184,6 +233,68 @@ store!(Maps, |_| maps::tick());
 pub extern "C" fn evenkeel_rank(server: u32) -> u32 {
     tree::changed(&Maps, server);
     0
+}
+
+/// [`table::location_of`] in the table of IPv4 connections.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_find(bucket: u32, signature: u32, wanted: *const WantedNarrow) -> u32 {
+    // SAFETY: the verifier allows callers no other pointer than one to what is wanted,
+    // or none.
+    let wanted = unsafe { wanted.as_ref() };
+    let place = Place { bucket, signature };
+    wanted.map_or(0, |wanted| {
+        table::location_of::<_, Bucket>(&Maps, place, *wanted)
+    })
+}
+
+/// [`table::location_of`] in the table of wide entries.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_find_wide(
+    bucket: u32,
+    signature: u32,
+    wanted: *const WantedWide,
+) -> u32 {
+    // SAFETY: as in `evenkeel_find`.
+    let wanted = unsafe { wanted.as_ref() };
+    let place = Place { bucket, signature };
+    wanted.map_or(0, |wanted| {
+        table::location_of::<_, WideBucket>(&Maps, place, *wanted)
+    })
+}
+
+/// [`state::next`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_next_state(
+    protocol: u32,
+    present: u32,
+    event: u32,
+    direction: u32,
+) -> u32 {
+    state::next(protocol, present, event, direction)
+}
+
+/// [`locality::is_idle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_is_idle(at: u32) -> u32 {
+    locality::is_idle(&Maps, at)
+}
+
+/// [`endpoint::probe`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_probe(bucket: u32, key: u64) -> u64 {
+    endpoint::probe(&Maps, bucket, key)
+}
+
+/// [`general::probe_wide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_probe_wide(bucket: u32, end: u32, key: u32) -> u64 {
+    general::probe_wide(&Maps, bucket, end, key)
 }
 
 /// [`general::reserve`].
@@ -234,6 +345,34 @@ pub extern "C" fn evenkeel_available_at(ring: u32, slot: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn evenkeel_is_any_idle(service: u32) -> u32 {
     locality::is_any_idle(&Maps, service)
+}
+
+/// [`general::template`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_template() -> u32 {
+    general::template(&Maps)
+}
+
+/// [`general::note_template`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_note_template(server: u32) -> u32 {
+    general::note_template(&Maps, server)
+}
+
+/// [`general::note_fragment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_note_fragment(server: u32, direction: u32) -> u32 {
+    general::note_fragment(&Maps, server, direction)
+}
+
+/// [`locality::note`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_note_locally(service: u32, server: u32) -> u32 {
+    locality::note(&Maps, service, server)
 }
 
 /// [`locality::decide`].

@@ -240,8 +240,43 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn parse(&self) -> u32 {
-        evenkeel_tc_parse(self.0)
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        evenkeel_tc_step(self.0, next, offset)
+    }
+
+    #[inline(always)]
+    fn deliver(&self) -> u64 {
+        evenkeel_tc_deliver(self.0)
+    }
+
+    #[inline(always)]
+    fn parse_transport(&self) -> u32 {
+        evenkeel_tc_parse_transport(self.0)
+    }
+
+    #[inline(always)]
+    fn read_transport(&self) -> u64 {
+        evenkeel_tc_read_transport(self.0)
+    }
+
+    #[inline(always)]
+    fn parse_quoted(&self) -> u32 {
+        evenkeel_tc_parse_quoted(self.0)
+    }
+
+    #[inline(always)]
+    fn parse_ipv4(&self) -> u32 {
+        evenkeel_tc_parse_ipv4(self.0)
+    }
+
+    #[inline(always)]
+    fn parse_ipv6(&self) -> u32 {
+        evenkeel_tc_parse_ipv6(self.0)
+    }
+
+    #[inline(always)]
+    fn extensions(&self, next: u32) -> u64 {
+        evenkeel_tc_extensions(self.0, next)
     }
 
     #[inline(always)]
@@ -251,9 +286,59 @@ impl Host for Kernel {
     }
 }
 
-/// [`general::parse`].
+
+/// [`general::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn evenkeel_tc_parse(context: *mut __sk_buff) -> u32 {
-    general::parse(&Kernel(context))
+extern "C" fn evenkeel_tc_step(context: *mut __sk_buff, next: u32, offset: u32) -> u64 {
+    general::step(&Kernel(context), next, offset)
+}
+
+/// [`general::deliver`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_deliver(context: *mut __sk_buff) -> u64 {
+    general::deliver(&Kernel(context))
+}
+
+/// [`general::parse_transport`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_transport(context: *mut __sk_buff) -> u32 {
+    general::parse_transport(&Kernel(context))
+}
+
+/// [`general::read_transport`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_read_transport(context: *mut __sk_buff) -> u64 {
+    general::read_transport(&Kernel(context))
+}
+
+/// [`general::parse_quoted`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_quoted(context: *mut __sk_buff) -> u32 {
+    general::parse_quoted(&Kernel(context))
+}
+
+/// [`general::parse_ipv4`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_ipv4(context: *mut __sk_buff) -> u32 {
+    general::parse_ipv4(&Kernel(context))
+}
+
+/// [`general::parse_ipv6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_ipv6(context: *mut __sk_buff) -> u32 {
+    general::parse_ipv6(&Kernel(context))
+}
+
+/// [`general::extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_extensions(context: *mut __sk_buff, next: u32) -> u64 {
+    general::extensions(&Kernel(context), next)
 }

@@ -170,8 +170,43 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn parse(&self) -> u32 {
-        evenkeel_xdp_parse(self.0.ctx)
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        evenkeel_xdp_step(self.0.ctx, next, offset)
+    }
+
+    #[inline(always)]
+    fn deliver(&self) -> u64 {
+        evenkeel_xdp_deliver(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn parse_transport(&self) -> u32 {
+        evenkeel_xdp_parse_transport(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn read_transport(&self) -> u64 {
+        evenkeel_xdp_read_transport(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn parse_quoted(&self) -> u32 {
+        evenkeel_xdp_parse_quoted(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn parse_ipv4(&self) -> u32 {
+        evenkeel_xdp_parse_ipv4(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn parse_ipv6(&self) -> u32 {
+        evenkeel_xdp_parse_ipv6(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn extensions(&self, next: u32) -> u64 {
+        evenkeel_xdp_extensions(self.0.ctx, next)
     }
 
     #[inline(always)]
@@ -182,9 +217,59 @@ impl Host for Kernel<'_> {
     }
 }
 
-/// [`general::parse`].
+
+/// [`general::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn evenkeel_xdp_parse(context: *mut xdp_md) -> u32 {
-    general::parse(&Kernel(&XdpContext::new(context)))
+extern "C" fn evenkeel_xdp_step(context: *mut xdp_md, next: u32, offset: u32) -> u64 {
+    general::step(&Kernel(&XdpContext::new(context)), next, offset)
+}
+
+/// [`general::deliver`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_deliver(context: *mut xdp_md) -> u64 {
+    general::deliver(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_transport`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_transport(context: *mut xdp_md) -> u32 {
+    general::parse_transport(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::read_transport`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_read_transport(context: *mut xdp_md) -> u64 {
+    general::read_transport(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_quoted`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_quoted(context: *mut xdp_md) -> u32 {
+    general::parse_quoted(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_ipv4`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_ipv4(context: *mut xdp_md) -> u32 {
+    general::parse_ipv4(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_ipv6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_ipv6(context: *mut xdp_md) -> u32 {
+    general::parse_ipv6(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_extensions(context: *mut xdp_md, next: u32) -> u64 {
+    general::extensions(&Kernel(&XdpContext::new(context)), next)
 }

@@ -54,7 +54,7 @@ fn build_bpf() -> Result<(), String> {
         .env_remove("RUSTUP_TOOLCHAIN")
         .env(
             "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
-            "-C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf",
+            "-C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order",
         );
     if compiler.bootstrap {
         command.env("RUSTC_BOOTSTRAP", "1");

@@ -18,7 +18,8 @@ use tokio::net::UnixStream;
 
 use crate::connections::{self, Query};
 use crate::{
-    EditRequest, EditResponse, Problem, Services, Status, StopRequest, StopResponse, keys, paths,
+    EditRequest, EditResponse, Problem, SAMPLED, Services, Status, StopRequest, StopResponse, keys,
+    paths,
 };
 
 /// Time a daemon has to take the connection.
@@ -124,12 +125,25 @@ impl Client {
 
     /// `GET /v1/services`: all of them, or one; status 404 when that is not there.
     pub fn services(&self, only: Option<ServiceKey>) -> Result<Services, ClientError> {
-        match only {
-            None => self.get("/v1/services"),
-            Some(key) => self.get(&format!(
-                "/v1/services?service={}",
-                keys::service_text(&key)
-            )),
+        self.services_by(only, &[])
+    }
+
+    /// [`Client::services`] with the counters of the last sample, as IPVS shows them.
+    pub fn sampled_services(&self, only: Option<ServiceKey>) -> Result<Services, ClientError> {
+        self.services_by(only, &[SAMPLED])
+    }
+
+    fn services_by(
+        &self,
+        only: Option<ServiceKey>,
+        words: &[&str],
+    ) -> Result<Services, ClientError> {
+        let service = only.map(|key| format!("service={}", keys::service_text(&key)));
+        let mut query = words.to_vec();
+        query.extend(service.as_deref());
+        match query.join("&") {
+            query if query.is_empty() => self.get("/v1/services"),
+            query => self.get(&format!("/v1/services?{query}")),
         }
     }
 

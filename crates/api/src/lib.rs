@@ -3,7 +3,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
-//! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`) | | [`Services`], 404 without that service |
+//! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
 //! | `POST /v1/edits` | [`EditRequest`] | [`EditResponse`] |
@@ -23,6 +23,10 @@ use serde::{Deserialize, Serialize};
 
 /// Largest request body that is read, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
+
+/// In the query of `/v1/services`: the counters as of the last sample, which is taken
+/// every two seconds, in place of those of now.
+pub const SAMPLED: &str = "counters=sampled";
 
 /// Edits, in order.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -60,6 +60,7 @@ fn services_with_all_that_they_can_have() {
             }),
             one_packet: true,
             engine: Some("sip".into()),
+            compatible: None,
         }
     );
     let (service, masked) = settings("-A -f 4294967295 -p 5 -M 255.0.255.0");
@@ -239,6 +240,7 @@ fn settings(key: ServiceKey) -> impl Strategy<Value = ServiceSettings> {
                 persistence,
                 one_packet: ops && udp,
                 engine: engine.map(Into::into),
+                compatible: None,
             }
         })
 }
@@ -284,6 +286,8 @@ fn service() -> impl Strategy<Value = ServiceView> {
         .prop_map(|(key, settings, servers)| ServiceView {
             key,
             settings,
+            compatible: true,
+            configured: false,
             stats: Stats::default(),
             rates: Rates::default(),
             servers,

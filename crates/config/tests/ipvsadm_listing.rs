@@ -62,6 +62,8 @@ fn table(text: &str) -> Vec<ServiceView> {
                 services.push(ServiceView {
                     key: ServiceKey::at(protocol, address, port),
                     settings: ServiceSettings::scheduled_by(scheduler),
+                    compatible: true,
+                    configured: false,
                     stats: Stats::default(),
                     rates: Rates::default(),
                     servers: Vec::new(),
@@ -98,6 +100,8 @@ fn service(key: ServiceKey, number: u64) -> ServiceView {
     ServiceView {
         key,
         settings: ServiceSettings::scheduled_by("rr"),
+        compatible: true,
+        configured: false,
         stats: Stats {
             connections: number,
             ..Stats::default()

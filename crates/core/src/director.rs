@@ -12,6 +12,7 @@
 //! Services and servers have the same index here and in the memory, from 0 on.
 
 mod adopt;
+mod configured;
 mod cursors;
 mod edits;
 mod endpoints;
@@ -19,6 +20,7 @@ mod estimates;
 mod features;
 mod hops;
 mod listing;
+mod marks;
 mod names;
 mod plan;
 mod records;
@@ -27,7 +29,9 @@ mod schedule;
 mod server;
 mod service;
 mod slots;
+mod source_nat;
 mod state;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -40,8 +44,12 @@ use core::net::IpAddr;
 use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
+pub use configured::Step;
 pub use hops::{Hop, Reach};
+pub use listing::AsOf;
+pub use marks::MarkRecord;
 pub use schedule::RING_SLOTS_MAX;
+pub use source_nat::{Pool, source_nat};
 pub use write::Write;
 
 use crate::model::{Edit, EditError, Stats, Timeouts};
@@ -55,6 +63,15 @@ pub const GRACE_MS: u64 = 1000;
 /// How long a deleted server keeps its counters when it has no connections, in
 /// milliseconds: IPVS's `IP_VS_DEST_TRASH_PERIOD`.
 pub const TRASH_MS: u64 = 120_000;
+
+/// Who asks for edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody, while the director runs.
+    Request,
+    /// The configuration: services that are added or edited stand in it.
+    Configuration,
+}
 
 /// The director's table. See the module.
 #[derive(Debug)]
@@ -71,16 +88,18 @@ pub struct Director {
     written_timeouts: Timeouts,
     written_order: u32,
     written_features: u32,
+    written_settings: u32,
     /// See [`Director::set_compatible`].
     compatible: bool,
+    /// Who asks for the present edits.
+    origin: Origin,
+    /// The feature of rules that mark packets, if there are some.
+    rules_feature: u32,
     repairs: u32,
 }
 
 impl Director {
-    /// Applies edits in order and gives the refusals by index. As a transaction the
-    /// first refusal ends it and nothing is changed; otherwise each edit is for
-    /// itself, as with `ipvsadm -R`. Writes still queued are made first, since
-    /// schedulers' positions are read from the memory.
+    /// [`Director::apply_from`] a request.
     pub fn apply(
         &mut self,
         edits: &[Edit],
@@ -88,6 +107,22 @@ impl Director {
         memory: &Memory<'_>,
         now_ms: u64,
     ) -> Vec<(usize, EditError)> {
+        self.apply_from(Origin::Request, edits, transaction, memory, now_ms)
+    }
+
+    /// Applies edits in order and gives the refusals by index. As a transaction the
+    /// first refusal ends it and nothing is changed; otherwise each edit is for
+    /// itself, as with `ipvsadm -R`. Writes still queued are made first, since
+    /// schedulers' positions are read from the memory.
+    pub fn apply_from(
+        &mut self,
+        origin: Origin,
+        edits: &[Edit],
+        transaction: bool,
+        memory: &Memory<'_>,
+        now_ms: u64,
+    ) -> Vec<(usize, EditError)> {
+        self.origin = origin;
         self.write_all(memory);
         self.state.release(now_ms);
         self.make_room(edits.len(), memory, now_ms);
@@ -144,8 +179,8 @@ impl Director {
             .map(|since| since + GRACE_MS)
     }
 
-    /// Whether services that are added or edited from now on have IPVS's ways where
-    /// Evenkeel has better ones; at first they have.
+    /// Whether services that are added from now on, by edits that do not say it, have
+    /// IPVS's ways where Evenkeel has better ones; at first they have.
     pub fn set_compatible(&mut self, compatible: bool) {
         self.compatible = compatible;
     }

@@ -1,7 +1,9 @@
 //! The words of the field as types: services, real servers, schedulers,
 //! forwarding methods, and the edits that `ipvsadm` and the API make.
 
+mod configured;
 mod connection;
+mod sysctl;
 #[cfg(feature = "serde")]
 mod wire;
 
@@ -11,7 +13,9 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
+pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
+pub use sysctl::{SYSCTL_PREFIX, Sysctl, SysctlKind, SysctlValue, Sysctls};
 
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -289,6 +293,13 @@ pub struct ServiceSettings {
     /// Persistence engine by name.
     #[cfg_attr(feature = "serde", serde(default))]
     pub engine: Option<String>,
+    /// IPVS's ways where Evenkeel has better ones. None: those that the service has;
+    /// of a new one, those of the director.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub compatible: Option<bool>,
 }
 
 impl ServiceSettings {
@@ -494,6 +505,13 @@ pub enum Edit {
     },
     /// `--set`; 0 leaves a value as it is.
     SetTimeouts(Timeouts),
+    /// One of the settings of `net.ipv4.vs`.
+    Set {
+        /// Which.
+        setting: Sysctl,
+        /// What it is to be.
+        value: SysctlValue,
+    },
 }
 
 /// Why an edit was refused. Nothing has changed then.
@@ -584,6 +602,12 @@ pub struct ServiceView {
     pub key: ServiceKey,
     /// Its settings.
     pub settings: ServiceSettings,
+    /// True: it has IPVS's ways where Evenkeel has better ones.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub compatible: bool,
+    /// True: it stands in the configuration.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub configured: bool,
     /// Its traffic.
     pub stats: Stats,
     /// Its traffic per second.

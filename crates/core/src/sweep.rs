@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use evenkeel_datapath::layout::{
-    Address, Bucket, Entry, NOBODY, Service, WAYS, WideBucket, WideEntry, mapped, server_flags,
-    service_flags, settings, state_word,
+    Address, Bucket, Entry, NOBODY, Service, WAYS, WideBucket, WideEntry, mapped, scheduler,
+    server_flags, service_flags, settings, state_word,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::table::{self, Aim, Buckets, By, Slot, Wanted, WantedNarrow, WantedWide};
@@ -29,12 +29,30 @@ const UNFINISHED_SECONDS: u32 = 2;
 /// Seconds without a fragment after which no more of the packet are waited for: the
 /// kernel's `ipfrag_time`.
 const FRAGMENT_SECONDS: u32 = 30;
-/// Seconds after which an unused destination of `lblc` and `lblcr` is forgotten (the
-/// kernel's `lblc_expiration`), and after which when there are more than
-/// [`LOCALITIES`].
-const LOCALITY_SECONDS: u32 = 24 * 60 * 60;
+/// Seconds after which an unused destination of `lblc` and `lblcr` is forgotten at the
+/// latest when there are more than [`LOCALITIES`].
 const MANY_LOCALITIES_SECONDS: u32 = 6 * 60;
 const LOCALITIES: u64 = 16_384;
+
+/// Seconds after which a destination of a scheduler that nobody asked for is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalitySeconds {
+    /// `lblc_expiration`.
+    pub lblc: u32,
+    /// `lblcr_expiration`; after these a destination also gives up its busiest server.
+    pub lblcr: u32,
+}
+
+impl Default for LocalitySeconds {
+    /// IPVS's: a day.
+    fn default() -> Self {
+        let day = 24 * 60 * 60;
+        Self {
+            lblc: day,
+            lblcr: day,
+        }
+    }
+}
 
 /// Names of the states by number, as `ipvsadm -Lc` has them.
 pub const STATE_NAMES: [&str; 32] = [
@@ -149,14 +167,22 @@ struct Now<'a> {
     patience: u32,
     /// Connections end with their server (`expire_nodest_conn`).
     ends_with_server: bool,
+    /// Silence in ticks after which a destination of `lblc` is forgotten; that of `lblcr`
+    /// is among the limits.
+    lblc_limit: u32,
 }
 
 impl<'a> Now<'a> {
-    fn new(memory: &'a Memory<'a>, tick: u32, ticks_per_second: f64, localities: u64) -> Self {
+    fn new(memory: &'a Memory<'a>, tick: u32, ticks_per_second: f64, sweeper: &Sweeper) -> Self {
         let mut limits = limits(memory).map(|seconds| in_ticks(seconds, ticks_per_second));
-        if localities > LOCALITIES {
-            limits[state::LOCALITY as usize] = in_ticks(MANY_LOCALITIES_SECONDS, ticks_per_second);
-        }
+        let LocalitySeconds { lblc, lblcr } = sweeper.locality_seconds;
+        let most = if sweeper.localities > LOCALITIES {
+            MANY_LOCALITIES_SECONDS
+        } else {
+            u32::MAX
+        };
+        let locality = |seconds: u32| in_ticks(seconds.min(most), ticks_per_second);
+        limits[state::LOCALITY as usize] = locality(lblcr);
         let flags = memory.control.settings.get();
         Self {
             memory,
@@ -165,6 +191,7 @@ impl<'a> Now<'a> {
             limits,
             patience: in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1),
             ends_with_server: flags & settings::EXPIRE_NODEST_CONN != 0,
+            lblc_limit: locality(lblc),
         }
     }
 
@@ -207,7 +234,6 @@ pub(crate) fn limits(memory: &Memory<'_>) -> [u32; 32] {
         (state::SCTP_INIT1, 4),
         (state::SCTP_ESTABLISHED, 900),
         (state::SCTP_REJECTED, 4),
-        (state::LOCALITY, LOCALITY_SECONDS),
     ] {
         seconds[state as usize] = value;
     }
@@ -237,6 +263,7 @@ pub struct Sweeper {
     summary: Summary,
     /// Destinations of `lblc` and `lblcr`, as the last pass has counted them.
     localities: u64,
+    locality_seconds: LocalitySeconds,
     unfinished: BTreeMap<Place, Unfinished>,
     templates: Templates,
 }
@@ -248,6 +275,11 @@ impl Sweeper {
         memory.connections.len() + memory.wide_connections.len()
     }
 
+    /// Sets how long destinations are kept, from the next slice on.
+    pub fn set_locality_seconds(&mut self, seconds: LocalitySeconds) {
+        self.locality_seconds = seconds;
+    }
+
     /// Looks at the next `count` buckets, at most to the end of the tables. Gives what
     /// was seen and done in the whole pass when it ends with this slice.
     pub fn slice(
@@ -257,10 +289,10 @@ impl Sweeper {
         now_tick: u32,
         ticks_per_second: f64,
     ) -> Option<Summary> {
-        let now = Now::new(memory, now_tick, ticks_per_second, self.localities);
-        // The packet path knows no seconds.
+        let now = Now::new(memory, now_tick, ticks_per_second, self);
+        // The packet path knows no seconds; to it 0 is never.
         let locality_ticks = &memory.control.locality_ticks;
-        locality_ticks.set(now.ticks(LOCALITY_SECONDS));
+        locality_ticks.set(now.ticks(self.locality_seconds.lblcr).max(1));
         let (narrow, all) = (memory.connections.len(), Self::buckets(memory));
         let end = self.next.saturating_add(count).min(all);
         let slice = self.next..end;
@@ -352,7 +384,16 @@ impl Sweeper {
                 }
                 self.is_over(place, seen, now.patience)
             }
-            Some(locality) if number == state::LOCALITY => is_late || !has_servers(now, locality),
+            Some(locality) if number == state::LOCALITY => {
+                let service = now.service(locality);
+                let is_lblc = service.is_some_and(|s| s.scheduler.get() == scheduler::LBLC);
+                let is_late = if is_lblc {
+                    silent > now.lblc_limit
+                } else {
+                    is_late
+                };
+                is_late || !has_servers(now, locality)
+            }
             Some(_) => is_late,
         }
     }

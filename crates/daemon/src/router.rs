@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use evenkeel_api::connections::Query;
 use evenkeel_api::{
-    EditRequest, Problem, REQUEST_BYTES_MAX, StopRequest, StopResponse, escape, keys,
+    EditRequest, Problem, REQUEST_BYTES_MAX, SAMPLED, StopRequest, StopResponse, escape, keys,
 };
+use evenkeel_core::director::AsOf;
 use evenkeel_core::model::ServiceKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,12 +127,8 @@ async fn services(
     State(shared): State<Arc<Shared>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
-    let only = query
-        .as_deref()
-        .filter(|query| !query.is_empty())
-        .map(service_of)
-        .transpose()?;
-    blocking(move || match shared.services(only.as_ref()) {
+    let (only, as_of) = which_services(query.as_deref().unwrap_or_default())?;
+    blocking(move || match shared.services(only.as_ref(), as_of) {
         Some(services) => Ok(json(StatusCode::OK, &services)),
         None => Err(Refused(StatusCode::NOT_FOUND, "no such service".into())),
     })
@@ -222,21 +219,30 @@ async fn wrong_method() -> Refused {
     )
 }
 
-/// The service in `service=tcp:10.0.0.1:80`.
-fn service_of(query: &str) -> Result<ServiceKey, Refused> {
-    let named = query
-        .strip_prefix("service=")
-        .and_then(escape::unescape)
-        .and_then(|name| keys::service(&name));
-    named.ok_or_else(|| {
-        Refused(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "{query:?} names no service; the form is service=NAME, a name is {}",
-                keys::SERVICE_FORMS
-            ),
-        )
-    })
+/// The service in `service=tcp:10.0.0.1:80`, and what `counters=sampled` asks for.
+fn which_services(query: &str) -> Result<(Option<ServiceKey>, AsOf), Refused> {
+    let (mut only, mut as_of) = (None, AsOf::Now);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        if part == SAMPLED {
+            as_of = AsOf::LastSample;
+            continue;
+        }
+        let named = part
+            .strip_prefix("service=")
+            .and_then(escape::unescape)
+            .and_then(|name| keys::service(&name));
+        only = Some(named.ok_or_else(|| {
+            Refused(
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "{part:?} is not understood; known are {SAMPLED} and service=NAME, \
+                     where a name is {}",
+                    keys::SERVICE_FORMS
+                ),
+            )
+        })?);
+    }
+    Ok((only, as_of))
 }
 
 #[cfg(test)]
@@ -246,10 +252,15 @@ mod tests {
 
     #[test]
     fn services_in_queries() {
-        let key = |query| service_of(query).ok();
+        let which = |query| which_services(query).ok();
+        let key = |query| which(query)?.0;
         let expected = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 1], 80);
         assert_eq!(key("service=tcp:10.0.0.1:80"), Some(expected));
         assert_eq!(key("service=tcp%3A10.0.0.1%3a80"), Some(expected));
+        assert_eq!(which(""), Some((None, AsOf::Now)));
+        assert_eq!(which("counters=sampled"), Some((None, AsOf::LastSample)));
+        let both = which("counters=sampled&service=tcp:10.0.0.1:80");
+        assert_eq!(both, Some((Some(expected), AsOf::LastSample)));
         let (mark, family) = (7, Family::V6);
         assert_eq!(
             key("service=mark:7:v6"),
@@ -260,10 +271,11 @@ mod tests {
             "service=",
             "service=tcp",
             "x=1",
+            "counters=live",
             "service=tcp:10.0.0.1:80%",
             "service=%zz",
         ] {
-            assert_eq!(key(wrong), None, "{wrong}");
+            assert_eq!(which(wrong), None, "{wrong}");
         }
         assert!(key("service=udp:[fd00::1]:53").is_some());
     }

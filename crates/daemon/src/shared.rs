@@ -9,7 +9,7 @@ use evenkeel_api::{
     Status,
 };
 use evenkeel_core::connections::{Filter, visit};
-use evenkeel_core::director::Director;
+use evenkeel_core::director::{AsOf, Director};
 use evenkeel_core::model::{ConnectionView, Edit, EditError, ServiceKey, Timeouts};
 use evenkeel_core::sweep::Sweeper;
 use evenkeel_datapath::Reason;
@@ -159,9 +159,9 @@ impl Shared {
 
     /// The table, or one service of it; nothing if that one is not there.
     #[must_use]
-    pub fn services(&self, only: Option<&ServiceKey>) -> Option<Services> {
+    pub fn services(&self, only: Option<&ServiceKey>, as_of: AsOf) -> Option<Services> {
         let memory = self.dataplane.memory();
-        let services = self.with_director(|director| director.list(only, &memory));
+        let services = self.with_director(|director| director.list(only, as_of, &memory));
         // IPVS's table has 4,096 buckets by default, and a connection table of the
         // default size 262,144 entries.
         let entries = memory.connections.len() * WAYS;

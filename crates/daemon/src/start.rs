@@ -54,6 +54,7 @@ pub(crate) fn apply(shared: &Shared, rules: StartRules) {
 mod tests {
     use std::sync::Arc;
 
+    use evenkeel_core::director::AsOf;
     use evenkeel_core::model::{Protocol, ServiceKey, ServiceSettings};
 
     use super::*;
@@ -78,7 +79,9 @@ mod tests {
                 remarks: vec!["told".into()],
             },
         );
-        let services = shared.services(None).map(|table| table.services.len());
+        let services = shared
+            .services(None, AsOf::Now)
+            .map(|table| table.services.len());
         assert_eq!(services, Some(2));
     }
 }

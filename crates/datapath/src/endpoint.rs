@@ -44,10 +44,83 @@ pub fn find<S: Store>(store: &S, key: u64) -> Option<u32> {
     None
 }
 
-/// Value of the IPv6 endpoint at this address and port.
+/// What looking into one bucket comes to, as a number: the value and [`FOUND`], [`ON`] to
+/// the next bucket, or 0: the key is absent.
+pub mod probe {
+    /// The value stands in the lower half.
+    pub const FOUND: u64 = 1 << 33;
+    /// The bucket is full of other keys.
+    pub const ON: u64 = 1 << 32;
+}
+
+/// Looks into a bucket for a key, see [`probe`].
+#[inline(always)]
+pub fn probe<S: Store>(store: &S, bucket: u32, key: u64) -> u64 {
+    let Some(bucket) = store.endpoints(bucket & store.endpoint_mask()) else {
+        return 0;
+    };
+    let mut full = true;
+    for slot in &bucket.slots {
+        let present = slot.key.get();
+        if present == key {
+            let value = slot.value.get();
+            return found(slot.key.get() == key, value);
+        }
+        full &= present != 0;
+    }
+    if full { probe::ON } else { 0 }
+}
+
+/// The slot may have been given to another key while its value was read.
+#[inline(always)]
+fn found(is_still: bool, value: u32) -> u64 {
+    if is_still {
+        probe::FOUND | u64::from(value)
+    } else {
+        0
+    }
+}
+
+/// Looks into a bucket of the IPv6 endpoints for an address and a key, see [`probe`].
+#[inline(always)]
+pub fn probe_wide<S: Store>(store: &S, bucket: u32, address: Address, key: u32) -> u64 {
+    let Some(bucket) = store.wide_endpoints(bucket & store.wide_endpoint_mask()) else {
+        return 0;
+    };
+    let mut full = true;
+    for slot in &bucket.slots {
+        let present = slot.key.get();
+        if present == key && is_address(&slot.address, address) {
+            let value = slot.value.get();
+            return found(slot.key.get() == key, value);
+        }
+        full &= present != 0;
+    }
+    if full { probe::ON } else { 0 }
+}
+
+/// As [`find`], with each bucket looked into by a function of its own in the kernel.
+#[inline(always)]
+pub fn find_stepwise<S: Store>(store: &S, key: u64) -> Option<u32> {
+    if !is_known(store, hash::address((key >> 32) as u32, store.seed())) {
+        return None;
+    }
+    let home = hash::endpoint(key, store.seed());
+    for turn in 0..ENDPOINT_PROBES as u32 {
+        let seen = store.probe(home.wrapping_add(turn), key);
+        if seen != probe::ON {
+            return (seen != 0).then_some(seen as u32);
+        }
+    }
+    None
+}
+
+/// Value of the IPv6 endpoint at an end of the packet that is kept
+/// ([`crate::general::seek`]), with this port.
 #[inline(always)]
 pub fn find_wide<S: Store>(
     store: &S,
+    end: u32,
     address: Address,
     port: u16,
     protocol: u8,
@@ -58,23 +131,10 @@ pub fn find_wide<S: Store>(
     }
     let key = wide_endpoint_key(port, protocol, kind);
     let home = hash::wide_endpoint(address, key, store.seed());
-    for probe in 0..ENDPOINT_PROBES as u32 {
-        let bucket = store.wide_endpoints(home.wrapping_add(probe) & store.wide_endpoint_mask())?;
-        let mut full = true;
-        for slot in &bucket.slots {
-            let present = slot.key.get();
-            if present == key && is_address(&slot.address, address) {
-                let value = slot.value.get();
-                return if slot.key.get() == key {
-                    Some(value)
-                } else {
-                    None
-                };
-            }
-            full &= present != 0;
-        }
-        if !full {
-            return None;
+    for turn in 0..ENDPOINT_PROBES as u32 {
+        let seen = store.probe_wide(home.wrapping_add(turn), end, key);
+        if seen != probe::ON {
+            return (seen != 0).then_some(seen as u32);
         }
     }
     None

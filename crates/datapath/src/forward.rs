@@ -13,7 +13,7 @@ use crate::hop::Way;
 use crate::host::{Host, RouteAnswer, count};
 use crate::layout::{Server, server_flags, state_word};
 use crate::reason::Reason;
-use crate::state::{self, Direction};
+use crate::state::Direction;
 use crate::table::{self, Slot};
 use crate::{count_reason, general, short};
 
@@ -46,6 +46,35 @@ impl Verdict {
     pub(crate) const GENERAL: Self = Self::Then {
         part: Part::General,
     };
+
+    /// As a number: what a function of its own gives back in the kernel, where there is
+    /// one register for it.
+    #[inline(always)]
+    pub(crate) const fn packed(self) -> u64 {
+        match self {
+            Self::Pass => 0,
+            Self::Drop => 1 << 32,
+            Self::Then { part } => 4 << 32 | part as u64,
+            Self::Transmit { interface } => 2 << 32 | interface as u64,
+            Self::Resolve { interface } => 3 << 32 | interface as u64,
+        }
+    }
+
+    /// From what [`Verdict::packed`] made of it.
+    #[inline(always)]
+    pub(crate) const fn unpacked(packed: u64) -> Self {
+        let interface = packed as u32;
+        match packed >> 32 {
+            0 => Self::Pass,
+            2 => Self::Transmit { interface },
+            3 => Self::Resolve { interface },
+            4 => match Part::of(interface) {
+                Some(part) => Self::Then { part },
+                None => Self::Drop,
+            },
+            _ => Self::Drop,
+        }
+    }
 }
 
 /// Decides about a frame and rewrites it.
@@ -190,17 +219,6 @@ pub(crate) fn track<H: Host, E: Slot>(host: &H, entry: &E, next: u32, direction:
     };
     if next != present & state_word::STATE || answered & !present != 0 {
         table::change_state(host, entry, next, answered);
-    }
-}
-
-/// The TCP flags of a header, or the type of an SCTP packet's first chunk: what
-/// changes the state of a connection.
-#[inline(always)]
-pub(crate) fn next_state(protocol: u8, present: u32, event: u8, direction: Direction) -> u32 {
-    match protocol {
-        frame::protocol::TCP => state::next_tcp(present & state_word::STATE, event, direction),
-        frame::protocol::SCTP => state::next_sctp(present & state_word::STATE, event, direction),
-        _ => state::UDP,
     }
 }
 

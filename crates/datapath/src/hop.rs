@@ -48,7 +48,8 @@ pub fn to_server<H: Host>(host: &H, server: &Server, source: u32, protocol: u8) 
     host.route(source, server.address.get(), protocol)
 }
 
-/// As [`to_server`], to a server of either family.
+/// As [`to_server`], to a server of either family. With source NAT it is the packet's own
+/// source that the daemon alone knows.
 #[inline(always)]
 pub fn to_server_wide<H: Host>(host: &H, server: &Server, source: Address, protocol: u8) -> Way {
     let flags = server.flags.get();
@@ -57,7 +58,7 @@ pub fn to_server_wide<H: Host>(host: &H, server: &Server, source: Address, proto
         let mtu = (server.mtu.get() >> (16 * which)) & 0xffff;
         return ready(read(&server.hops[which], mtu));
     }
-    if method_of(flags) == method::TUNNEL {
+    if matches!(method_of(flags), method::TUNNEL | method::FULL_NAT) {
         return Way::without_hop(RouteAnswer::None);
     }
     crate::count_reason(host, Reason::RouteLookup);

@@ -9,6 +9,7 @@ use crate::layout::{
     Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::schedule::Request;
+use crate::table::{WantedNarrow, WantedWide};
 use crate::word::{Word, Word64};
 
 /// A part of the frame whose bounds were checked once. Offsets are relative to it
@@ -199,9 +200,24 @@ pub trait Store: Ledger {
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
+    /// [`crate::endpoint::probe`], in the kernel a function of its own.
+    fn probe(&self, bucket: u32, key: u64) -> u64;
+    /// [`crate::general::probe_wide`], in the kernel a function of its own.
+    fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64;
     /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
     /// of its own.
     fn reserve(&self, reference: u32) -> u32;
+    /// Finds an entry of the connection table, see [`crate::table::location_of`]; in the
+    /// kernel a function of its own.
+    fn find(&self, place: Place, wanted: &WantedNarrow) -> u32;
+    /// As [`Store::find`], in the table of wide entries.
+    fn find_wide(&self, place: Place, wanted: &WantedWide) -> u32;
+    /// The state after a packet: [`crate::state::next`], in the kernel a function of its
+    /// own.
+    fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32;
+    /// Looks at a server of a tree: [`crate::locality::is_idle`], in the kernel a function
+    /// of its own.
+    fn is_idle(&self, at: u32) -> u32;
     /// Claims an entry of the connection table, see [`crate::table::claim`]; in the
     /// kernel a function of its own.
     fn claim(&self, place: Place) -> u64;
@@ -212,6 +228,14 @@ pub trait Store: Ledger {
     fn available_at(&self, ring: u32, slot: u32) -> u32;
     /// [`crate::locality::is_any_idle`], in the kernel a function of its own.
     fn is_any_idle(&self, service: u32) -> u32;
+    /// [`crate::general::template`], in the kernel a function of its own.
+    fn template(&self) -> u32;
+    /// [`crate::general::note_template`], in the kernel a function of its own.
+    fn note_template(&self, server: u32) -> u32;
+    /// [`crate::general::note_fragment`], in the kernel a function of its own.
+    fn note_fragment(&self, server: u32, direction: u32) -> u32;
+    /// [`crate::locality::note`], in the kernel a function of its own.
+    fn note_locally(&self, service: u32, server: u32) -> u32;
     /// The server for a new connection of a service, see [`crate::schedule::decide`]; in
     /// the kernel a function of its own.
     fn decide(&self, service: u32, request: &Request) -> u32;
@@ -258,9 +282,24 @@ pub trait Host: Store {
     fn grow(&self, room: Room) -> bool;
     /// Keeps a packet that was taken apart while it is worked on.
     fn keep(&self, arrival: Arrival);
-    /// Takes the frame apart: [`crate::general::parse`], in the kernel a function of its
-    /// own.
-    fn parse(&self) -> u32;
+    /// Steps over an extension header: [`crate::general::step`], in the kernel a function
+    /// of its own.
+    fn step(&self, next: u32, offset: u32) -> u64;
+    /// Does what is to be done with the packet that is kept: [`crate::general::deliver`],
+    /// in the kernel a function of its own.
+    fn deliver(&self) -> u64;
+    /// [`crate::general::parse_ipv4`], in the kernel a function of its own.
+    fn parse_ipv4(&self) -> u32;
+    /// [`crate::general::parse_ipv6`], in the kernel a function of its own.
+    fn parse_ipv6(&self) -> u32;
+    /// [`crate::general::extensions`], in the kernel a function of its own.
+    fn extensions(&self, next: u32) -> u64;
+    /// [`crate::general::read_transport`], in the kernel a function of its own.
+    fn read_transport(&self) -> u64;
+    /// [`crate::general::parse_quoted`], in the kernel a function of its own.
+    fn parse_quoted(&self) -> u32;
+    /// [`crate::general::parse_transport`], in the kernel a function of its own.
+    fn parse_transport(&self) -> u32;
     /// Cuts the frame to this length. As for windows, see [`Host::grow`].
     fn cut(&self, length: u32) -> bool;
 }

@@ -326,6 +326,8 @@ pub mod service_flags {
     pub const COMPATIBLE: u32 = 1 << 9;
     /// For the daemon: persistence engine `sip`.
     pub const SIP: u32 = 1 << 10;
+    /// For the daemon: it stands in the configuration.
+    pub const CONFIGURED: u32 = 1 << 11;
 }
 
 /// Words before the servers in a ring: the cursor, 64 bits, low word first.
@@ -582,6 +584,70 @@ pub struct Control {
 /// Most addresses for source NAT.
 pub const POOL: usize = 32;
 
+/// Most rules that mark packets.
+pub const MARK_RULES: usize = 64;
+
+/// Most ranges of ports of a rule that marks packets.
+pub const MARK_PORTS: usize = 8;
+
+/// Rules that give packets a firewall mark before services are looked for; the first
+/// that fits counts. One per instance.
+///
+/// There are two halves, of which packets look at one: the daemon writes the other and
+/// then [`MarkRules::active`].
+#[repr(C, align(64))]
+pub struct MarkRules {
+    /// How many rules there are (low 16 bits), and in which half (bit 16).
+    pub active: Word,
+    /// Not used.
+    pub reserved: [Word; 15],
+    /// The halves.
+    pub rules: [[MarkRule; MARK_RULES]; 2],
+}
+
+/// A rule that marks packets: 128 bytes. A packet fits it that fits all of its fields.
+/// Addresses as they stand in the packet, those of IPv4 [`mapped`].
+#[repr(C, align(64))]
+pub struct MarkRule {
+    /// [`mark_flags`].
+    pub flags: Word,
+    /// The mark that the packet gets in place of its own, not 0.
+    pub mark: Word,
+    /// Index of the interface that the packet came by; 0: any.
+    pub interface: Word,
+    /// Not used.
+    pub reserved: Word,
+    /// The packet's source, where [`MarkRule::source_mask`] has bits set; elsewhere 0.
+    pub source: AddressWords,
+    /// 0: any source.
+    pub source_mask: AddressWords,
+    /// The packet's destination, where [`MarkRule::destination_mask`] has bits set;
+    /// elsewhere 0.
+    pub destination: AddressWords,
+    /// 0: any destination.
+    pub destination_mask: AddressWords,
+    /// Ranges, of which one has the packet's destination port: the lowest (low 16 bits)
+    /// and the highest (high 16 bits), host order. How many say the flags; none: any
+    /// port. A fragment that is not the first has no port, and fits no range.
+    pub ports: [Word; MARK_PORTS],
+    /// Not used.
+    pub reserved_2: [Word; 4],
+}
+
+/// Fields of [`MarkRule::flags`].
+pub mod mark_flags {
+    /// Packets of IPv4.
+    pub const IPV4: u32 = 1;
+    /// Packets of IPv6.
+    pub const IPV6: u32 = 1 << 1;
+    /// Bits 8 to 15: protocol; 0: any.
+    pub const PROTOCOL_SHIFT: u32 = 8;
+    /// Bits 16 to 19: how many of [`MarkRule::ports`](super::MarkRule::ports) there are.
+    pub const PORTS_SHIFT: u32 = 16;
+    /// Mask of their number, shifted down.
+    pub const PORTS: u32 = 15;
+}
+
 /// [`Control::pool_ports`] unless it is configured: 10,240 to 32,767, below those that
 /// Linux gives to connections of its own.
 pub const POOL_PORTS_DEFAULT: u32 = 22_528 << 16 | 10_240;
@@ -600,6 +666,8 @@ pub mod features {
     pub const IPV6: u32 = 1 << 4;
     /// Persistent TCP services of port 21.
     pub const FTP: u32 = 1 << 5;
+    /// Rules of [`MarkRules`](super::MarkRules).
+    pub const MARK_RULES: u32 = 1 << 6;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by
@@ -646,5 +714,7 @@ const _: () = {
     assert!(size_of::<Counters>() == 64);
     assert!(size_of::<Reasons>() == 8 * REASONS);
     assert!(size_of::<Interface>() == 16);
+    assert!(size_of::<MarkRule>() == 128);
+    assert!(size_of::<MarkRules>() == 64 + 2 * MARK_RULES * 128);
     assert!(size_of::<Control>() == 256 + POOL * 16);
 };

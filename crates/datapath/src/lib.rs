@@ -12,7 +12,7 @@ extern crate std;
 
 pub mod checksum;
 pub mod crc;
-mod endpoint;
+pub mod endpoint;
 pub mod forward;
 pub mod frame;
 pub mod general;

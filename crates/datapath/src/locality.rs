@@ -53,9 +53,22 @@ fn is_overburdened<S: Store>(store: &S, service: u32, active: u32, weight: u64) 
     u64::from(active) > weight && store.is_any_idle(service) != 0
 }
 
+/// 1: the server of a tree at this place of the rings has less than half the connections
+/// of its weight.
+#[inline(always)]
+pub fn is_idle<L: Ledger>(ledger: &L, at: u32) -> u32 {
+    let (Some(server), Some(weight)) = (ledger.ring(at), ledger.ring(at.wrapping_add(1))) else {
+        return 0;
+    };
+    let active = ledger
+        .load(server.get())
+        .map_or(u32::MAX, |load| load.active.get());
+    u32::from(u64::from(active) * 2 < u64::from(weight.get()))
+}
+
 /// 1: a server of the service's tree has less than half the connections of its weight.
 #[inline(always)]
-pub fn is_any_idle<L: Ledger>(ledger: &L, service: u32) -> u32 {
+pub fn is_any_idle<S: Store>(ledger: &S, service: u32) -> u32 {
     let Some(service) = ledger.service(service) else {
         return 0;
     };
@@ -64,22 +77,15 @@ pub fn is_any_idle<L: Ledger>(ledger: &L, service: u32) -> u32 {
     let first = ((ring >> 32) as u32)
         .wrapping_add(RING_HEADER)
         .wrapping_add(crate::tree::nodes_of(servers));
+    let mut any = 0;
     for turn in 0..SERVERS_MAX {
-        if turn >= servers {
+        if ledger.opaque(turn) >= servers {
             break;
         }
-        let at = first.wrapping_add(2 * turn);
-        let (Some(server), Some(weight)) = (ledger.ring(at), ledger.ring(at.wrapping_add(1)))
-        else {
-            break;
-        };
-        if let Some(load) = ledger.load(server.get())
-            && u64::from(load.active.get()) * 2 < u64::from(weight.get())
-        {
-            return 1;
-        }
+        // Without a way out of each turn, for the verifier keeps all of them in mind.
+        any |= ledger.is_idle(first.wrapping_add(2 * turn));
     }
-    0
+    any
 }
 
 /// The server that `lblc` or `lblcr` gives a connection; [`NOBODY`]: none.
@@ -103,11 +109,7 @@ fn choose<S: Store>(
     if ring as u32 == 0 {
         return None;
     }
-    let wanted = WantedWide {
-        address: destination,
-        port: state::LOCALITY << 24,
-        aim: Aim::any(By::Service(service)),
-    };
+    let wanted = wanted(service, destination);
     let known: Option<Found<'_, WideBucket>> = table::find(store, wanted.place(store), wanted);
     if let Some(found) = known {
         found.entry.seen.set(store.tick());
@@ -122,14 +124,20 @@ fn choose<S: Store>(
     match known {
         Some(found) if number == scheduler::LBLCR => enter(store, found.entry, best),
         Some(found) => found.entry.server.set(best),
-        None => open(store, wanted, service, best),
+        None => {
+            store.note_locally(service, best);
+        }
     }
     Some(best)
 }
 
-/// Notes the first server of a destination.
+/// Notes the first server of the destination of the packet that is kept.
 #[inline(always)]
-fn open<S: Store>(store: &S, wanted: WantedWide, service: u32, server: u32) {
+pub fn note<S: Store>(store: &S, service: u32, server: u32) -> u32 {
+    let Some(arrival) = store.kept() else {
+        return 0;
+    };
+    let wanted = wanted(service, arrival.packet.destination);
     let new = WideOpening {
         address: wanted.address,
         port: wanted.port,
@@ -141,6 +149,17 @@ fn open<S: Store>(store: &S, wanted: WantedWide, service: u32, server: u32) {
         state: state::LOCALITY,
     };
     table::enter::<S, WideBucket>(store, wanted.place(store), new);
+    1
+}
+
+/// What finds the servers of a destination.
+#[inline(always)]
+fn wanted(service: u32, destination: Address) -> WantedWide {
+    WantedWide {
+        address: destination,
+        port: state::LOCALITY << 24,
+        aim: Aim::any(By::Service(service)),
+    }
 }
 
 /// Of a destination's servers the one with the fewest connections for its weight,

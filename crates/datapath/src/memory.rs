@@ -4,8 +4,8 @@
 
 use crate::host::Ledger;
 use crate::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, MarkRules,
+    Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::word::Word;
 
@@ -40,6 +40,8 @@ pub struct Memory<'a> {
     pub reasons: &'a [Reasons],
     /// Interfaces, [`crate::layout::INTERFACES`] of them.
     pub interfaces: &'a [Interface],
+    /// Rules that mark packets; none: the instance has no place for them.
+    pub mark_rules: Option<&'a MarkRules>,
 }
 
 impl Ledger for Memory<'_> {

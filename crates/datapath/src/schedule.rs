@@ -101,9 +101,9 @@ pub fn available_at<S: Store>(store: &S, ring: u32, slot: u32) -> u32 {
 fn available_in_ring<S: Store>(store: &S, ring: u64) -> Option<u32> {
     let (base, length) = ((ring >> 32) as u32, ring as u32);
     let cursor = store.ring(base)?;
-    let tries = store.opaque(length.min(RING_TRIES));
+    let tries = length.min(RING_TRIES);
     for turn in 0..RING_TRIES {
-        if turn >= tries {
+        if store.opaque(turn) >= tries {
             break;
         }
         let step = store.add(cursor, 1);
@@ -166,11 +166,7 @@ fn in_table<S: Store>(
     if service.flags.get() & service_flags::FALLBACK == 0 {
         return None;
     }
-    let tries = store.opaque(FALLBACK_TRIES);
     for turn in 0..FALLBACK_TRIES {
-        if turn >= tries {
-            break;
-        }
         let slot = slot_at(number, size, value, turn.wrapping_add(first) % size);
         let server = store.available_at(base, slot);
         if server != NOBODY {
@@ -241,12 +237,8 @@ const DRAWS: u32 = 16;
 /// The server in a random slot.
 #[inline(always)]
 fn drawn<S: Store>(store: &S, ring: u64, random: u32, size: u32) -> Option<u32> {
-    let draws = store.opaque(DRAWS);
     let mut random = random;
-    for turn in 0..DRAWS {
-        if turn >= draws {
-            break;
-        }
+    for _ in 0..DRAWS {
         let server = store.available_at((ring >> 32) as u32, random % size);
         if server != NOBODY {
             return Some(server);

@@ -3,7 +3,7 @@
 
 use crate::forward::{
     Sendable, Verdict, client_port, count_connection, count_packet, counted_length, is_alive,
-    leave, method_of, next_state, pass, ports, sendable, track,
+    leave, method_of, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::hash;
@@ -149,7 +149,7 @@ fn inbound<H: Host>(
         by: By::Service(service),
     };
     let place = wanted.place(host);
-    let found: Found<'_, Bucket> = match table::find(host, place, wanted) {
+    let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
         Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
         Some(found) => found,
         None => match open(host, flags, wanted, service) {
@@ -184,6 +184,16 @@ fn inbound<H: Host>(
     track(host, found.entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     send(host, packet, server, method, aim, way)
+}
+
+/// The state after a packet of TCP or UDP.
+#[inline(always)]
+fn next_state(protocol: u8, present: u32, flags: u8, direction: Direction) -> u32 {
+    if protocol == protocol::TCP {
+        state::next_tcp(present & state_word::STATE, flags, direction)
+    } else {
+        state::UDP
+    }
 }
 
 /// Sends a client's packet to its server.
@@ -270,7 +280,7 @@ fn find_from_server<H: Host>(
         port: client_port(client.port, protocol),
         by: By::ServerTag(hash::server_tag(from.address, from.port, host.seed())),
     };
-    let found: Found<'_, Bucket> = table::find(host, wanted.place(host), wanted)?;
+    let found: Found<'_, Bucket> = table::find_here(host, wanted.place(host), wanted)?;
     let server = host.server(found.entry.server.get())?;
     let same = server.address.get() == from.address && server.ports.get() as u16 == from.port;
     if same { Some((found, server)) } else { None }
@@ -286,7 +296,7 @@ fn is_opening(flags: u8) -> bool {
 /// may end: the client uses its port again.
 #[inline(always)]
 fn may_begin_anew<H: Host>(host: &H, flags: u8, old: Found<'_, Bucket>) -> bool {
-    const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT;
+    const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT | 1 << state::CLOSE;
     is_opening(flags)
         && ((THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
             || is_set(host, settings::EXPIRE_NODEST_CONN))

@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::checksum;
+use crate::endpoint;
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
 use crate::hash::Place;
@@ -14,13 +15,15 @@ use crate::host::{ChecksumChange, Host, Ledger, Room, Route, Store, Window};
 use crate::layout::{
     ADDRESS_BITS, Address, Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters,
     ENDPOINT_WAYS, EndpointBucket, EndpointSlot, Entry, HopWords, INTERFACES, Interface,
-    LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, REASONS, Reasons, Server, Service, WAYS, WideBucket,
-    WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags, settings,
+    LAYOUT_VERSION, Load, MarkRule, MarkRules, POOL_PORTS_DEFAULT, REASONS, Reasons, Server,
+    Service, WAYS, WideBucket, WideEndpointBucket, WideEndpointSlot, WideEntry, interface_flags,
+    settings,
 };
 use crate::locality;
 use crate::memory::Memory;
 use crate::schedule::{self, Request};
-use crate::table;
+use crate::state;
+use crate::table::{self, WantedNarrow, WantedWide};
 use crate::word::{Word, Word64};
 use crate::{Reason, Verdict, process};
 
@@ -79,6 +82,7 @@ pub struct Tables {
     counters: Vec<Counters>,
     reasons: Vec<Reasons>,
     interfaces: Vec<Interface>,
+    mark_rules: Vec<MarkRules>,
 }
 
 fn many<T>(count: u32, make: impl Fn() -> T) -> Vec<T> {
@@ -131,6 +135,21 @@ fn hop_words() -> HopWords {
         destination_low: w(),
         middle: w(),
         source_high: w(),
+    }
+}
+
+fn mark_rule() -> MarkRule {
+    MarkRule {
+        flags: w(),
+        mark: w(),
+        interface: w(),
+        reserved: w(),
+        source: words(),
+        source_mask: words(),
+        destination: words(),
+        destination_mask: words(),
+        ports: words(),
+        reserved_2: words(),
     }
 }
 
@@ -275,6 +294,11 @@ impl Tables {
                 mac_high: w(),
                 reserved: w(),
             }),
+            mark_rules: many(1, || MarkRules {
+                active: w(),
+                reserved: words(),
+                rules: core::array::from_fn(|_| core::array::from_fn(|_| mark_rule())),
+            }),
         }
     }
 
@@ -296,6 +320,7 @@ impl Tables {
             counters: &self.counters,
             reasons: &self.reasons,
             interfaces: &self.interfaces,
+            mark_rules: self.mark_rules.first(),
         }
     }
 }
@@ -338,7 +363,7 @@ struct Simulated<'a, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: OnceCell<Arrival>,
+    kept: [OnceCell<Arrival>; 2],
     around: Circumstances<'a>,
 }
 
@@ -365,7 +390,7 @@ fn run<const TC: bool>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: OnceCell::new(),
+        kept: [OnceCell::new(), OnceCell::new()],
         around,
     };
     let verdict = process(&simulated);
@@ -511,16 +536,34 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept.get()
+        self.kept[1].get().or_else(|| self.kept[0].get())
     }
     fn may_answer(&self) -> bool {
         true
+    }
+    fn probe(&self, bucket: u32, key: u64) -> u64 {
+        endpoint::probe(self, bucket, key)
+    }
+    fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64 {
+        general::probe_wide(self, bucket, end, key)
     }
     fn reserve(&self, reference: u32) -> u32 {
         general::reserve(self, reference)
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         general::seek(self, end, port, kind)
+    }
+    fn find(&self, place: Place, wanted: &WantedNarrow) -> u32 {
+        table::location_of::<_, Bucket>(self, place, *wanted)
+    }
+    fn find_wide(&self, place: Place, wanted: &WantedWide) -> u32 {
+        table::location_of::<_, WideBucket>(self, place, *wanted)
+    }
+    fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
+        state::next(protocol, present, event, direction)
+    }
+    fn is_idle(&self, at: u32) -> u32 {
+        locality::is_idle(self, at)
     }
     fn claim(&self, place: Place) -> u64 {
         table::claim::<_, Bucket>(self, place)
@@ -533,6 +576,18 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
     }
     fn is_any_idle(&self, service: u32) -> u32 {
         locality::is_any_idle(self, service)
+    }
+    fn template(&self) -> u32 {
+        general::template(self)
+    }
+    fn note_template(&self, server: u32) -> u32 {
+        general::note_template(self, server)
+    }
+    fn note_fragment(&self, server: u32, direction: u32) -> u32 {
+        general::note_fragment(self, server, direction)
+    }
+    fn note_locally(&self, service: u32, server: u32) -> u32 {
+        locality::note(self, service, server)
     }
     fn decide_locally(&self, service: u32, request: &Request) -> u32 {
         locality::decide(self, service, request)
@@ -577,11 +632,34 @@ impl<'a, const TC: bool> Host for Simulated<'a, TC> {
         true
     }
     fn keep(&self, arrival: Arrival) {
-        // Once a packet.
-        let _ = self.kept.set(arrival);
+        // Twice a packet: before its transport header is read, and after.
+        if let Err(arrival) = self.kept[0].set(arrival) {
+            let _ = self.kept[1].set(arrival);
+        }
     }
-    fn parse(&self) -> u32 {
-        general::parse(self)
+    fn step(&self, next: u32, offset: u32) -> u64 {
+        general::step(self, next, offset)
+    }
+    fn parse_transport(&self) -> u32 {
+        general::parse_transport(self)
+    }
+    fn read_transport(&self) -> u64 {
+        general::read_transport(self)
+    }
+    fn parse_quoted(&self) -> u32 {
+        general::parse_quoted(self)
+    }
+    fn deliver(&self) -> u64 {
+        general::deliver(self)
+    }
+    fn parse_ipv4(&self) -> u32 {
+        general::parse_ipv4(self)
+    }
+    fn parse_ipv6(&self) -> u32 {
+        general::parse_ipv6(self)
+    }
+    fn extensions(&self, next: u32) -> u64 {
+        general::extensions(self, next)
     }
     fn cut(&self, length: u32) -> bool {
         let end = self.start.get() + length as usize;

@@ -1,6 +1,7 @@
 //! Connection states, their numbers in memory, and how packets change them: IPVS's
 //! tables for TCP and SCTP, for a director that sees both directions or one.
 
+use crate::frame::protocol;
 use crate::layout::state_word;
 
 /// Not live.
@@ -254,6 +255,23 @@ static SCTP: [u64; 32] = [
 pub fn next_sctp(state: u32, chunk: u8, direction: Direction) -> u32 {
     let row = SCTP[(direction as u32 * 10 + sctp_event(chunk)) as usize & 31];
     SCTP_NONE + ((row >> (4 * (state & 0xf))) & 0xf) as u32
+}
+
+/// The state after a packet of a protocol. `event`: TCP's flags, or the type of an SCTP
+/// packet's first chunk.
+#[inline(always)]
+#[must_use]
+pub fn next(protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
+    let direction = match direction {
+        0 => Direction::Input,
+        1 => Direction::Output,
+        _ => Direction::InputOnly,
+    };
+    match protocol as u8 {
+        protocol::TCP => next_tcp(present & state_word::STATE, event as u8, direction),
+        protocol::SCTP => next_sctp(present & state_word::STATE, event as u8, direction),
+        _ => UDP,
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,8 @@ pub trait Buckets: Sized {
     fn entries(&self) -> &[Self::Entry; WAYS];
     /// The bucket that `place` names (not yet masked).
     fn of<S: Store>(store: &S, place: u32) -> Option<&Self>;
+    /// Finds an entry: [`Store::find`] or [`Store::find_wide`].
+    fn located<S: Store>(store: &S, place: Place, wanted: &Self::Wanted) -> u32;
     /// Claims an entry: [`Store::claim`] or [`Store::claim_wide`].
     fn claimed<S: Store>(store: &S, place: Place) -> u64;
 }
@@ -98,7 +100,7 @@ pub trait New<E>: Copy {
 }
 
 macro_rules! buckets {
-    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $claim:ident) => {
+    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident, $claim:ident) => {
         impl Buckets for $bucket {
             type Entry = $entry;
             type Wanted = $wanted;
@@ -117,6 +119,10 @@ macro_rules! buckets {
                 store.$of(place & store.$mask())
             }
             #[inline(always)]
+            fn located<S: Store>(store: &S, place: Place, wanted: &$wanted) -> u32 {
+                store.$find(place, wanted)
+            }
+            #[inline(always)]
             fn claimed<S: Store>(store: &S, place: Place) -> u64 {
                 store.$claim(place)
             }
@@ -131,6 +137,7 @@ buckets!(
     Opening,
     bucket,
     bucket_mask,
+    find,
     claim
 );
 buckets!(
@@ -140,6 +147,7 @@ buckets!(
     WideOpening,
     wide_bucket,
     wide_bucket_mask,
+    find_wide,
     claim_wide
 );
 
@@ -193,6 +201,7 @@ fn is_live<E: Slot>(entry: &E) -> bool {
 }
 
 /// An [`Entry`] that is looked for.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct WantedNarrow {
     /// Client's address.
@@ -222,6 +231,7 @@ impl Wanted<Entry> for WantedNarrow {
 }
 
 /// What a wide entry is looked for by, beside its client.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Aim {
     /// The service or the server.
@@ -229,9 +239,10 @@ pub struct Aim {
     /// The address that the client connected to; ignored unless `is_exact`.
     pub address: Address,
     /// The port that the client connected to; ignored unless `is_exact`.
-    pub port: u16,
-    /// The service has no address or no port of its own.
-    pub is_exact: bool,
+    pub port: u32,
+    /// 1: the service has no address or no port of its own. A whole word, as the port:
+    /// the verifier wants every byte written.
+    pub is_exact: u32,
 }
 
 impl Aim {
@@ -243,12 +254,13 @@ impl Aim {
             by,
             address: [0; 4],
             port: 0,
-            is_exact: false,
+            is_exact: 0,
         }
     }
 }
 
 /// A [`WideEntry`] that is looked for.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct WantedWide {
     /// Client's address.
@@ -305,8 +317,8 @@ impl Wanted<WideEntry> for WantedWide {
             && self.aim.by.is(entry)
             && is_address(&entry.client_address, self.address)
             && is_live(entry)
-            && (!self.aim.is_exact
-                || (entry.ports.get() as u16 == self.aim.port
+            && (self.aim.is_exact == 0
+                || (entry.ports.get() & 0xffff == self.aim.port
                     && is_address(&entry.virtual_address, self.aim.address)))
     }
 }
@@ -344,9 +356,10 @@ fn find_in<'a, S: Store, B: Buckets>(
     Some(at(store, bucket, hit))
 }
 
-/// The live entry at `place` that is wanted.
+/// The live entry at `place` that is wanted, looked for here and not in a function of its
+/// own.
 #[inline(always)]
-pub fn find<'a, S: Store, B: Buckets>(
+pub fn find_here<'a, S: Store, B: Buckets>(
     store: &'a S,
     place: Place,
     wanted: B::Wanted,
@@ -369,6 +382,77 @@ pub fn find<'a, S: Store, B: Buckets>(
     }
     let sibling = B::of(store, place.sibling())?;
     find_in(store, sibling, place.signature, wanted)
+}
+
+/// 1 + the first way of a bucket whose entry is wanted; 0: none.
+#[inline(always)]
+fn way_of<B: Buckets>(bucket: &B, wanted_signature: u32, wanted: B::Wanted) -> u32 {
+    let mut hit = 0;
+    for way in 0..WAYS {
+        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
+            hit = 1 + way as u32;
+            break;
+        }
+    }
+    hit
+}
+
+/// Where [`find`] finds an entry, as a number: 0: nowhere; else 1 + its way, and in bit 8
+/// whether in the sibling of the home bucket.
+#[inline(always)]
+pub fn location_of<S: Store, B: Buckets>(store: &S, place: Place, wanted: B::Wanted) -> u32 {
+    let Some(home) = B::of(store, place.bucket) else {
+        return 0;
+    };
+    // As in `find_here`, but with nothing that may be there or not: the verifier rejects
+    // copies of what is not.
+    let preferred = store.opaque(place.way() as u32) as usize & (WAYS - 1);
+    if wanted.is(&home.entries()[preferred]) {
+        return 1 + preferred as u32;
+    }
+    let neighbour = store.opaque(place.way() as u32 ^ 1) as usize & (WAYS - 1);
+    if wanted.is(&home.entries()[neighbour]) {
+        return 1 + neighbour as u32;
+    }
+    let hit = way_of::<B>(home, place.signature, wanted);
+    if hit != 0 || home.signatures()[0].get() & OVERFLOWED == 0 {
+        return hit;
+    }
+    let Some(sibling) = B::of(store, place.sibling()) else {
+        return 0;
+    };
+    let hit = way_of::<B>(sibling, place.signature, wanted);
+    if hit == 0 { 0 } else { IN_SIBLING as u32 | hit }
+}
+
+/// The live entry at `place` that is wanted.
+#[inline(always)]
+pub fn find<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    place: Place,
+    wanted: B::Wanted,
+) -> Option<Found<'a, B>> {
+    let location = u64::from(B::located(store, place, &wanted));
+    (location != 0)
+        .then(|| found_at(store, place, location))
+        .flatten()
+}
+
+/// What stands at a location.
+#[inline(always)]
+fn found_at<S: Store, B: Buckets>(store: &S, place: Place, location: u64) -> Option<Found<'_, B>> {
+    let bucket = if location & IN_SIBLING == 0 {
+        place.bucket
+    } else {
+        place.sibling()
+    };
+    let bucket = B::of(store, bucket)?;
+    let way = (location as u32 & 0xff).wrapping_sub(1) as usize & (WAYS - 1);
+    Some(Found {
+        bucket,
+        way,
+        entry: &bucket.entries()[way],
+    })
 }
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
@@ -414,6 +498,14 @@ fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
 #[inline(always)]
 pub fn release<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
     if kill(store, found.entry, found.entry.state().get()) {
+        clear_signature(store, &found.bucket.signatures()[found.way]);
+    }
+}
+
+/// Gives up a live entry that counts for no server.
+#[inline(always)]
+pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
+    if end_state(store, found.entry, found.entry.state().get()) {
         clear_signature(store, &found.bucket.signatures()[found.way]);
     }
 }
@@ -520,8 +612,8 @@ impl New<WideEntry> for WideOpening {
             aim: Aim {
                 by,
                 address: self.virtual_address,
-                port: self.ports as u16,
-                is_exact: !state::is_auxiliary(self.state),
+                port: self.ports & 0xffff,
+                is_exact: u32::from(!state::is_auxiliary(self.state)),
             },
         }
     }
@@ -716,18 +808,7 @@ fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<(Found<'_, B
     if claimed == 0 {
         return None;
     }
-    let bucket = if claimed & IN_SIBLING == 0 {
-        place.bucket
-    } else {
-        place.sibling()
-    };
-    let bucket = B::of(store, bucket)?;
-    let way = (claimed as u32 & 0xff).wrapping_sub(1) as usize & (WAYS - 1);
-    let found = Found {
-        bucket,
-        way,
-        entry: &bucket.entries()[way],
-    };
+    let found = found_at(store, place, claimed)?;
     Some((found, (claimed >> 32) as u32))
 }
 

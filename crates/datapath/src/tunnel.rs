@@ -39,8 +39,11 @@ pub fn enter<H: Host>(host: &H, server: &Server) -> bool {
     };
     let is_ipv6 = server.flags.get() & server_flags::IPV6 != 0;
     let word = server.tunnel.get();
+    // Remote checksum offload is for packets whose checksum is incomplete, and here it is
+    // completed on the way; the outer checksum is there all the same, as with IPVS.
+    let has_sum = word & (tunnel::CHECKSUM | tunnel::REMOTE_CHECKSUM) != 0;
     // A checksum over what is cut later would be right for no part of it.
-    let wants_sum = word & tunnel::CHECKSUM != 0 && !host.is_cut_later();
+    let wants_sum = has_sum && !host.is_cut_later();
     let sum = if wants_sum { inner.sum } else { None };
     let (header, next, extra) = match word & tunnel::KIND {
         tunnel::GUE => (Header::Udp, protocol::UDP, GUE),

@@ -158,6 +158,8 @@ fn service(fields: &[&str]) -> ServiceView {
             },
             ..ServiceSettings::scheduled_by(fields[2])
         },
+        compatible: true,
+        configured: false,
         stats: stats(&numbers),
         rates: rates(&numbers),
         servers: Vec::new(),

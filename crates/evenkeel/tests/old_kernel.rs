@@ -163,6 +163,46 @@ fn tunnels_lead_to_real_servers() {
     });
 }
 
+/// Neither may the kernel of the machine have SCTP. This one has, and what comes out of its
+/// tunnels' devices was right by their measure.
+#[test]
+fn every_tunnel_and_sctp() {
+    sandbox::run_test(|| {
+        let Some(mut guest) = director("matrix")? else {
+            return Ok(());
+        };
+        let Some(tests) = test_program("lab_matrix")? else {
+            println!("skipped: lab_matrix is not built; `cargo nextest run --workspace`");
+            return Ok(());
+        };
+        guest
+            .program("ethtool")?
+            .program("apache2")?
+            .directory(Path::new("/usr/lib/apache2/modules"))?
+            .modules(&[
+                "sit",
+                "ipip",
+                "ip6_tunnel",
+                "ip_gre",
+                "ip6_gre",
+                "fou",
+                "fou6",
+            ])?
+            .modules(&["sctp"])?
+            .built(&tests, "/usr/bin/lab_matrix")?;
+        let mut vm = Vm::boot(&guest, LONG)?;
+        let command = "lab_matrix --nocapture devices::";
+        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), 2 * LONG)?;
+        println!("{text}");
+        assert!(text.contains("test result: ok. 1 passed"));
+        assert!(
+            !text.contains("skipped"),
+            "the guest has not all of it either"
+        );
+        Ok(())
+    });
+}
+
 /// The newest build of one of the kernel crate's test programs. It lies beside
 /// this one, under a name that is not known here.
 fn test_program(name: &str) -> Result<Option<PathBuf>> {
@@ -276,7 +316,7 @@ impl Rig {
             let output = host.output(Command::new("ip").args(words))?;
             assert!(output.status.success(), "{output:?}");
             if name != "client" {
-                let mut apache = Apache::start(host, SocketAddr::from((address, 80)), name)?;
+                let mut apache = Apache::start(host, &[SocketAddr::from((address, 80))], name)?;
                 apache.wait_ready(host, LONG)?;
                 apaches.push(apache);
             }

@@ -193,6 +193,8 @@ impl Dataplane {
             counters: arrays.counters.slice(),
             reasons: arrays.reasons.slice(),
             interfaces: arrays.interfaces.slice(),
+            // The programs have no map of them yet.
+            mark_rules: None,
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_fragment", "evenkeel_tc_fragment"],
     ["evenkeel_xdp_translated", "evenkeel_tc_translated"],
     ["evenkeel_xdp_translate", "evenkeel_tc_translate"],
+    ["evenkeel_xdp_open", "evenkeel_tc_open"],
+    ["evenkeel_xdp_wide_open", "evenkeel_tc_wide_open"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

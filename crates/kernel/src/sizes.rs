@@ -29,8 +29,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 262,144 connections, 65,536 wide ones, 4,096 services, 16,384 servers: about
-    /// 25 MB, and 1 MB for each CPU.
+    /// 262,144 connections, 65,536 wide ones, 4,096 services, 16,384 servers: 33 MB, of
+    /// which 1 MB for a CPU; 1 MB for each more.
     fn default() -> Self {
         Self {
             connections: 1 << 18,
@@ -208,6 +208,10 @@ mod tests {
 
     use super::*;
 
+    /// What [`Settings::default`] says that it takes, on one CPU and for each more.
+    const MEGABYTES: u64 = 33;
+    const MEGABYTES_PER_CPU: u64 = 1;
+
     #[test]
     fn connections_become_a_power_of_two() {
         let settings = Settings {
@@ -249,14 +253,45 @@ mod tests {
         }
     }
 
+    /// What one more of each takes, as the manual of the configuration says, and what an
+    /// instance takes that is made without one.
     #[test]
     fn memory_is_that_of_the_arrays() {
-        let one = Sizes::new(&Settings::default(), 1).unwrap();
-        let two = Sizes::new(&Settings::default(), 2).unwrap();
+        let default = Settings::default();
+        let bytes = |settings: Settings, cpus| Sizes::new(&settings, cpus).unwrap().bytes();
+        let all = bytes(default, 1);
+        let more = |settings: Settings| bytes(settings, 1) - all;
+        let (connections, wide_connections) = (default.connections, default.wide_connections);
+        let twice = Settings {
+            connections: 2 * connections,
+            ..default
+        };
+        assert_eq!(more(twice), 36 * u64::from(connections));
+        let twice = Settings {
+            wide_connections: 2 * wide_connections,
+            ..default
+        };
+        assert_eq!(more(twice), 68 * u64::from(wide_connections));
+        let twice = Settings {
+            ring_words: 2 * default.ring_words,
+            ..default
+        };
+        assert_eq!(more(twice), 4 * u64::from(default.ring_words));
+        // Few enough more to need no more buckets for their endpoints.
+        let settings = Settings {
+            services: default.services + 100,
+            ..default
+        };
+        assert_eq!(more(settings), 100 * 64);
+        let settings = Settings {
+            servers: default.servers + 100,
+            ..default
+        };
+        assert_eq!(more(settings), 100 * (128 + 16 + 64));
         // One CPU more: one more counter a server, one more list of reasons.
-        assert_eq!(two.bytes() - one.bytes(), 64 * u64::from(one.servers) + 512);
-        let table = 576 * u64::from(one.buckets);
-        assert!(one.bytes() > table && one.bytes() < 3 * table);
+        let a_cpu = bytes(default, 2) - all;
+        assert_eq!(a_cpu, 64 * u64::from(default.servers) + 512);
+        assert_eq!((all >> 20, a_cpu >> 20), (MEGABYTES, MEGABYTES_PER_CPU));
     }
 
     #[test]

@@ -127,7 +127,11 @@ impl Network {
         };
         let mut apaches = Vec::new();
         for (host, (_, address, page)) in servers.iter().zip(SERVERS) {
-            apaches.push(Apache::start(host, SocketAddr::from((address, 80)), page)?);
+            apaches.push(Apache::start(
+                host,
+                &[SocketAddr::from((address, 80))],
+                page,
+            )?);
         }
         for (apache, host) in apaches.iter_mut().zip(servers) {
             apache.wait_ready(host, START)?;

@@ -35,12 +35,21 @@ pub fn get(from: &Host, to: SocketAddr) -> Result<Page> {
     connection.request("close")
 }
 
+/// As [`get`], over a connection that is there already, to `to`.
+pub fn get_over(stream: TcpStream, to: SocketAddr) -> Result<Page> {
+    Connection::over(stream, to)?.request("close")
+}
+
 impl Connection {
     /// Connects from a host.
     pub fn open(from: &Host, to: SocketAddr) -> Result<Self> {
         let stream = from
             .within(|| TcpStream::connect_timeout(&to, TIMEOUT))?
             .with_context(|| format!("{} cannot connect to {to}", from.name()))?;
+        Self::over(stream, to)
+    }
+
+    fn over(stream: TcpStream, to: SocketAddr) -> Result<Self> {
         stream
             .set_read_timeout(Some(TIMEOUT))
             .context("cannot set a timeout")?;

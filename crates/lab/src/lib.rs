@@ -5,7 +5,8 @@
 //!   when the lab ends, however it ends;
 //! - [`topology`]: hosts and links as values, and building them;
 //! - [`host`]: running things on a host of it;
-//! - [`process`], [`http`], [`apache`], [`director`]: what runs there;
+//! - [`process`], [`http`], [`apache`], [`director`], [`decapsulate`]: what runs there;
+//! - [`capture`], [`wire`]: frames as they arrive, and every checksum in them;
 //! - [`vm`]: a machine with another kernel, emulated, on the lab's network;
 //! - [`wait`]: waiting for a condition with a deadline;
 //! - [`session`]: commands in documentation, run and compared;
@@ -16,7 +17,9 @@
 
 pub mod apache;
 pub mod bench;
+pub mod capture;
 pub mod case1;
+pub mod decapsulate;
 pub mod director;
 pub mod draw;
 pub mod host;
@@ -29,3 +32,4 @@ pub mod session;
 pub mod topology;
 pub mod vm;
 pub mod wait;
+pub mod wire;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use evenkeel_core::client_hops::next_generation;
-use evenkeel_core::director::{Director, Hop, Reach};
+use evenkeel_core::director::{AsOf, Director, Hop, Reach};
 use evenkeel_core::model::{Edit, Rates, ServiceView, Stats, Timeouts};
 use evenkeel_core::sweep::{Sweeper, settle};
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
@@ -329,7 +329,7 @@ fn check_trees(memory: &Memory<'_>) {
 
 /// The table, without its traffic.
 fn listed(director: &Director, memory: &Memory<'_>) -> Vec<ServiceView> {
-    let mut list = director.list(None, memory).unwrap_or_default();
+    let mut list = director.list(None, AsOf::Now, memory).unwrap_or_default();
     list.sort_by_key(|service| service.key);
     for service in &mut list {
         // Since when traffic is counted, a director alone knows.

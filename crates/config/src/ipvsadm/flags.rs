@@ -23,7 +23,7 @@ fn flag(flags: &mut SchedulerFlags, which: u8) -> &mut bool {
 }
 
 /// Reads a list of names between commas; empty places are skipped.
-pub(super) fn parse(list: &str, scheduler: &str) -> Result<SchedulerFlags, String> {
+pub(crate) fn parse(list: &str, scheduler: &str) -> Result<SchedulerFlags, String> {
     let mut flags = SchedulerFlags::default();
     for name in list.split(',').filter(|name| !name.is_empty()) {
         let &(_, which, only_for) = NAMES

@@ -126,6 +126,7 @@ impl Draft<'_> {
             persistence,
             one_packet,
             engine: self.engine.clone(),
+            compatible: None,
         })
     }
 

@@ -23,7 +23,7 @@ use super::schedule::{Shape, Weights};
 use super::service::{Change, Ring, Service};
 use super::state::State;
 use super::write::{ServerRecord, ServiceRecord, Write};
-use super::{Director, server};
+use super::{Director, Origin, server, sysctls};
 use crate::model::Timeouts;
 
 impl Director {
@@ -47,7 +47,10 @@ impl Director {
             },
             written_order: 0,
             written_features: memory.control.features.get(),
+            written_settings: memory.control.settings.get(),
             compatible: true,
+            origin: Origin::Request,
+            rules_feature: 0,
             repairs: 0,
         };
         director.adopt_settings(memory);
@@ -55,6 +58,7 @@ impl Director {
         director.adopt_servers(memory, now_ms);
         director.adopt_rings(memory);
         director.adopt_endpoints(memory);
+        director.adopt_mark_rules(memory);
         director.state.adopted();
         director.commit(memory, now_ms);
         director
@@ -74,6 +78,7 @@ impl Director {
             tcp_fin: or(self.written_timeouts.tcp_fin, default.tcp_fin),
             udp: or(self.written_timeouts.udp, default.udp),
         };
+        self.state.sysctls = sysctls::adopt(self.written_settings);
         self.written_order = control.next_order.get();
         self.state.next_order = self.written_order.max(1);
     }

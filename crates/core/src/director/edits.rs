@@ -9,7 +9,7 @@ use evenkeel_datapath::memory::Memory;
 
 use super::schedule::{Period, Weights};
 use super::service::{Change, Service, Settings, check_key};
-use super::{Director, rings};
+use super::{AsOf, Director, Origin, rings};
 use crate::model::{
     Edit, EditError, Scheduler, ServerKey, ServiceKey, ServiceSettings, Stats, Timeouts,
 };
@@ -30,7 +30,8 @@ impl Director {
             Edit::AddService { service, settings } => self.add_service(service, settings, memory),
             Edit::EditService { service, settings } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
-                self.edit_service(index, Settings::check(service, settings)?)
+                let checked = Settings::check(service, settings)?;
+                self.edit_service(index, checked, settings.compatible)
             }
             Edit::DeleteService { service } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
@@ -75,6 +76,7 @@ impl Director {
                 Ok(())
             }
             Edit::SetTimeouts(timeouts) => self.set_timeouts(timeouts),
+            Edit::Set { setting, value } => self.state.sysctls.set(*setting, *value),
         }
     }
 
@@ -94,7 +96,7 @@ impl Director {
         live.map(|(index, _)| index).collect()
     }
 
-    fn live_server(&self, service: u32, key: &ServerKey) -> Option<u32> {
+    pub(super) fn live_server(&self, service: u32, key: &ServerKey) -> Option<u32> {
         let index = self.state.server_named(service, key)?;
         let server = self.state.servers().get(index)?;
         server.live.then_some(index)
@@ -110,19 +112,24 @@ impl Director {
         if known.is_some_and(|index| self.state.services().get(index).is_some_and(|s| s.live)) {
             return Err(EditError::ServiceExists);
         }
+        let compatible = settings.compatible.unwrap_or(self.compatible);
         let settings = Settings::check(key, settings)?;
         check_key(key)?;
-        let fresh = Service::new(*key, settings, self.compatible);
+        let fresh = Service {
+            configured: self.origin == Origin::Configuration,
+            ..Service::new(*key, settings, compatible)
+        };
         let index = match known {
             Some(index) => {
                 // The same service again while its former servers still have
                 // connections: it goes on in its slot, with counters from 0.
-                let former = self.sum_of_servers(index, memory);
+                let former = self.sum_of_servers(index, AsOf::LastSample, memory);
                 self.estimates.forget_service(index);
                 self.state.change_service(index, |s| {
                     s.live = true;
                     s.settings = settings;
                     s.compatible = fresh.compatible;
+                    s.configured = fresh.configured;
                     s.weights = Weights::default();
                     s.carry = Stats::default().less(&former);
                 });
@@ -140,13 +147,19 @@ impl Director {
     }
 
     /// All settings anew. The scheduler goes on where it stands if it is the same.
-    fn edit_service(&mut self, index: u32, settings: Settings) -> Result<(), EditError> {
+    fn edit_service(
+        &mut self,
+        index: u32,
+        settings: Settings,
+        compatible: Option<bool>,
+    ) -> Result<(), EditError> {
         let Some(&before) = self.state.services().get(index) else {
             return Ok(());
         };
         let after = Service {
             settings,
-            compatible: self.compatible,
+            compatible: compatible.unwrap_or(before.compatible),
+            configured: before.configured || self.origin == Origin::Configuration,
             ..before
         };
         self.state.features.remove(before.features());
@@ -154,6 +167,7 @@ impl Director {
         self.state.change_service(index, |s| {
             s.settings = settings;
             s.compatible = after.compatible;
+            s.configured = after.configured;
             s.change = s.change.max(Change::Record);
         });
         let scheduler = settings.scheduler;
@@ -276,7 +290,7 @@ impl Director {
 
     /// `-Z`: what was counted so far is subtracted from now on.
     fn zero(&mut self, index: u32, memory: &Memory<'_>) {
-        let sum = self.sum_of_servers(index, memory);
+        let sum = self.sum_of_servers(index, AsOf::LastSample, memory);
         self.state
             .change_service(index, |s| s.carry = Stats::default().less(&sum));
         let Some(service) = self.state.services().get(index) else {

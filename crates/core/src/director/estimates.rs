@@ -8,7 +8,7 @@ use evenkeel_datapath::memory::Memory;
 use super::Director;
 use super::listing::counted;
 use crate::estimate::{Average, Estimate, count};
-use crate::model::{Edit, Rates, Stats};
+use crate::model::{Edit, Rates, Stats, Sysctl};
 
 /// Servers that are counted at a time: their sums stay close to the processor.
 const BLOCK: usize = 512;
@@ -61,9 +61,12 @@ impl Estimates {
 }
 
 impl Director {
-    /// Takes a sample of all counters. To be called every
+    /// Takes a sample of all counters, unless `run_estimation` is 0. To be called every
     /// [`INTERVAL_MS`](crate::estimate::INTERVAL_MS).
     pub fn sample(&mut self, memory: &Memory<'_>) {
+        if !self.state.sysctls.is_set(Sysctl::RunEstimation) {
+            return;
+        }
         let is_first = !self.estimates.begun;
         self.estimates.begun = true;
         let Some(last) = self.state.servers().iter().map(|(index, _)| index).last() else {

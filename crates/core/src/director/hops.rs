@@ -82,11 +82,7 @@ fn overhead(server: &Server) -> u32 {
     let outer = if server.key.address.is_ipv4() { 20 } else { 40 };
     let inner = match tunnel {
         Tunnel::Ipip => 0,
-        // UDP's header, GUE's, and GUE's flags and option.
-        Tunnel::Gue {
-            checksum: TunnelChecksum::Remote,
-            ..
-        } => 8 + 4 + 8,
+        // UDP's header and GUE's, which never has options: see the packet path's tunnels.
         Tunnel::Gue { .. } => 8 + 4,
         Tunnel::Gre {
             checksum: TunnelChecksum::Full,

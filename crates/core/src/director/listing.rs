@@ -8,7 +8,7 @@ use evenkeel_datapath::word::Word;
 
 use super::Director;
 use super::service::Service;
-use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Timeouts};
+use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Sysctls, Timeouts};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -78,23 +78,37 @@ pub(super) fn load(memory: &Memory<'_>, server: u32) -> Counts {
     }
 }
 
+/// Of when the counters are that a listing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// This moment.
+    Now,
+    /// The last [`Director::sample`], as IPVS has it; this moment where nobody samples.
+    LastSample,
+}
+
 impl Director {
     /// All services, or one; nothing if that one is not there.
     #[must_use]
-    pub fn list(&self, only: Option<&ServiceKey>, memory: &Memory<'_>) -> Option<Vec<ServiceView>> {
+    pub fn list(
+        &self,
+        only: Option<&ServiceKey>,
+        as_of: AsOf,
+        memory: &Memory<'_>,
+    ) -> Option<Vec<ServiceView>> {
         if let Some(key) = only {
             let index = self.live_service(key)?;
             let service = self.state.services().get(index)?;
-            return Some([self.view(index, service, memory)].into());
+            return Some([self.view(index, service, as_of, memory)].into());
         }
         let live = self.state.services().iter().filter(|(_, s)| s.live);
         Some(
-            live.map(|(index, service)| self.view(index, service, memory))
+            live.map(|(index, service)| self.view(index, service, as_of, memory))
                 .collect(),
         )
     }
 
-    fn view(&self, index: u32, service: &Service, memory: &Memory<'_>) -> ServiceView {
+    fn view(&self, index: u32, service: &Service, as_of: AsOf, memory: &Memory<'_>) -> ServiceView {
         let servers = self.state.list(service.head).map(|(index, server)| {
             let counts = load(memory, index);
             let zero = self.state.zeros.get(&index).copied().unwrap_or_default();
@@ -104,21 +118,32 @@ impl Director {
                 active: counts.active,
                 inactive: counts.inactive,
                 persistent: counts.persistent,
-                stats: self.estimates.counted(memory, index).less(&zero),
+                stats: self.shown(index, as_of, memory).less(&zero),
                 rates: self.estimates.of_server(index),
             }
         });
         ServiceView {
             key: service.key,
             settings: service.settings.into(),
-            stats: self.sum_of_servers(index, memory).plus(&service.carry),
+            compatible: service.compatible,
+            configured: service.configured,
+            stats: self
+                .sum_of_servers(index, as_of, memory)
+                .plus(&service.carry),
             rates: self.estimates.of_service(index),
             servers: servers.collect(),
         }
     }
 
+    fn shown(&self, server: u32, as_of: AsOf, memory: &Memory<'_>) -> Stats {
+        match as_of {
+            AsOf::Now => counted(memory, server),
+            AsOf::LastSample => self.estimates.counted(memory, server),
+        }
+    }
+
     /// What was counted for the servers of a service, the deleted ones too.
-    pub(super) fn sum_of_servers(&self, service: u32, memory: &Memory<'_>) -> Stats {
+    pub(super) fn sum_of_servers(&self, service: u32, as_of: AsOf, memory: &Memory<'_>) -> Stats {
         let Some(service) = self.state.services().get(service) else {
             return Stats::default();
         };
@@ -127,7 +152,7 @@ impl Director {
             .list(service.head)
             .chain(self.state.list(service.trash));
         servers.fold(Stats::default(), |sum, (index, _)| {
-            sum.plus(&self.estimates.counted(memory, index))
+            sum.plus(&self.shown(index, as_of, memory))
         })
     }
 
@@ -142,6 +167,12 @@ impl Director {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         self.state.timeouts
+    }
+
+    /// The settings of `net.ipv4.vs`.
+    #[must_use]
+    pub fn sysctls(&self) -> Sysctls {
+        self.state.sysctls
     }
 
     /// Number of services.

@@ -12,7 +12,7 @@ use super::schedule::tables::{self, Applicant};
 use super::schedule::{self, Period, Shape};
 use super::service::{Change, Ring, Service};
 use super::write::Write;
-use super::{Director, Reach, server};
+use super::{Director, Reach, server, sysctls};
 use crate::model::Scheduler;
 
 /// How many connections were spread by the ring at `base`.
@@ -160,6 +160,11 @@ impl Director {
             self.written_timeouts = self.state.timeouts;
             self.writes.push_back(Write::Timeouts(self.state.timeouts));
         }
+        let settings = sysctls::word(&self.state.sysctls);
+        if self.written_settings != settings {
+            self.written_settings = settings;
+            self.writes.push_back(Write::Settings(settings));
+        }
         if self.written_order != self.state.next_order {
             self.written_order = self.state.next_order;
             self.writes
@@ -167,7 +172,7 @@ impl Director {
         }
     }
 
-    fn write_features(&mut self, features: u32) {
+    pub(super) fn write_features(&mut self, features: u32) {
         if self.written_features != features {
             self.written_features = features;
             self.writes.push_back(Write::Features(features));

@@ -38,6 +38,13 @@ pub(super) const fn ipv4_of(words: Address) -> u32 {
     }
 }
 
+/// The address, an IPv4 one where one is mapped.
+pub(super) fn ip_of(words: Address) -> IpAddr {
+    let ipv4 = address_of(words, Family::V4);
+    ipv4.or_else(|| address_of(words, Family::V6))
+        .unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+}
+
 /// The address of this family. Nothing: it is of the other.
 fn address_of(words: Address, family: Family) -> Option<IpAddr> {
     let is_mapped = matches!(words, [0, 0, MAPPED, _]);
@@ -143,6 +150,7 @@ fn service_flags_of(service: &Service) -> u32 {
         | flag(flags.third, service_flags::FLAG_3)
         | flag(service.compatible, service_flags::COMPATIBLE)
         | flag(sip, service_flags::SIP)
+        | flag(service.configured, service_flags::CONFIGURED)
 }
 
 pub(super) fn service_record(service: &Service) -> ServiceRecord {
@@ -236,6 +244,7 @@ pub(super) fn service_of(record: &ServiceRecord, now_ms: u64) -> Option<Service>
         live: !is(service_flags::DELETED),
         deleted_ms: now_ms,
         position: record.current_weight,
+        configured: is(service_flags::CONFIGURED),
         ..Service::new(key, settings, is(service_flags::COMPATIBLE))
     };
     // What it is found by was written before anything referred to it, and stays. The

@@ -75,6 +75,7 @@ impl From<Settings> for ServiceSettings {
             persistence: settings.persistence,
             one_packet: settings.one_packet,
             engine: settings.sip.then(|| SIP.into()),
+            compatible: None,
         }
     }
 }
@@ -130,6 +131,8 @@ pub(super) struct Service {
     pub settings: Settings,
     /// IPVS's ways where Evenkeel has better ones.
     pub compatible: bool,
+    /// It stands in the configuration.
+    pub configured: bool,
     /// False: deleted, and kept for the connections of its servers.
     pub live: bool,
     /// When it was deleted (ms).
@@ -164,6 +167,7 @@ impl Service {
             key,
             settings,
             compatible,
+            configured: false,
             live: true,
             deleted_ms: 0,
             head: NONE,

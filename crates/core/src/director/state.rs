@@ -16,7 +16,7 @@ use super::server::Server;
 use super::service::Service;
 use super::slots::Slots;
 use super::{GRACE_MS, Stats};
-use crate::model::{EditError, ServerKey, ServiceKey, Timeouts};
+use crate::model::{EditError, ServerKey, ServiceKey, Sysctls, Timeouts};
 
 /// No server; ends a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -51,6 +51,7 @@ pub(super) struct Savepoint {
     steps: usize,
     features: Features,
     timeouts: Timeouts,
+    sysctls: Sysctls,
     next_order: u32,
 }
 
@@ -70,6 +71,7 @@ pub(super) struct State {
     /// What `-Z` subtracts, by server.
     pub zeros: HashMap<u32, Stats>,
     pub timeouts: Timeouts,
+    pub sysctls: Sysctls,
     pub next_order: u32,
     journal: Journal,
     /// Indices that may have changed since the last commit.
@@ -90,6 +92,7 @@ impl State {
             discarded: Vec::new(),
             zeros: HashMap::new(),
             timeouts: Timeouts::default(),
+            sysctls: Sysctls::default(),
             next_order: 1,
             journal: Journal {
                 epoch: 1,
@@ -156,6 +159,7 @@ impl State {
             steps: self.journal.steps.len(),
             features: self.features,
             timeouts: self.timeouts,
+            sysctls: self.sysctls,
             next_order: self.next_order,
         }
     }
@@ -178,6 +182,7 @@ impl State {
         }
         self.features = to.features;
         self.timeouts = to.timeouts;
+        self.sysctls = to.sysctls;
         self.next_order = to.next_order;
     }
 

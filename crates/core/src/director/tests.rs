@@ -9,7 +9,8 @@ use evenkeel_datapath::layout::{RING_HEADER, server_flags};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
 
-use super::{Director, GRACE_MS, Hop, Reach, TRASH_MS};
+use super::write::{self, Write};
+use super::{AsOf, Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
     Edit, EditError, Family, ForwardMethod, Netmask, Persistence, Protocol, ServerKey,
     ServerSettings, ServerView, ServiceKey, ServiceSettings, Timeouts, Tunnel, TunnelChecksum,
@@ -101,7 +102,7 @@ impl Rig {
 
     fn servers(&self, key: &ServiceKey) -> Vec<ServerView> {
         self.director
-            .list(Some(key), &self.memory())
+            .list(Some(key), AsOf::Now, &self.memory())
             .unwrap()
             .remove(0)
             .servers
@@ -185,6 +186,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
     }
 }
 
+mod configuration;
 mod crash;
 mod edits;
 mod estimates;

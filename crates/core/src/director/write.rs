@@ -1,6 +1,7 @@
 //! Single changes of the shared memory. An edit becomes several; they are made in
 //! the order in which the director queued them, one after the other.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
@@ -12,7 +13,9 @@ use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::tree::{self, Tree};
 use evenkeel_datapath::word::Word;
 
+use super::marks::{self, MarkRecord};
 use super::records::{ipv4_of, write_words};
+use super::source_nat::Pool;
 use crate::model::Timeouts;
 
 /// One change. Between any two of them every packet sees a whole table, and a
@@ -131,6 +134,12 @@ pub enum Write {
     },
     /// The timeouts of connections.
     Timeouts(Timeouts),
+    /// Addresses and ports of source NAT.
+    Pool(Box<Pool>),
+    /// The rules that mark packets, all of them.
+    MarkRules(Box<[MarkRecord]>),
+    /// [`evenkeel_datapath::layout::Control::settings`].
+    Settings(u32),
     /// The next rank in the servers' list order.
     NextOrder(u32),
 }
@@ -240,6 +249,9 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
             memory.control.timeout_tcp_fin.set(timeouts.tcp_fin);
             memory.control.timeout_udp.set(timeouts.udp);
         }
+        Write::Pool(pool) => pool.write(memory.control),
+        Write::MarkRules(records) => marks::write(memory, records),
+        Write::Settings(settings) => memory.control.settings.set(*settings),
         Write::NextOrder(order) => memory.control.next_order.set(*order),
     }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use core::net::IpAddr;
 
-use super::{Family, Protocol, ServerKey, ServerSettings, ServiceSettings, Timeouts};
+use super::{
+    Family, Protocol, ServerKey, ServerSettings, ServiceSettings, Sysctl, SysctlValue, Timeouts,
+};
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -20,6 +22,7 @@ enum Op {
     DeleteServer,
     Zero,
     SetTimeouts,
+    Set,
 }
 
 /// A service's key as it stands in the text: `{"protocol":"tcp","address":"10.0.0.1",
@@ -106,6 +109,8 @@ pub(super) struct Edit {
     tcp: Option<u32>,
     tcp_fin: Option<u32>,
     udp: Option<u32>,
+    setting: Option<Sysctl>,
+    value: Option<SysctlValue>,
 }
 
 /// A field that is missing, or one too many.
@@ -132,6 +137,8 @@ impl Edit {
             (self.tcp.is_some(), "tcp"),
             (self.tcp_fin.is_some(), "tcp_fin"),
             (self.udp.is_some(), "udp"),
+            (self.setting.is_some(), "setting"),
+            (self.value.is_some(), "value"),
         ] {
             if is_there {
                 return Err(Misfit::Unexpected(name));
@@ -180,6 +187,10 @@ impl TryFrom<Edit> for super::Edit {
                 tcp_fin: need(&mut raw.tcp_fin, "tcp_fin")?,
                 udp: need(&mut raw.udp, "udp")?,
             }),
+            Op::Set => Self::Set {
+                setting: need(&mut raw.setting, "setting")?,
+                value: need(&mut raw.value, "value")?,
+            },
         };
         raw.is_used_up()?;
         Ok(edit)
@@ -255,6 +266,14 @@ mod tests {
                 tcp_fin: 1,
                 udp: 2,
             }),
+            Edit::Set {
+                setting: Sysctl::SloppyTcp,
+                value: SysctlValue::Number(1),
+            },
+            Edit::Set {
+                setting: Sysctl::SyncThreshold,
+                value: SysctlValue::Pair([3, 50]),
+            },
         ]
         .into();
         for edit in edits {
@@ -272,6 +291,11 @@ mod tests {
             (
                 r#"{"op":"set-timeouts","tcp":1,"udp":1}"#,
                 "has no field `tcp_fin`",
+            ),
+            (r#"{"op":"set","value":1}"#, "has no field `setting`"),
+            (
+                r#"{"op":"set","setting":"nothing","value":1}"#,
+                "unknown variant `nothing`",
             ),
             (r#"{"tcp":1}"#, "missing field `op`"),
             (r#"{"op":"nothing"}"#, "unknown variant `nothing`"),

@@ -1,5 +1,5 @@
 use super::*;
-use evenkeel_datapath::layout::{RING_HEADER, method, scheduler};
+use evenkeel_datapath::layout::{RING_HEADER, method};
 use evenkeel_datapath::simulated::{Sizes, Tables};
 use evenkeel_datapath::{load, tree};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -415,6 +415,30 @@ fn destinations_are_forgotten_sooner_when_there_are_many() {
     assert_eq!(pass(&mut sweeper, &memory, 86_400 * 4).in_use(), 1);
     assert_eq!(pass(&mut sweeper, &memory, 86_401 * 4).in_use(), 0);
     assert_eq!(memory.control.locality_ticks.get(), 86_400 * 4);
+}
+
+#[test]
+fn destinations_are_kept_as_long_as_their_scheduler_says() {
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    let server = &memory.servers[SERVER as usize];
+    server.service.set(1);
+    server.flags.set(server_flags::ALIVE);
+    let mut sweeper = Sweeper::default();
+    sweeper.set_locality_seconds(LocalitySeconds {
+        lblc: 10,
+        lblcr: 20,
+    });
+    for (number, seconds) in [(scheduler::LBLC, 10), (scheduler::LBLCR, 20)] {
+        memory.services[1].scheduler.set(number);
+        put_locality(&memory, (0, 0));
+        assert_eq!(pass(&mut sweeper, &memory, seconds * 4).in_use(), 1);
+        assert_eq!(pass(&mut sweeper, &memory, seconds * 4 + 1).in_use(), 0);
+    }
+    assert_eq!(memory.control.locality_ticks.get(), 20 * 4);
+    sweeper.set_locality_seconds(LocalitySeconds { lblc: 0, lblcr: 0 });
+    pass(&mut sweeper, &memory, 0);
+    assert_eq!(memory.control.locality_ticks.get(), 1);
 }
 
 #[test]

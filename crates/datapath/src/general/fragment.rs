@@ -2,20 +2,17 @@
 //! is kept like a connection, for as long as a receiver would wait for the rest.
 
 use super::Arrival;
-use super::inbound::check;
+use super::inbound::{check, set_job};
 use super::packet::{Packet, what};
-use super::rewrite::{self, WideEnd};
-use crate::forward::{
-    Verdict, count_packet, counted_length, drop, is_alive, leave, method_of, pass,
-};
-use crate::frame::End;
+use super::rewrite::WideEnd;
+use crate::forward::{Verdict, count_packet, counted_length, drop, is_alive, pass};
+use crate::hash;
 use crate::hop;
-use crate::host::Host;
-use crate::layout::{Address, WideBucket, method, server_flags};
+use crate::host::{Host, Store};
+use crate::layout::{WideBucket, server_flags};
 use crate::reason::Reason;
 use crate::state::{self, Direction};
 use crate::table::{self, Aim, By, Found, WantedWide, WideOpening, address_of};
-use crate::{hash, tunnel};
 
 /// Direction of the packet, in the entry's ports.
 const FROM_SERVER: u32 = 1;
@@ -23,9 +20,9 @@ const FROM_SERVER: u32 = 1;
 /// What finds the fragments of a packet: its source, its identification, its protocol
 /// and, as a tag, its destination.
 #[inline(always)]
-fn wanted<H: Host>(host: &H, packet: &Packet) -> WantedWide {
+fn wanted<S: Store>(store: &S, packet: &Packet) -> WantedWide {
     let upper = (packet.id >> 16) as u16;
-    let tag = hash::wide_server_tag(packet.destination, upper, host.seed());
+    let tag = hash::wide_server_tag(packet.destination, upper, store.seed());
     WantedWide {
         address: packet.source,
         port: packet.id & 0xffff | u32::from(packet.protocol) << 16 | state::FRAGMENT << 24,
@@ -33,43 +30,47 @@ fn wanted<H: Host>(host: &H, packet: &Packet) -> WantedWide {
     }
 }
 
-/// Notes where the first fragment of a packet goes: to or from which server, with which
-/// address in place of its own.
+/// Has noted where a packet goes, if it is the first fragment of one: to or from which
+/// server. The address that it gets stands in its job.
 #[inline(always)]
-pub(super) fn note<H: Host>(
-    host: &H,
-    packet: &Packet,
-    server: u32,
-    direction: Direction,
-    address: Address,
-) {
-    if packet.what != what::FIRST {
-        return;
+pub(super) fn note<H: Host>(host: &H, arrival: &Arrival, server: u32, direction: Direction) {
+    if arrival.packet.what == what::FIRST {
+        host.note_fragment(server, direction as u32);
     }
-    let wanted = wanted(host, packet);
-    let By::ServerTag(server_tag) = wanted.aim.by else {
-        return;
+}
+
+/// Notes where the packet that is kept goes, for its other fragments.
+#[inline(always)]
+pub(super) fn enter<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
+    let Some(arrival) = store.kept() else {
+        return 0;
     };
-    let place = wanted.place(host);
-    let known: Option<Found<'_, WideBucket>> = table::find(host, place, wanted);
+    let from_server = direction == Direction::Output as u32;
+    let wanted = wanted(store, &arrival.packet);
+    let By::ServerTag(server_tag) = wanted.aim.by else {
+        return 0;
+    };
+    let place = wanted.place(store);
+    let known: Option<Found<'_, WideBucket>> = table::find(store, place, wanted);
     if let Some(known) = known {
-        table::release(host, known);
+        table::discard(store, known);
     }
     let new = WideOpening {
         address: wanted.address,
         port: wanted.port,
-        virtual_address: address,
-        ports: if matches!(direction, Direction::Output) {
-            FROM_SERVER
+        virtual_address: if from_server {
+            arrival.job.source().address
         } else {
-            0
+            arrival.job.destination().address
         },
+        ports: if from_server { FROM_SERVER } else { 0 },
         service: 0,
         server,
         server_tag,
         state: state::FRAGMENT,
     };
-    table::enter::<H, WideBucket>(host, place, new);
+    table::enter::<S, WideBucket>(store, place, new);
+    1
 }
 
 /// A later fragment follows the first one.
@@ -89,7 +90,6 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let from_server = entry.ports.get() == FROM_SERVER;
     let address = address_of(&entry.virtual_address);
     let flags = server.flags.get();
-    let method = method_of(flags);
     let is_local = !from_server && flags & server_flags::LOCAL != 0;
     let way = if from_server {
         hop::remembered(host, entry, || {
@@ -107,25 +107,20 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     if !is_local && let Err(verdict) = check(host, arrival, &way) {
         return verdict;
     }
-    let (direction, end, before) = if from_server {
-        (Direction::Output, End::Source, packet.source)
+    let direction = if from_server {
+        Direction::Output
     } else {
-        (Direction::Input, End::Destination, packet.destination)
+        Direction::Input
     };
     count_packet(host, index, counted_length(host), direction);
-    let sent = if from_server || method == method::MASQ {
-        let end_at = |address| WideEnd { address, port: 0 };
-        rewrite::translate(host, packet, end, end_at(before), end_at(address))
+    let job = &arrival.job;
+    // There are no ports to be changed.
+    let after = WideEnd { address, port: 0 };
+    if from_server {
+        job.set_source(after);
     } else {
-        is_local
-            || (rewrite::pass_on(host, packet)
-                && (method != method::TUNNEL || tunnel::enter(host, server)))
-    };
-    if !sent {
-        return drop(host, Reason::RewriteFailed);
+        set_job(job, index, server, after);
     }
-    if is_local {
-        return Verdict::Pass;
-    }
-    leave(host, way)
+    job.set_way(&way);
+    Verdict::unpacked(host.deliver())
 }

@@ -1,14 +1,17 @@
 //! From clients to services.
 
+use super::delivery::Job;
 use super::persistence;
-use super::rewrite::{self, WideEnd};
+use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
-use super::{Arrival, Part, UNASKED, answer, fragment, part_of, source_nat};
-use crate::forward::{
-    Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, leave,
-    method_of, next_state, pass, sendable, track,
+use super::{
+    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, source_nat,
 };
-use crate::frame::{End, protocol};
+use crate::forward::{
+    Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, method_of,
+    pass, sendable, track,
+};
+use crate::frame::protocol;
 use crate::hop;
 use crate::host::Host;
 use crate::layout::{
@@ -18,7 +21,6 @@ use crate::reason::Reason;
 use crate::schedule;
 use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
-use crate::tunnel;
 
 const FTP_DATA: u16 = 20_u16.to_be();
 
@@ -52,48 +54,22 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     let arrival = &Inbound { arrival, service };
     let wanted = W::of_client(&arrival.packet, &arrival.transport, arrival.index.get());
     let place = W::place(host, wanted);
-    let mut found: Option<Found<'_, W>> = table::find(host, place, wanted);
-    let mut before = None;
-    if let Some(known) = found {
-        match fate(host, arrival, known.entry) {
-            Fate::Goes => {}
-            Fate::GivesWay => {
-                before = found;
-                found = None;
-            }
-            Fate::Ends => {
-                table::release(host, known);
-                found = None;
-            }
-            Fate::Dropped => return drop(host, Reason::ServerGone),
+    let found: Option<Found<'_, W>> = table::find(host, place, wanted);
+    let Some(known) = found else {
+        return without(host, arrival);
+    };
+    let entry = known.entry;
+    match fate(host, arrival, entry) {
+        Fate::Goes => {}
+        Fate::Dropped => return drop(host, Reason::ServerGone),
+        Fate::GivesWay if may_start(host, arrival) => {
+            return Verdict::Then { part: Part::Choose };
+        }
+        Fate::GivesWay | Fate::Ends => {
+            table::release(host, known);
+            return without(host, arrival);
         }
     }
-    let entry = match found {
-        Some(known) => known.entry,
-        None => {
-            let chosen = match start(host, arrival) {
-                Ok(chosen) => chosen,
-                Err(verdict) => {
-                    if let (Some(before), Verdict::Pass) = (before, verdict) {
-                        table::release(host, before);
-                    }
-                    return verdict;
-                }
-            };
-            let Some(server) = host.server(chosen.server) else {
-                return drop(host, Reason::NoServer);
-            };
-            let new = W::opening(host, &arrival.packet, &arrival.transport, server, chosen);
-            if before.is_some() {
-                crate::count_reason(host, Reason::Reused);
-            }
-            let Some(opened) = table::open(host, place, new, before) else {
-                return drop(host, Reason::TableFull);
-            };
-            count_connection(host, chosen.server);
-            opened.entry
-        }
-    };
     let index = entry.server().get();
     let Some(server) = host.server(index) else {
         return drop(host, Reason::ServerGone);
@@ -107,6 +83,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     }
     let direction = direction_of(method_of(flags));
     let next = next_state(
+        host,
         arrival.packet.protocol,
         entry.state().get(),
         arrival.transport.event,
@@ -115,16 +92,11 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     let after = W::server_end(entry, server);
-    fragment::note(host, &arrival.packet, index, direction, after.address);
     if method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0 {
         let source = source_nat::source_end(host, server, entry.server_tag().get());
-        let (packet, transport) = (&arrival.packet, &arrival.transport);
-        if !source_nat::both_ends(host, packet, transport, source, after) {
-            return drop(host, Reason::RewriteFailed);
-        }
-        return leave(host, way);
+        arrival.job.set_source(source);
     }
-    send(host, arrival, server, after, way)
+    send(host, arrival, index, server, after, way)
 }
 
 /// Looks whether a packet can leave by a way; else what becomes of it.
@@ -147,7 +119,7 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
     let answer = match reason {
         Reason::TimeToLive => answer::kind::TIME_EXCEEDED,
         Reason::NoServer => answer::kind::UNREACHABLE,
-        Reason::TooBig if !packet.may_be_cut => answer::kind::TOO_BIG,
+        Reason::TooBig if packet.dont_fragment != 0 => answer::kind::TOO_BIG,
         _ => return Verdict::Drop,
     };
     if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
@@ -165,8 +137,7 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
 enum Fate {
     /// It goes on.
     Goes = 0,
-    /// The packet is one without a connection, and what it opens takes its place unless
-    /// it has been established meanwhile.
+    /// What the packet opens takes its place, unless it has been established meanwhile.
     GivesWay = 1,
     /// It stays, but its packets go nowhere.
     Dropped = 2,
@@ -179,23 +150,25 @@ enum Fate {
 #[inline(always)]
 fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     let settings = settings(host);
+    let expire_nodest = settings & settings::EXPIRE_NODEST_CONN != 0;
     let server = host.server(entry.server().get());
-    let expires = settings & settings::EXPIRE_NODEST_CONN != 0
-        || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
-    if !server.is_some_and(is_alive) {
-        return if expires { Fate::Ends } else { Fate::Dropped };
+    // First: where the client begins anew, it does not matter that the server is gone.
+    if is_opening(arrival) {
+        let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
+        let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
+        if expire_nodest && quiesced {
+            return Fate::Ends;
+        }
+        if mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode) {
+            return Fate::GivesWay;
+        }
     }
-    let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
-    if mode == 0 || !is_opening(arrival) {
-        return Fate::Goes;
-    }
-    let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-    if settings & settings::EXPIRE_NODEST_CONN != 0 && quiesced {
-        Fate::Ends
-    } else if is_over(arrival, entry.state().get() & state_word::STATE, mode) {
-        Fate::GivesWay
-    } else {
+    if server.is_some_and(is_alive) {
         Fate::Goes
+    } else if expire_nodest || arrival.service.flags.get() & service_flags::COMPATIBLE == 0 {
+        Fate::Ends
+    } else {
+        Fate::Dropped
     }
 }
 
@@ -236,48 +209,74 @@ fn may_begin<H: Host>(host: &H, arrival: &Inbound<'_>) -> bool {
     }
 }
 
-/// What a packet without a connection opens, or what becomes of it instead.
+/// True for a packet that may open a connection, or be taken into one that another
+/// director has opened.
 #[inline(always)]
-fn start<H: Host>(host: &H, arrival: &Inbound<'_>) -> Result<Opened, Verdict> {
-    if !may_begin(host, arrival) && !may_be_adopted(arrival) {
-        return Err(pass(host, Reason::NoConnection));
+fn may_start<H: Host>(host: &H, arrival: &Inbound<'_>) -> bool {
+    may_begin(host, arrival) || may_be_adopted(arrival)
+}
+
+/// What becomes of a packet without a connection.
+#[inline(always)]
+fn without<H: Host>(host: &H, arrival: &Inbound<'_>) -> Verdict {
+    if !may_start(host, arrival) {
+        return pass(host, Reason::NoConnection);
     }
-    if arrival.chosen.get() == UNASKED {
-        return Err(Verdict::Then { part: Part::Choose });
+    if arrival.chosen.get() != UNASKED {
+        // It was opened just now, and has given way already.
+        return drop(host, Reason::TableFull);
     }
-    let server = arrival.chosen.get();
-    // The slot may have been given to another service's server since.
-    let record = host
-        .server(server)
-        .filter(|record| record.service.get() == arrival.index.get());
-    let Some(record) = record else {
-        return Err(drop(host, Reason::NoServer));
+    Verdict::Then { part: Part::Choose }
+}
+
+/// Opens a connection to the server that was chosen, and goes back to where it was
+/// needed.
+#[inline(always)]
+pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
+    let index = arrival.chosen.get();
+    let (Some(service), Some(server)) = (host.service(arrival.index.get()), host.server(index))
+    else {
+        return drop(host, Reason::NoServer);
     };
-    let method = method_of(record.flags.get());
+    // The slot may have been given to another service's server since.
+    if server.service.get() != arrival.index.get() {
+        return drop(host, Reason::NoServer);
+    }
+    let method = method_of(server.flags.get());
     let reference = arrival.reference.get();
     if method == method::FULL_NAT && reference == UNASKED {
-        return Err(Verdict::Then {
+        return Verdict::Then {
             part: Part::Translate,
-        });
+        };
     }
-    let direction = direction_of(method);
-    let first = if arrival.packet.protocol == protocol::SCTP {
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let first = if packet.protocol == protocol::SCTP {
         state::SCTP_NONE
     } else {
         state::NONE
     };
-    Ok(Opened {
+    let direction = direction_of(method);
+    let opened = Opened {
         service: arrival.index.get(),
-        server,
-        server_port: server_port(arrival, record),
-        state: next_state(
-            arrival.packet.protocol,
-            first,
-            arrival.transport.event,
-            direction,
-        ),
+        server: index,
+        server_port: server_port(&Inbound { arrival, service }, server),
+        state: next_state(host, packet.protocol, first, transport.event, direction),
         reference,
-    })
+    };
+    let wanted = W::of_client(packet, transport, arrival.index.get());
+    let place = W::place(host, wanted);
+    let before: Option<Found<'_, W>> = table::find(host, place, wanted);
+    if before.is_some() {
+        crate::count_reason(host, Reason::Reused);
+    }
+    let new = W::opening(host, packet, transport, server, opened);
+    if table::open(host, place, new, before).is_none() {
+        return drop(host, Reason::TableFull);
+    }
+    count_connection(host, index);
+    Verdict::Then {
+        part: part_of(service, packet),
+    }
 }
 
 /// Which packets of a connection are seen with this forwarding method.
@@ -306,7 +305,7 @@ pub(super) fn translate<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return drop(host, Reason::NoPort);
     }
     Verdict::Then {
-        part: part_of(service, &arrival.packet),
+        part: opening_of(service, &arrival.packet),
     }
 }
 
@@ -341,7 +340,7 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     }
     arrival.chosen.set(chosen);
     Verdict::Then {
-        part: part_of(service, &arrival.packet),
+        part: opening_of(service, &arrival.packet),
     }
 }
 
@@ -382,8 +381,7 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         address: table::address_of(&server.wide_address),
         port: server_port(arrival, server),
     };
-    fragment::note(host, &arrival.packet, index, Direction::Input, end.address);
-    send(host, arrival, server, end, way)
+    send(host, arrival, index, server, end, way)
 }
 
 /// Sends a client's packet to its server.
@@ -391,30 +389,28 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
 fn send<H: Host>(
     host: &H,
     arrival: &Inbound<'_>,
+    index: u32,
     server: &Server,
     after: WideEnd,
     way: hop::Way,
 ) -> Verdict {
+    let job = &arrival.job;
+    set_job(job, index, server, after);
+    job.set_way(&way);
+    fragment::note(host, arrival.arrival, index, Direction::Input);
+    Verdict::unpacked(host.deliver())
+}
+
+/// What is to be done with a client's packet, by its server's forwarding method.
+#[inline(always)]
+pub(super) fn set_job(job: &Job, index: u32, server: &Server, after: WideEnd) {
     let flags = server.flags.get();
-    let method = method_of(flags);
-    let is_local = flags & server_flags::LOCAL != 0;
-    if method == method::MASQ {
-        let before = WideEnd {
-            address: arrival.packet.destination,
-            port: arrival.transport.destination_port,
-        };
-        if !rewrite::translate(host, &arrival.packet, End::Destination, before, after) {
-            return drop(host, Reason::RewriteFailed);
-        }
-    } else if !is_local {
-        let entered = rewrite::pass_on(host, &arrival.packet)
-            && (method != method::TUNNEL || tunnel::enter(host, server));
-        if !entered {
-            return drop(host, Reason::RewriteFailed);
-        }
+    match method_of(flags) {
+        method::MASQ | method::FULL_NAT => job.set_destination(after),
+        method::TUNNEL => job.set_tunnel(index),
+        _ => {}
     }
-    if is_local {
-        return Verdict::Pass;
+    if flags & server_flags::LOCAL != 0 {
+        job.set_local();
     }
-    leave(host, way)
 }

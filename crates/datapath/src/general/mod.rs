@@ -2,6 +2,7 @@
 //! it belongs to. What the short way does, it does too.
 
 mod answer;
+mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
@@ -20,11 +21,14 @@ use crate::forward::{Verdict, pass};
 use crate::frame::protocol;
 use crate::host::{Host, Store};
 use crate::layout::{
-    Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features, service_flags,
+    Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
+    service_flags,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
+use crate::state::Direction;
 use crate::{count_reason, endpoint};
+use delivery::Job;
 use packet::{Packet, Transport, what};
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
@@ -42,6 +46,8 @@ pub struct Arrival {
     pub(crate) server_port: Cell<u32>,
     /// The translated source of a new connection ([`source_nat`]); [`UNASKED`].
     pub(crate) reference: Cell<u32>,
+    /// What is to be done with the packet at last.
+    pub(crate) job: Job,
     /// What is answered ([`answer::kind`]), and the MTU to tell.
     pub(crate) answer: Cell<u32>,
     pub(crate) mtu: Cell<u32>,
@@ -62,6 +68,7 @@ impl Arrival {
             chosen: Cell::new(UNASKED),
             server_port: Cell::new(0),
             reference: Cell::new(UNASKED),
+            job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
         }
@@ -108,10 +115,37 @@ pub enum Part {
     Translated = 10,
     /// Finds a source for a client's new connection.
     Translate = 11,
+    /// Opens a client's new connection of IPv4.
+    Open = 12,
+    /// Opens any other new connection.
+    WideOpen = 13,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 12;
+pub const PARTS: u32 = 14;
+
+impl Part {
+    /// The part with this number.
+    pub(crate) const fn of(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::General,
+            1 => Self::Inbound,
+            2 => Self::WideInbound,
+            3 => Self::OnePacket,
+            4 => Self::Outbound,
+            5 => Self::WideOutbound,
+            6 => Self::Choose,
+            7 => Self::Icmp,
+            8 => Self::Answer,
+            9 => Self::Fragment,
+            10 => Self::Translated,
+            11 => Self::Translate,
+            12 => Self::Open,
+            13 => Self::WideOpen,
+            _ => return None,
+        })
+    }
+}
 
 /// Carries out a part.
 #[inline(always)]
@@ -145,6 +179,8 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Fragment => fragment::process(host, arrival),
         Part::Translated => source_nat::process(host, arrival),
         Part::Translate => inbound::translate(host, arrival),
+        Part::Open => inbound::open::<H, Bucket>(host, arrival),
+        Part::WideOpen => inbound::open::<H, WideBucket>(host, arrival),
     }
 }
 
@@ -157,26 +193,40 @@ fn has_source_nat<H: Host>(host: &H) -> bool {
 /// Decides about a frame, up to the part that rewrites it.
 #[inline(always)]
 fn process<H: Host>(host: &H) -> Verdict {
-    if host.parse() == 0 {
-        return Verdict::Pass;
+    match packet::parse(host) {
+        packet::parsed::KEPT => {}
+        packet::parsed::MALFORMED => return pass(host, Reason::Malformed),
+        _ => return Verdict::Pass,
     }
+    let Some(parsed) = host.kept() else {
+        return Verdict::Pass;
+    };
+    let icmp = if parsed.packet.is_ipv6 {
+        protocol::ICMPV6
+    } else {
+        protocol::ICMP
+    };
+    let is_later = parsed.packet.what == what::LATER;
+    let is_icmp = parsed.packet.protocol == icmp && !is_later;
+    let is_read = if is_icmp {
+        host.parse_quoted()
+    } else {
+        host.parse_transport()
+    };
     let Some(arrival) = host.kept() else {
         return Verdict::Pass;
     };
-    let is_for_us = arrival.transport.is_for_us;
-    match arrival.packet.protocol {
-        _ if arrival.packet.what == what::LATER => {
-            if !is_for_us {
-                return pass(host, Reason::OtherHost);
-            }
-            Verdict::Then {
-                part: Part::Fragment,
-            }
-        }
-        protocol::TCP | protocol::UDP | protocol::SCTP => transport(host, arrival),
-        _ if !is_for_us => pass(host, Reason::OtherHost),
-        _ => Verdict::Then { part: Part::Icmp },
+    if is_read == 0 {
+        return Verdict::Pass;
     }
+    if !is_icmp && !is_later {
+        return transport(host, arrival);
+    }
+    if !arrival.transport.is_for_us {
+        return pass(host, Reason::OtherHost);
+    }
+    let part = if is_icmp { Part::Icmp } else { Part::Fragment };
+    Verdict::Then { part }
 }
 
 /// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
@@ -185,48 +235,120 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
 }
 
-/// Takes a frame apart and keeps it; 0: nobody's here, and to be passed.
+/// Does what is to be done with the packet that is kept: rewrites it and sends it. The
+/// verdict as a number, see [`Verdict::packed`].
 #[inline(always)]
-pub fn parse<H: Host>(host: &H) -> u32 {
-    let packet = packet::parse(host);
-    match packet.what {
-        what::OTHER => return 0,
-        what::MALFORMED => {
-            count_reason(host, Reason::Malformed);
-            return 0;
-        }
-        _ => {}
+pub fn deliver<H: Host>(host: &H) -> u64 {
+    match host.kept() {
+        Some(arrival) => delivery::process(host, arrival).packed(),
+        None => Verdict::Drop.packed(),
     }
-    let icmp = if packet.is_ipv6 {
-        protocol::ICMPV6
-    } else {
-        protocol::ICMP
+}
+
+/// Notes where the packet that is kept goes, the first fragment of one, for the others.
+#[inline(always)]
+pub fn note_fragment<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
+    fragment::enter(store, server, direction)
+}
+
+/// The server that the client of the packet that is kept stays with; [`NOBODY`]: none yet.
+#[inline(always)]
+pub fn template<S: Store>(store: &S) -> u32 {
+    persistence::known(store).unwrap_or(NOBODY)
+}
+
+/// Notes the server that the client of the packet that is kept stays with, and says which
+/// it is in the end.
+#[inline(always)]
+pub fn note_template<S: Store>(store: &S, server: u32) -> u32 {
+    persistence::enter(store, server).unwrap_or(server)
+}
+
+/// Steps over an extension header of IPv6: the next one's kind and place as a number,
+/// or 0 where there is none.
+#[inline(always)]
+pub fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
+    packet::step(host, next, offset)
+}
+
+/// Takes an IPv4 packet apart and keeps it: [`packet::parsed`].
+#[inline(always)]
+pub fn parse_ipv4<H: Host>(host: &H) -> u32 {
+    packet::ipv4(host)
+}
+
+/// Takes an IPv6 packet apart and keeps it: [`packet::parsed`].
+#[inline(always)]
+pub fn parse_ipv6<H: Host>(host: &H) -> u32 {
+    packet::ipv6(host)
+}
+
+/// Steps over the extension headers of an IPv6 packet, of which `next` is the first.
+#[inline(always)]
+pub fn extensions<H: Host>(host: &H, next: u32) -> u64 {
+    packet::extensions(host, next)
+}
+
+/// Takes the transport header of the packet that is kept apart, and keeps that too; 0: to
+/// be passed.
+#[inline(always)]
+pub fn parse_transport<H: Host>(host: &H) -> u32 {
+    let packed = host.read_transport();
+    let Some(kept) = host.kept() else {
+        return 0;
     };
-    let mut arrival = Arrival {
-        packet,
+    if packed == 0 {
+        return 0;
+    }
+    host.keep(Arrival {
+        packet: kept.packet,
+        transport: Transport::unpacked(packed),
         ..Arrival::empty()
+    });
+    1
+}
+
+/// Reads the transport header of the packet that is kept: [`Transport`] as a number; 0: to
+/// be passed.
+#[inline(always)]
+pub fn read_transport<H: Host>(host: &H) -> u64 {
+    let Some(kept) = host.kept() else {
+        return 0;
     };
-    match packet.protocol {
-        _ if packet.what == what::LATER => {
-            arrival.transport.is_for_us = packet::is_for_us(host);
-        }
-        protocol::TCP | protocol::UDP | protocol::SCTP => {
-            let Some(transport) = packet::transport(host, &packet) else {
-                count_reason(host, Reason::Malformed);
-                return 0;
-            };
-            arrival.transport = transport;
-        }
-        kind if kind == icmp => {
-            let Some((quoted, transport)) = packet::quoted(host, &packet) else {
-                return 0;
-            };
-            arrival.quoted = quoted;
-            arrival.transport = transport;
-        }
-        _ => return 0,
+    let packet = &kept.packet;
+    if packet.what == what::LATER {
+        return packet::later(host).packed();
     }
-    host.keep(arrival);
+    if !matches!(
+        packet.protocol,
+        protocol::TCP | protocol::UDP | protocol::SCTP
+    ) {
+        return 0;
+    }
+    if let Some(transport) = packet::transport(host, packet) {
+        transport.packed()
+    } else {
+        count_reason(host, Reason::Malformed);
+        0
+    }
+}
+
+/// Takes apart what the ICMP error that is kept quotes, and keeps that too; 0: to be
+/// passed.
+#[inline(always)]
+pub fn parse_quoted<H: Host>(host: &H) -> u32 {
+    let Some(kept) = host.kept() else {
+        return 0;
+    };
+    let Some((quoted, transport)) = packet::quoted(host, &kept.packet) else {
+        return 0;
+    };
+    host.keep(Arrival {
+        packet: kept.packet,
+        quoted,
+        transport,
+        ..Arrival::empty()
+    });
     1
 }
 
@@ -264,6 +386,16 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     }
 }
 
+/// The part that opens a connection to a service.
+#[inline(always)]
+fn opening_of(service: &Service, packet: &Packet) -> Part {
+    match part_of(service, packet) {
+        Part::Inbound => Part::Open,
+        Part::WideInbound => Part::WideOpen,
+        other => other,
+    }
+}
+
 /// The part that a client's packet to a service takes.
 #[inline(always)]
 fn part_of(service: &Service, packet: &Packet) -> Part {
@@ -275,6 +407,18 @@ fn part_of(service: &Service, packet: &Packet) -> Part {
     } else {
         Part::Inbound
     }
+}
+
+/// The state after a packet.
+#[inline(always)]
+fn next_state<H: Host>(
+    host: &H,
+    protocol: u8,
+    present: u32,
+    event: u8,
+    direction: Direction,
+) -> u32 {
+    host.next_state(protocol.into(), present, event.into(), direction as u32)
 }
 
 /// An end of a packet, as [`seek`] takes it.
@@ -291,13 +435,9 @@ fn seek_at<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> bool {
     store.seek(end, port, kind) != NOBODY
 }
 
-/// Value of the endpoint at an end of the packet that is kept, with this port and of
-/// this kind; [`NOBODY`]: there is none.
+/// The packet whose end it is, and that end's address.
 #[inline(always)]
-pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
-    let Some(arrival) = store.kept() else {
-        return NOBODY;
-    };
+fn at_end(arrival: &Arrival, end: u32) -> (&Packet, Address) {
     let packet = match end {
         end::SOURCE | end::DESTINATION => &arrival.packet,
         _ => &arrival.quoted,
@@ -306,13 +446,35 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
         end::SOURCE | end::QUOTED_SOURCE => packet.source,
         _ => packet.destination,
     };
+    (packet, address)
+}
+
+/// Value of the endpoint at an end of the packet that is kept, with this port and of
+/// this kind; [`NOBODY`]: there is none.
+#[inline(always)]
+pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
+    let Some(arrival) = store.kept() else {
+        return NOBODY;
+    };
+    let (packet, address) = at_end(arrival, end);
     let port = port as u16;
     let found = if packet.is_ipv6 {
-        endpoint::find_wide(store, address, port, packet.protocol, kind)
+        endpoint::find_wide(store, end, address, port, packet.protocol, kind)
     } else {
-        endpoint::find(store, endpoint_key(address[3], port, packet.protocol, kind))
+        endpoint::find_stepwise(store, endpoint_key(address[3], port, packet.protocol, kind))
     };
     found.unwrap_or(NOBODY)
+}
+
+/// Looks into a bucket of the IPv6 endpoints for the address at an end of the packet that
+/// is kept, see [`endpoint::probe`].
+#[inline(always)]
+pub fn probe_wide<S: Store>(store: &S, bucket: u32, end: u32, key: u32) -> u64 {
+    let Some(arrival) = store.kept() else {
+        return 0;
+    };
+    let (_, address) = at_end(arrival, end);
+    endpoint::probe_wide(store, bucket, address, key)
 }
 
 const FTP: u16 = 21_u16.to_be();
@@ -330,7 +492,7 @@ fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32) -> u32 {
         let family = if packet.is_ipv6 { 6 } else { 4 };
         let key = endpoint_key(mark, family, u8::MAX, endpoint_kind::MARK);
         if mark != 0
-            && let Some(service) = endpoint::find(host, key)
+            && let Some(service) = endpoint::find_stepwise(host, key)
         {
             return service;
         }

@@ -2,17 +2,12 @@
 
 use super::inbound::check;
 use super::packet::{Packet, Transport};
-use super::rewrite::{self, WideEnd};
 use super::width::Width;
-use super::{Arrival, end, fragment};
-use crate::forward::{
-    Verdict, count_packet, counted_length, drop, leave, method_of, next_state, track,
-};
-use crate::frame::End;
+use super::{Arrival, end, fragment, next_state};
+use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
 use crate::hop;
 use crate::host::Host;
 use crate::layout::{NOBODY, Server, endpoint_kind, method};
-use crate::reason::Reason;
 use crate::state::Direction;
 use crate::table::{self, Found, Slot};
 
@@ -87,6 +82,7 @@ fn send<H: Host, W: Width>(
     }
     let direction = Direction::Output;
     let next = next_state(
+        host,
         packet.protocol,
         entry.state().get(),
         transport.event,
@@ -94,14 +90,8 @@ fn send<H: Host, W: Width>(
     );
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
-    let before = WideEnd {
-        address: packet.source,
-        port: transport.source_port,
-    };
-    let server = entry.server().get();
-    fragment::note(host, packet, server, direction, after.address);
-    if !rewrite::translate(host, packet, End::Source, before, after) {
-        return drop(host, Reason::RewriteFailed);
-    }
-    leave(host, way)
+    arrival.job.set_source(after);
+    fragment::note(host, arrival, entry.server().get(), direction);
+    arrival.job.set_way(&way);
+    Verdict::unpacked(host.deliver())
 }

@@ -1,5 +1,6 @@
 //! A packet taken apart: both families, extension headers, fragments.
 
+use super::Arrival;
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
@@ -52,8 +53,8 @@ pub(crate) struct Packet {
     pub length: u32,
     /// Identification of a packet in fragments.
     pub id: u32,
-    /// IPv4: it may be cut in fragments.
-    pub may_be_cut: bool,
+    /// 1: it may not be cut in fragments.
+    pub dont_fragment: u32,
     pub source: Address,
     pub destination: Address,
 }
@@ -66,51 +67,51 @@ pub(crate) const NOTHING: Packet = Packet {
     transport: 0,
     length: 0,
     id: 0,
-    may_be_cut: false,
+    dont_fragment: 1,
     source: [0; 4],
     destination: [0; 4],
 };
 
-const MALFORMED: Packet = Packet {
-    what: what::MALFORMED,
-    ..NOTHING
-};
+/// What taking a frame apart comes to.
+pub(crate) mod parsed {
+    /// It is kept.
+    pub(crate) const KEPT: u32 = 1;
+    /// It is cut off, or in contradiction to itself.
+    pub(crate) const MALFORMED: u32 = 2;
+    /// It is not IP, or tagged, or has more headers than are looked into.
+    pub(crate) const OTHER: u32 = 0;
+}
 
-/// Takes a frame apart up to the transport header.
+/// Takes a frame apart up to the transport header, and keeps it: [`parsed`].
+///
+/// What can be is told without a branch, and what has many is a function of its own:
+/// older verifiers follow all that comes once for each way that leads there.
 #[inline(always)]
-pub(crate) fn parse<H: Host>(host: &H) -> Packet {
+pub(crate) fn parse<H: Host>(host: &H) -> u32 {
     let Some(ethernet) = host.window(0, ETHERNET) else {
-        return NOTHING;
+        return parsed::OTHER;
     };
     if host.is_tagged() {
-        return NOTHING;
+        return parsed::OTHER;
     }
-    let packet = match ethernet.u16(12) {
-        ETHERTYPE_IPV4 => ipv4(host),
-        ETHERTYPE_IPV6 => ipv6(host),
-        _ => NOTHING,
-    };
-    forgotten(host, packet)
-}
-
-/// The same packet, of which the verifier knows nothing: it would follow all that comes
-/// once for each way in which a packet can be taken apart.
-#[inline(always)]
-fn forgotten<H: Host>(host: &H, packet: Packet) -> Packet {
-    Packet {
-        what: host.opaque(packet.what),
-        is_ipv6: host.opaque(packet.is_ipv6.into()) & 1 != 0,
-        protocol: host.opaque(packet.protocol.into()) as u8,
-        transport: host.opaque(packet.transport as u32) as usize & TRANSPORT_MAX,
-        length: host.opaque(packet.length),
-        ..packet
+    match ethernet.u16(12) {
+        ETHERTYPE_IPV4 => host.parse_ipv4(),
+        ETHERTYPE_IPV6 => host.parse_ipv6(),
+        _ => parsed::OTHER,
     }
 }
 
+/// 1 if the bits are not all 0, else 0.
 #[inline(always)]
-fn ipv4<H: Host>(host: &H) -> Packet {
+const fn any(bits: u32) -> u32 {
+    (bits | bits.wrapping_neg()) >> 31
+}
+
+/// Takes an IPv4 packet apart and keeps it: [`parsed`].
+#[inline(always)]
+pub(crate) fn ipv4<H: Host>(host: &H) -> u32 {
     let Some(head) = host.window(ETHERNET, IPV4) else {
-        return NOTHING;
+        return parsed::OTHER;
     };
     let version = head.u8(0);
     let header = ((version & 0xf) as usize) * 4;
@@ -118,105 +119,195 @@ fn ipv4<H: Host>(host: &H) -> Packet {
     if version >> 4 != 4
         || header < IPV4
         || (length as usize) < header
-        || length > host.length().saturating_sub(ETHERNET as u32)
+        || length + ETHERNET as u32 > host.length()
     {
-        return MALFORMED;
+        return parsed::MALFORMED;
     }
-    let fragment = u16::from_be(head.u16(6));
-    let what = if fragment & 0x1fff != 0 {
-        what::LATER
-    } else if fragment & 0x2000 != 0 {
-        what::FIRST
-    } else {
-        what::WHOLE
-    };
-    Packet {
-        what,
-        is_ipv6: false,
-        protocol: head.u8(9),
-        ttl: head.u8(8),
-        transport: ETHERNET + header,
-        length,
-        id: u32::from(head.u16(4)),
-        may_be_cut: fragment & 0x4000 == 0,
-        source: mapped(head.u32(12)),
-        destination: mapped(head.u32(16)),
-    }
+    let fragment = u32::from(u16::from_be(head.u16(6)));
+    let later = any(fragment & 0x1fff);
+    let first = (fragment >> 13) & 1 & !later;
+    host.keep(Arrival {
+        packet: Packet {
+            what: later * what::LATER | first * what::FIRST,
+            is_ipv6: false,
+            protocol: head.u8(9),
+            ttl: head.u8(8),
+            transport: ETHERNET + header,
+            length,
+            id: u32::from(head.u16(4)),
+            dont_fragment: (fragment >> 14) & 1,
+            source: mapped(head.u32(12)),
+            destination: mapped(head.u32(16)),
+        },
+        ..Arrival::empty()
+    });
+    parsed::KEPT
 }
 
+/// Takes an IPv6 packet apart and keeps it: [`parsed`].
 #[inline(always)]
-fn ipv6<H: Host>(host: &H) -> Packet {
+pub(crate) fn ipv6<H: Host>(host: &H) -> u32 {
     let Some(head) = host.window(ETHERNET, IPV6) else {
-        return NOTHING;
+        return parsed::OTHER;
     };
     let length = u32::from(u16::from_be(head.u16(4))) + IPV6 as u32;
-    if head.u8(0) >> 4 != 6 || length > host.length().saturating_sub(ETHERNET as u32) {
-        return MALFORMED;
+    if head.u8(0) >> 4 != 6 || length + ETHERNET as u32 > host.length() {
+        return parsed::MALFORMED;
     }
-    let packet = Packet {
-        what: what::WHOLE,
-        is_ipv6: true,
-        protocol: head.u8(6),
-        ttl: head.u8(7),
-        transport: ETHERNET + IPV6,
-        length,
-        id: 0,
-        may_be_cut: false,
-        source: [head.u32(8), head.u32(12), head.u32(16), head.u32(20)],
-        destination: [head.u32(24), head.u32(28), head.u32(32), head.u32(36)],
+    let packed = host.extensions(head.u8(6).into());
+    let step = Step::unpacked(packed);
+    if packed == 0 || step.what == what::OTHER {
+        return if packed == 0 {
+            parsed::MALFORMED
+        } else {
+            parsed::OTHER
+        };
+    }
+    if step.offset > length + ETHERNET as u32 || step.what == what::MALFORMED {
+        return parsed::MALFORMED;
+    }
+    // The function may have moved the packet.
+    let Some(head) = host.window(ETHERNET, IPV6) else {
+        return parsed::OTHER;
     };
-    extensions(host, packet)
+    host.keep(Arrival {
+        packet: Packet {
+            what: step.what,
+            is_ipv6: true,
+            protocol: step.protocol,
+            ttl: head.u8(7),
+            transport: step.offset as usize,
+            length,
+            id: step.id,
+            dont_fragment: 1,
+            source: [head.u32(8), head.u32(12), head.u32(16), head.u32(20)],
+            destination: [head.u32(24), head.u32(28), head.u32(32), head.u32(36)],
+        },
+        ..Arrival::empty()
+    });
+    parsed::KEPT
 }
 
-/// Steps over the extension headers.
+/// A step over an extension header: where the next one begins, and what it is.
+#[derive(Clone, Copy)]
+struct Step {
+    offset: u32,
+    protocol: u8,
+    what: u32,
+    id: u32,
+}
+
+impl Step {
+    /// As a number, for a function of its own. 0: there is no next one.
+    const fn packed(self) -> u64 {
+        (self.id as u64) << 32
+            | ((self.what & 0xff) as u64) << 24
+            | (self.protocol as u64) << 16
+            | (self.offset & 0xffff) as u64
+    }
+
+    const fn unpacked(packed: u64) -> Self {
+        Self {
+            offset: packed as u32 & 0xffff,
+            protocol: (packed >> 16) as u8,
+            what: (packed >> 24) as u32 & 0xff,
+            id: (packed >> 32) as u32,
+        }
+    }
+}
+
+/// True for the headers that are stepped over. By one comparison: the verifier would
+/// follow each of several on its own, and that at each step.
 #[inline(always)]
-fn extensions<H: Host>(host: &H, mut packet: Packet) -> Packet {
+const fn is_extension(next: u8) -> bool {
+    const THESE: u64 = 1 << extension::HOP_BY_HOP
+        | 1 << extension::ROUTING
+        | 1 << extension::FRAGMENT
+        | 1 << extension::AUTHENTICATION
+        | 1 << extension::DESTINATION;
+    next < 64 && (THESE >> next) & 1 != 0
+}
+
+/// The same packet, of which the verifier knows nothing: it would follow all that comes
+/// once for each way in which a packet can be taken apart.
+#[inline(always)]
+fn forgotten<H: Host>(host: &H, packet: Packet) -> Packet {
+    Packet {
+        is_ipv6: host.opaque(packet.is_ipv6.into()) & 1 != 0,
+        protocol: host.opaque(packet.protocol.into()) as u8,
+        transport: host.opaque(packet.transport as u32) as usize & TRANSPORT_MAX,
+        ..packet
+    }
+}
+
+/// Steps over the extension header of kind `next` at `offset`; 0: it is cut off.
+#[inline(always)]
+pub(crate) fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
+    let offset = offset as usize & TRANSPORT_MAX;
+    let next = next as u8;
+    let Some(header) = host.window(offset, 8) else {
+        return 0;
+    };
+    let units = usize::from(header.u8(1));
+    let length = match next {
+        extension::FRAGMENT => 8,
+        extension::AUTHENTICATION => (units + 2) * 4,
+        _ => (units + 1) * 8,
+    };
+    let fragment = u16::from_be(header.u16(2));
+    let what = if next != extension::FRAGMENT {
+        what::WHOLE
+    } else if fragment & 0xfff8 != 0 {
+        what::LATER
+    } else {
+        u32::from(fragment & 1) * what::FIRST
+    };
+    Step {
+        offset: (offset + length) as u32,
+        protocol: header.u8(0),
+        what,
+        id: if next == extension::FRAGMENT {
+            header.u32(4)
+        } else {
+            0
+        },
+    }
+    .packed()
+}
+
+/// Steps over all extension headers, of which `next` is the first: a [`Step`] as a number;
+/// 0: one is cut off.
+#[inline(always)]
+pub(crate) fn extensions<H: Host>(host: &H, next: u32) -> u64 {
+    let mut here = Step {
+        offset: (ETHERNET + IPV6) as u32,
+        protocol: next as u8,
+        what: what::WHOLE,
+        id: 0,
+    };
     for _ in 0..EXTENSIONS {
-        let next = packet.protocol;
-        if !matches!(
-            next,
-            extension::HOP_BY_HOP
-                | extension::ROUTING
-                | extension::FRAGMENT
-                | extension::AUTHENTICATION
-                | extension::DESTINATION
-        ) {
+        if !is_extension(here.protocol) {
             break;
         }
-        let offset = packet.transport;
-        if offset > TRANSPORT_MAX {
-            return NOTHING;
+        let packed = host.step(here.protocol.into(), here.offset);
+        if packed == 0 {
+            return 0;
         }
-        let Some(header) = host.window(offset, 8) else {
-            return MALFORMED;
+        let step = Step::unpacked(packed);
+        here = Step {
+            // A packet has one fragment header.
+            what: here.what | step.what,
+            id: here.id | step.id,
+            ..step
         };
-        packet.protocol = header.u8(0);
-        let units = header.u8(1) as usize;
-        packet.transport = offset
-            + match next {
-                extension::FRAGMENT => 8,
-                extension::AUTHENTICATION => (units + 2) * 4,
-                _ => (units + 1) * 8,
-            };
-        if next == extension::FRAGMENT {
-            let fragment = u16::from_be(header.u16(2));
-            packet.id = header.u32(4);
-            if fragment & 0xfff8 != 0 {
-                packet.what = what::LATER;
-                break;
-            }
-            if fragment & 1 != 0 {
-                packet.what = what::FIRST;
-            }
+        if here.offset > TRANSPORT_MAX as u32 {
+            here.what = what::OTHER;
+        }
+        if step.what == what::LATER || here.what == what::OTHER {
+            break;
         }
     }
-    if packet.transport > TRANSPORT_MAX {
-        return NOTHING;
-    }
-    if packet.transport > packet.length as usize + ETHERNET {
-        return MALFORMED;
-    }
-    packet
+    here.packed()
 }
 
 impl Packet {
@@ -275,9 +366,43 @@ pub(crate) struct Transport {
     pub is_for_us: bool,
 }
 
+impl Transport {
+    /// As a number that is not 0.
+    #[inline(always)]
+    pub(crate) fn packed(&self) -> u64 {
+        1 << 63
+            | u64::from(self.is_for_us) << 41
+            | u64::from(self.is_partial) << 40
+            | u64::from(self.event) << 32
+            | u64::from(self.destination_port) << 16
+            | u64::from(self.source_port)
+    }
+
+    /// From what [`Transport::packed`] made of it.
+    #[inline(always)]
+    pub(crate) fn unpacked(packed: u64) -> Self {
+        Self {
+            source_port: packed as u16,
+            destination_port: (packed >> 16) as u16,
+            event: (packed >> 32) as u8,
+            is_partial: (packed >> 40) & 1 != 0,
+            is_for_us: (packed >> 41) & 1 != 0,
+        }
+    }
+}
+
+/// What can be told of a later fragment.
+#[inline(always)]
+pub(crate) fn later<H: Host>(host: &H) -> Transport {
+    Transport {
+        is_for_us: is_for_us(host),
+        ..NO_TRANSPORT
+    }
+}
+
 /// True: the frame is addressed to this host.
 #[inline(always)]
-pub(crate) fn is_for_us<H: Host>(host: &H) -> bool {
+fn is_for_us<H: Host>(host: &H) -> bool {
     host.window(0, ETHERNET)
         .is_some_and(|frame| host.is_for_us(frame))
 }
@@ -285,7 +410,7 @@ pub(crate) fn is_for_us<H: Host>(host: &H) -> bool {
 /// Reads the transport header. None: malformed.
 #[inline(always)]
 pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport> {
-    let header = host.window(packet.transport, 8)?;
+    let header = host.window(packet.transport(), 8)?;
     let is_whole = packet.what == what::WHOLE;
     let payload = packet.payload();
     let (checksum, event) = match packet.protocol {
@@ -297,7 +422,7 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
             (header.u16(6), 0)
         }
         protocol::TCP => {
-            let tcp = host.window(packet.transport, 20)?;
+            let tcp = host.window(packet.transport(), 20)?;
             let length = u32::from(tcp.u8(12) >> 4) * 4;
             if length < 20 || length > payload {
                 return None;
@@ -306,7 +431,7 @@ pub(crate) fn transport<H: Host>(host: &H, packet: &Packet) -> Option<Transport>
         }
         _ => {
             // A common header and a chunk's (RFC 9260, 3).
-            let sctp = host.window(packet.transport, 16)?;
+            let sctp = host.window(packet.transport(), 16)?;
             if payload < 16 {
                 return None;
             }
@@ -341,7 +466,7 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
         return kind;
     }
     let length = u16::from_be(sctp.u16(14)) as usize;
-    let next = packet.transport + 12 + ((length + 3) & !3 & 0xfff);
+    let next = packet.transport() + 12 + ((length + 3) & !3 & 0xfff);
     match host.window(next, 4) {
         Some(behind) if length >= 4 && behind.u8(0) == chunk::ABORT => chunk::ABORT,
         _ => kind,
@@ -353,7 +478,7 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
 #[inline(always)]
 pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Transport)> {
     const HEADER: usize = 8;
-    let kind = host.window(packet.transport, HEADER)?.u8(0);
+    let kind = host.window(packet.transport(), HEADER)?.u8(0);
     // Unreachable, source quench, time exceeded; for IPv6: unreachable, too big, time
     // exceeded, parameter problem.
     let is_error = if packet.is_ipv6 {
@@ -364,7 +489,7 @@ pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Tran
     if !is_error || packet.what != what::WHOLE {
         return None;
     }
-    let offset = packet.transport + HEADER;
+    let offset = packet.transport() + HEADER;
     let quoted = if packet.is_ipv6 {
         quoted_ipv6(host, offset)?
     } else {

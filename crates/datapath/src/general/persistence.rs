@@ -1,9 +1,10 @@
 //! Persistence: a template says which server a client, or a network of clients, stays
 //! with (`ip_vs_sched_persist`).
 
+use super::Arrival;
 use super::inbound::Inbound;
 use crate::forward::is_alive;
-use crate::host::Host;
+use crate::host::{Host, Store};
 use crate::layout::{
     Address, MAPPED, NOBODY, Service, WideBucket, server_flags, service_flags, settings,
 };
@@ -38,12 +39,12 @@ pub fn masked(address: Address, netmask: u32) -> Address {
 
 /// True: a template may send its clients to this server.
 #[inline(always)]
-fn is_valid<H: Host>(host: &H, service: &Service, server: u32) -> bool {
-    let Some(server) = host.server(server) else {
+fn is_valid<S: Store>(store: &S, service: &Service, server: u32) -> bool {
+    let Some(server) = store.server(server) else {
         return false;
     };
     let ignores_quiesced = service.flags.get() & service_flags::COMPATIBLE == 0
-        || host.control().is_some_and(|control| {
+        || store.control().is_some_and(|control| {
             control.settings.get() & settings::EXPIRE_QUIESCENT_TEMPLATE != 0
         });
     is_alive(server) && (!ignores_quiesced || server.flags.get() & server_flags::WEIGHTED != 0)
@@ -53,51 +54,77 @@ fn is_valid<H: Host>(host: &H, service: &Service, server: u32) -> bool {
 /// [`NOBODY`]: none.
 #[inline(always)]
 pub(super) fn choose<H: Host>(host: &H, arrival: &Inbound<'_>) -> u32 {
-    by_template(host, arrival).unwrap_or(NOBODY)
+    let known = host.template();
+    if known != NOBODY {
+        return known;
+    }
+    let index = arrival.index.get();
+    let server = schedule::choose(host, arrival.service, index, &arrival.request());
+    if server == NOBODY {
+        return NOBODY;
+    }
+    host.note_template(server)
 }
 
+/// What finds the template of a client.
 #[inline(always)]
-fn by_template<H: Host>(host: &H, arrival: &Inbound<'_>) -> Option<u32> {
-    let (packet, index, service) = (&arrival.packet, arrival.index.get(), arrival.service);
-    let mark = service.mark.get();
-    let protocol = if mark == 0 { packet.protocol } else { 0 };
-    let wanted = WantedWide {
+fn wanted(service: &Service, arrival: &Arrival) -> WantedWide {
+    let packet = &arrival.packet;
+    let protocol = if service.mark.get() == 0 {
+        packet.protocol
+    } else {
+        0
+    };
+    WantedWide {
         address: masked(packet.source, service.netmask.get()),
         port: u32::from(protocol) << 16 | state::TEMPLATE << 24,
-        aim: Aim::any(By::Service(index)),
-    };
-    let place = wanted.place(host);
-    let template: Option<Found<'_, WideBucket>> = table::find(host, place, wanted);
-    if let Some(found) = template {
-        let server = found.entry.server.get();
-        if is_valid(host, service, server) {
-            found.entry.seen.set(host.tick());
-            return Some(server);
-        }
-        table::release(host, found);
+        aim: Aim::any(By::Service(arrival.index.get())),
     }
-    let server = schedule::choose(host, service, index, &arrival.request());
-    if server == NOBODY {
-        return None;
+}
+
+/// The server that the client of the packet that is kept stays with by its template;
+/// [`NOBODY`]: there is none that may be used.
+#[inline(always)]
+pub(super) fn known<S: Store>(store: &S) -> Option<u32> {
+    let arrival = store.kept()?;
+    let service = store.service(arrival.index.get())?;
+    let wanted = wanted(service, arrival);
+    let found: Found<'_, WideBucket> = table::find(store, wanted.place(store), wanted)?;
+    let server = found.entry.server.get();
+    if is_valid(store, service, server) {
+        found.entry.seen.set(store.tick());
+        return Some(server);
     }
+    table::release(store, found);
+    None
+}
+
+/// Makes a template with this server for the client of the packet that is kept; the
+/// server that it stays with in the end.
+#[inline(always)]
+pub(super) fn enter<S: Store>(store: &S, server: u32) -> Option<u32> {
+    let arrival = store.kept()?;
+    let index = arrival.index.get();
+    let service = store.service(index)?;
+    let wanted = wanted(service, arrival);
     let port = service.port.get() as u16;
-    let server_port = match host.server(server) {
+    let server_port = match store.server(server) {
         Some(record) if port != 0 && port != FTP => record.ports.get() as u16,
         _ => 0,
     };
     let new = WideOpening {
         address: wanted.address,
         port: wanted.port,
-        virtual_address: shown_address(service, mark),
+        virtual_address: shown_address(service, service.mark.get()),
         ports: u32::from(if port == FTP { 0 } else { port }) | u32::from(server_port) << 16,
         service: index,
         server,
         server_tag: 0,
         state: state::TEMPLATE,
     };
-    let opened: Option<Found<'_, WideBucket>> = table::open(host, place, new, None);
-    // Two CPUs may have opened one at once; both go where the first one did.
-    Some(opened.map_or(server, |found| found.entry.server.get()))
+    // Two CPUs may have made one at once; both go where the first one does.
+    let opened: Found<'_, WideBucket> = table::open(store, wanted.place(store), new, None)?;
+    Some(opened.entry.server.get())
 }
 
 /// The address that a template is listed with: a firewall mark in its place.

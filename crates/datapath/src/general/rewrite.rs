@@ -24,19 +24,6 @@ pub(crate) fn difference(before: Address, after: Address) -> u32 {
     (sum as u32).wrapping_add((sum >> 32) as u32)
 }
 
-/// Rewrites one end of a packet, takes one from its time to live, and keeps the
-/// checksums right. False: the host could not.
-#[inline(always)]
-pub(crate) fn translate<H: Host>(
-    host: &H,
-    packet: &Packet,
-    end: End,
-    before: WideEnd,
-    after: WideEnd,
-) -> bool {
-    set_end(host, packet, end, before, after) && pass_on(host, packet)
-}
-
 /// Rewrites one end of a packet.
 #[inline(always)]
 pub(crate) fn set_end<H: Host>(

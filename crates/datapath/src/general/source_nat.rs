@@ -7,19 +7,14 @@
 //! connection's entry names the pair in place of the server's tag.
 
 use super::inbound::check;
-use super::packet::{Packet, Transport};
-use super::rewrite::{self, WideEnd};
+use super::rewrite::WideEnd;
 use super::width::Width;
-use super::{Arrival, UNASKED};
-use crate::forward::{
-    Verdict, client_port, count_packet, counted_length, drop, leave, next_state, track,
-};
-use crate::frame::End;
+use super::{Arrival, UNASKED, next_state};
+use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::hash;
 use crate::hop;
 use crate::host::{Host, Store};
 use crate::layout::{Address, Bucket, Control, MAPPED, POOL, Server, WideBucket};
-use crate::reason::Reason;
 use crate::state::{self, Direction};
 use crate::table::{self, Aim, By, Found, Slot, WantedNarrow, WantedWide, WideOpening, address_of};
 
@@ -101,11 +96,7 @@ pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
     } else {
         place.bucket % count
     };
-    let tries = host.opaque(TRIES);
     for turn in 0..TRIES {
-        if turn >= tries {
-            break;
-        }
         let port = low + (first + turn * turn) % count;
         let wanted = reference(number, (port as u16).to_be());
         if host.reserve(wanted) != 0 {
@@ -259,35 +250,13 @@ fn reply<H: Host, W: Width>(
     }
     let direction = Direction::Output;
     let present = entry.state().get();
-    let next = next_state(packet.protocol, present, transport.event, direction);
+    let next = next_state(host, packet.protocol, present, transport.event, direction);
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
-    if !both_ends(host, packet, transport, after, client) {
-        return drop(host, Reason::RewriteFailed);
-    }
-    leave(host, way)
-}
-
-/// Rewrites both ends of a packet.
-#[inline(always)]
-pub(super) fn both_ends<H: Host>(
-    host: &H,
-    packet: &Packet,
-    transport: &Transport,
-    source: WideEnd,
-    destination: WideEnd,
-) -> bool {
-    let from = WideEnd {
-        address: packet.source,
-        port: transport.source_port,
-    };
-    let to = WideEnd {
-        address: packet.destination,
-        port: transport.destination_port,
-    };
-    rewrite::set_end(host, packet, End::Source, from, source)
-        && rewrite::set_end(host, packet, End::Destination, to, destination)
-        && rewrite::pass_on(host, packet)
+    arrival.job.set_source(after);
+    arrival.job.set_destination(client);
+    arrival.job.set_way(&way);
+    Verdict::unpacked(host.deliver())
 }
 
 const _: () = assert!(POOL.is_power_of_two() && reference(OWN, u16::MAX) < UNASKED);

@@ -112,8 +112,8 @@ impl Width for WideBucket {
             aim: Aim {
                 by: By::Service(service),
                 address: packet.destination,
-                port: transport.destination_port,
-                is_exact: true,
+                port: transport.destination_port.into(),
+                is_exact: 1,
             },
         }
     }

@@ -365,6 +365,8 @@ mod tests {
                     }),
                     ..ServiceSettings::scheduled_by("sh")
                 },
+                compatible: true,
+                configured: false,
                 stats: Stats::default(),
                 rates,
                 servers: vec![
@@ -379,6 +381,8 @@ mod tests {
                     family: evenkeel_core::model::Family::V6,
                 },
                 settings: ServiceSettings::scheduled_by("wlc"),
+                compatible: true,
+                configured: false,
                 stats: Stats::default(),
                 rates: Rates::default(),
                 servers: vec![],

@@ -239,7 +239,7 @@ impl Session<'_, '_> {
     }
 
     fn services(&mut self, only: Option<ServiceKey>, layout: Layout) -> Result<u8, Failure> {
-        let table = match self.client.services(only) {
+        let table = match self.client.sampled_services(only) {
             Err(ClientError::Refused { status: 404, .. }) if only.is_some() => {
                 return Ok(self.complain("No such service", 1));
             }

@@ -189,9 +189,14 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);
         let answer = packets::answered(&after);
-        seen.answers.extend(
-            answer.filter(|(flow, _)| OWN.iter().any(|own| address(own) == flow.destination)),
-        );
+        // A tunnel's outer header is no translation: answers to it would be taken for
+        // tunnels, by their port, where they are translated in turn.
+        let is_translated = |flow: &Flow| {
+            flow.source_port != packets::GUE
+                && OWN.iter().any(|own| address(own) == flow.destination)
+        };
+        seen.answers
+            .extend(answer.filter(|(flow, _)| is_translated(flow)));
     }
 }
 

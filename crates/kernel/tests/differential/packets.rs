@@ -8,6 +8,8 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
 pub(crate) const SCTP: u8 = 132;
+/// Port of generic UDP encapsulation, as the rules have it.
+pub(crate) const GUE: u16 = 6080;
 
 /// A small generator, so that a seed names a run.
 pub(crate) struct Random(pub(crate) u64);
@@ -304,6 +306,10 @@ fn is_fragment(packet: &[u8]) -> bool {
 }
 
 fn packet_is_right(packet: &[u8]) {
+    // What a fragment carried through a tunnel is, ends where its own fragment ends.
+    if packet.len() < 20 || is_fragment(packet) {
+        return;
+    }
     let (source, destination, protocol, payload): (IpAddr, IpAddr, u8, &[u8]) =
         if packet[0] >> 4 == 4 {
             let header = usize::from(packet[0] & 0xf) * 4;
@@ -326,17 +332,13 @@ fn packet_is_right(packet: &[u8]) {
             (address(8), address(24), next, &packet[at..length])
         };
     let whole = || finish(transport_sum(source, destination, protocol, payload));
-    if is_fragment(packet) {
-        return;
-    }
     match protocol {
         TCP | ICMPV6 => assert_eq!(whole(), 0, "transport {packet:02x?}"),
         UDP => {
             if payload[6..8] != [0, 0] {
                 assert_eq!(whole(), 0, "UDP {packet:02x?}");
             }
-            // GUE, as the rules have it; a few bytes to that port are somebody's answer.
-            if payload[2..4] == 6080_u16.to_be_bytes() && payload.len() >= 12 + 20 {
+            if payload[2..4] == GUE.to_be_bytes() {
                 packet_is_right(&payload[12..]);
             }
         }

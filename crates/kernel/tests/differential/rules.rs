@@ -77,6 +77,7 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
         }),
         one_packet: udp && random.one_in(4),
         engine: None,
+        compatible: random.of(&[None, Some(true), Some(false)]),
     }
 }
 

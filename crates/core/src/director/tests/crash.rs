@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::director::endpoints::Key;
-use crate::director::{records, write};
+use crate::director::records;
 use crate::model::{Scheduler, SchedulerFlags, ServiceView};
 
 /// Services of all kinds. Most are there from the beginning, so that more of what is
@@ -40,8 +40,10 @@ fn settings() -> impl Strategy<Value = ServiceSettings> {
         1 => Just(Some(persistent(Family::V4))),
         1 => Just(Some(persistent(Family::V6))),
     ];
-    (scheduler, persistence, any::<(bool, bool)>()).prop_map(
-        |(scheduler, persistence, (fallback, one_packet))| ServiceSettings {
+    let others = any::<(bool, bool, Option<bool>)>();
+    (scheduler, persistence, others).prop_map(
+        |(scheduler, persistence, (fallback, one_packet, compatible))| ServiceSettings {
+            compatible,
             flags: SchedulerFlags {
                 fallback,
                 ..SchedulerFlags::default()
@@ -118,7 +120,7 @@ fn rig() -> Rig {
 
 /// What a table is, whatever its counters.
 fn essence(rig: &Rig) -> Vec<ServiceView> {
-    let mut list = rig.director.list(None, &rig.memory()).unwrap();
+    let mut list = rig.director.list(None, AsOf::Now, &rig.memory()).unwrap();
     list.sort_by_key(|view| view.key);
     list
 }

@@ -279,7 +279,7 @@ fn a_refused_transaction_changes_nothing() {
     rig.apply(add(key, "wrr"));
     rig.apply(add_server(key, server(1), 2));
     rig.apply(add_server(key, server(2), 1));
-    let before = rig.director.list(None, &rig.memory());
+    let before = rig.director.list(None, AsOf::Now, &rig.memory());
     let edits = [
         edit_server(key, server(1), 7),
         Edit::DeleteServer {
@@ -299,10 +299,10 @@ fn a_refused_transaction_changes_nothing() {
     let refused = rig.director.apply(&edits, true, &rig.tables.memory(), 0);
     assert_eq!(refused, [(8, EditError::NoSuchService)]);
     assert_eq!(rig.director.poll_write(), None);
-    assert_eq!(rig.director.list(None, &rig.memory()), before);
+    assert_eq!(rig.director.list(None, AsOf::Now, &rig.memory()), before);
     // Without a transaction the others stand.
     assert_eq!(rig.try_all(&edits, false), [(8, EditError::NoSuchService)]);
-    let listed = rig.director.list(None, &rig.memory()).unwrap();
+    let listed = rig.director.list(None, AsOf::Now, &rig.memory()).unwrap();
     assert_eq!(listed.len(), 2);
     let servers = rig.servers(&key);
     assert_eq!(
@@ -313,7 +313,10 @@ fn a_refused_transaction_changes_nothing() {
         [(2, 5)]
     );
     rig.restart();
-    assert_eq!(rig.director.list(None, &rig.memory()).unwrap(), listed);
+    assert_eq!(
+        rig.director.list(None, AsOf::Now, &rig.memory()).unwrap(),
+        listed
+    );
     assert_eq!(rig.director.repairs(), 0);
 }
 
@@ -429,7 +432,7 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
         server_flags::USED
     );
     let sum = |rig: &Rig| {
-        rig.director.list(None, &rig.memory()).unwrap()[0]
+        rig.director.list(None, AsOf::Now, &rig.memory()).unwrap()[0]
             .stats
             .connections
     };
@@ -472,7 +475,11 @@ fn zero_is_a_point_to_count_from() {
         rig.memory().counters[second].in_bytes.add(n);
     };
     let shown = |rig: &Rig| {
-        let view = rig.director.list(None, &rig.memory()).unwrap().remove(0);
+        let view = rig
+            .director
+            .list(None, AsOf::Now, &rig.memory())
+            .unwrap()
+            .remove(0);
         (
             view.stats.in_bytes,
             view.servers.first().map(|s| s.stats.in_bytes),

@@ -13,9 +13,17 @@ fn traffic(rig: &Rig, server: usize, amount: u64) {
     }
 }
 
-fn view(rig: &Rig, key: &ServiceKey) -> ServiceView {
-    let mut views = rig.director.list(Some(key), &rig.memory()).unwrap();
+fn view_of(rig: &Rig, key: &ServiceKey, as_of: AsOf) -> ServiceView {
+    let mut views = rig.director.list(Some(key), as_of, &rig.memory()).unwrap();
     views.remove(0)
+}
+
+fn view(rig: &Rig, key: &ServiceKey) -> ServiceView {
+    view_of(rig, key, AsOf::LastSample)
+}
+
+fn view_now(rig: &Rig, key: &ServiceKey) -> ServiceView {
+    view_of(rig, key, AsOf::Now)
 }
 
 fn sample(rig: &mut Rig) {
@@ -47,6 +55,9 @@ fn listings_show_the_last_sample() {
     let before = view(&rig, &service(80));
     assert_eq!(before.stats.connections, 7);
     assert_eq!(before.rates, Rates::default());
+    let now = view_now(&rig, &service(80));
+    assert_eq!(now.stats.connections, 7 + 8192 + 4096);
+    assert_eq!(now.rates, Rates::default());
     sample(&mut rig);
     let after = view(&rig, &service(80));
     assert_eq!(after.stats.connections, 7 + 8192 + 4096);
@@ -80,6 +91,7 @@ fn zeroing_takes_the_last_sample_as_zero() {
         assert_eq!((server.stats, server.rates), Default::default());
     }
     assert_eq!(view(&rig, &service(81)).rates.connections, 1024);
+    assert_eq!(view_now(&rig, &service(80)).stats.connections, 5);
     // What came behind the sample counts from here on.
     sample(&mut rig);
     assert_eq!(view(&rig, &service(80)).stats.connections, 5);

@@ -74,7 +74,7 @@ fn services_of_all_kinds_are_found() {
         rig.restart();
         assert_eq!(rig.director.repairs(), 0);
     }
-    let listed = rig.director.list(None, &rig.memory()).unwrap();
+    let listed = rig.director.list(None, AsOf::Now, &rig.memory()).unwrap();
     assert_eq!(listed.len(), keys.len());
     for (key, _) in keys {
         rig.apply(Edit::DeleteService { service: key });
@@ -82,6 +82,49 @@ fn services_of_all_kinds_are_found() {
     rig.pass(GRACE_MS);
     rig.pass(GRACE_MS);
     assert_eq!(rig.endpoint_count(), 0);
+    assert_eq!(features_of(&rig), 0);
+}
+
+/// The writes of an edit, made, and told as numbers: the features while they are
+/// written, and nothing for an endpoint.
+fn features_and_endpoints(rig: &mut Rig, edit: Edit) -> Vec<Option<u32>> {
+    let memory = rig.tables.memory();
+    assert_eq!(rig.director.apply(&[edit], true, &memory, rig.now_ms), []);
+    let mut told = vec![];
+    while let Some(write) = rig.director.poll_write() {
+        write::apply(&memory, &write);
+        match write {
+            Write::Features(features) => told.push(Some(features)),
+            Write::Endpoint { .. } | Write::WideEndpoint { .. } => told.push(None),
+            _ => {}
+        }
+    }
+    told
+}
+
+#[test]
+fn packets_look_for_what_is_there_before_it_is_and_until_it_is_not() {
+    let ftp = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 9], 21);
+    let mut rig = Rig::new();
+    let settings = |key: &ServiceKey| ServiceSettings {
+        persistence: Some(persistent(key.family())),
+        ..ServiceSettings::scheduled_by("wlc")
+    };
+    for (key, bits) in [(service6(80), features::IPV6), (ftp, features::FTP)] {
+        let added = features_and_endpoints(&mut rig, add_with(key, settings(&key)));
+        assert_eq!(added, [Some(bits), None], "{key}");
+        rig.restart();
+        let deleted = features_and_endpoints(&mut rig, Edit::DeleteService { service: key });
+        assert_eq!(deleted, [None, Some(0)], "{key}");
+    }
+    // Only persistent clients have data connections that must go to the same server.
+    rig.apply(add_with(ftp, settings(&ftp)));
+    rig.apply(Edit::EditService {
+        service: ftp,
+        settings: ServiceSettings::scheduled_by("wlc"),
+    });
+    assert_eq!(features_of(&rig), 0);
+    rig.restart();
     assert_eq!(features_of(&rig), 0);
 }
 
@@ -113,6 +156,7 @@ fn settings_come_back_as_they_were_given() {
         }),
         one_packet: true,
         engine: Some("sip".into()),
+        compatible: None,
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
@@ -152,7 +196,7 @@ fn settings_come_back_as_they_were_given() {
         });
         rig.apply(add_by(service6(80), server6(port), method));
     }
-    let before = rig.director.list(None, &rig.memory()).unwrap();
+    let before = rig.director.list(None, AsOf::Now, &rig.memory()).unwrap();
     let of = |key| before.iter().find(|view| view.key == key).unwrap();
     assert_eq!(of(service(80)).settings, full);
     assert_eq!(of(service6(80)).settings, prefix);
@@ -162,7 +206,10 @@ fn settings_come_back_as_they_were_given() {
     }
     rig.restart();
     assert_eq!(rig.director.repairs(), 0);
-    assert_eq!(rig.director.list(None, &rig.memory()).unwrap(), before);
+    assert_eq!(
+        rig.director.list(None, AsOf::Now, &rig.memory()).unwrap(),
+        before
+    );
 }
 
 #[test]
@@ -360,7 +407,7 @@ fn ways_into_tunnels_have_less_room() {
         (ForwardMethod::Tunnel(Tunnel::Ipip), 0),
         (ForwardMethod::Tunnel(gue(TunnelChecksum::None)), 12),
         (ForwardMethod::Tunnel(gue(TunnelChecksum::Full)), 12),
-        (ForwardMethod::Tunnel(gue(TunnelChecksum::Remote)), 20),
+        (ForwardMethod::Tunnel(gue(TunnelChecksum::Remote)), 12),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::None)), 4),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::Full)), 8),
         (ForwardMethod::Tunnel(gre(TunnelChecksum::Remote)), 4),

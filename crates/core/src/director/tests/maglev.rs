@@ -88,7 +88,14 @@ fn a_weight_of_0_keeps_its_slots_with_ipvs_and_gives_them_up_without() {
     rig.apply(edit_server(key, server(3), 1));
     assert!(tables(&rig, &key).0 == before);
     assert_eq!(rig.director.repairs(), 0);
-    rig.director.set_compatible(false);
+    rig.apply(Edit::EditService {
+        service: key,
+        settings: ServiceSettings {
+            compatible: Some(false),
+            ..ServiceSettings::scheduled_by("mh")
+        },
+    });
+    // An edit that does not say it leaves it.
     rig.apply(Edit::EditService {
         service: key,
         settings: ServiceSettings::scheduled_by("mh"),

@@ -1,0 +1,283 @@
+//! What may stand in the file's tables.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use evenkeel_core::model::{Netmask, Prefix, SourceNat};
+
+use super::{Config, Hook, IpvsadmRules};
+
+/// What a key takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number within this range.
+    Number(RangeInclusive<u32>),
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list of these words.
+    Words(&'static [&'static str]),
+    /// One of these words, or the absolute path of a file.
+    WordOrPath(&'static [&'static str]),
+    /// An interface's name.
+    Interface,
+    /// A list of interfaces' names.
+    Interfaces,
+    /// A unicast address.
+    Address,
+    /// A list of unicast addresses, each once, at most so many.
+    Addresses(usize),
+    /// An IPv4 mask, or the length of a prefix.
+    Netmask,
+    /// An address with a number of bits, or an address alone.
+    Prefix,
+    /// Two ports with a `-` between them.
+    PortRange,
+    /// A port, a range of ports, or a list of these, at most so many.
+    Ports(usize),
+}
+
+/// A value that was checked against its key's [`Kind`].
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Number(u32),
+    Flag(bool),
+    Word(String),
+    Names(Vec<String>),
+    Addresses(Vec<IpAddr>),
+    Netmask(NetmaskValue),
+    Prefix(Prefix),
+    Ports(Vec<RangeInclusive<u16>>),
+}
+
+/// A netmask whose family may be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NetmaskValue {
+    Mask(Netmask),
+    Bits(u8),
+}
+
+/// What a key's function takes out of a value; never another than its kind gives.
+impl Value {
+    pub(super) fn number(&self) -> u32 {
+        match self {
+            Self::Number(number) => *number,
+            _ => 0,
+        }
+    }
+
+    /// A number up to 65,535.
+    pub(super) fn port(&self) -> u16 {
+        u16::try_from(self.number()).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn flag(&self) -> bool {
+        matches!(self, Self::Flag(true))
+    }
+
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Word(word) => word,
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn names(self) -> Vec<String> {
+        match self {
+            Self::Names(names) => names,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn addresses(self) -> Vec<IpAddr> {
+        match self {
+            Self::Addresses(addresses) => addresses,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn address(self) -> Option<IpAddr> {
+        self.addresses().pop()
+    }
+
+    pub(super) fn netmask(&self) -> Option<NetmaskValue> {
+        match self {
+            Self::Netmask(netmask) => Some(*netmask),
+            _ => None,
+        }
+    }
+
+    pub(super) fn prefix(&self) -> Option<Prefix> {
+        match self {
+            Self::Prefix(prefix) => Some(*prefix),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ports(self) -> Vec<RangeInclusive<u16>> {
+        match self {
+            Self::Ports(ports) => ports,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A key of a table, whose values become part of a `T`.
+#[derive(Clone, Debug)]
+pub struct Key<T: 'static> {
+    /// Name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it is, with unit and default.
+    pub help: &'static str,
+    pub(super) set: fn(&mut T, Value),
+}
+
+/// The words of `compat`.
+pub(super) const WAYS: &[&str] = &["none", "ipvs"];
+
+/// True for the word that asks for IPVS's ways.
+pub(super) fn is_ipvs(word: &str) -> bool {
+    word == "ipvs"
+}
+
+/// All tables with keys of their own, and these.
+pub const TABLES: &[(&str, &[Key<Config>])] = &[
+    ("dataplane", DATAPLANE),
+    ("timeouts", TIMEOUTS),
+    ("start", START),
+    ("compat", COMPAT),
+    ("source_nat", SOURCE_NAT),
+];
+
+const DATAPLANE: &[Key<Config>] = &[
+    Key {
+        name: "connections",
+        kind: Kind::Number(1024..=1 << 24),
+        help: "connections at a time, rounded up to a power of two; 36 bytes of memory each; \
+               default 262144",
+        set: |config, value| config.dataplane.connections = value.number().next_power_of_two(),
+    },
+    Key {
+        name: "wide_connections",
+        kind: Kind::Number(1024..=1 << 24),
+        help: "connections of IPv6, of firewall marks and of port 0, templates of persistence \
+               and fragments at a time, rounded up to a power of two; 68 bytes of memory each; \
+               default 65536",
+        set: |config, value| {
+            config.dataplane.wide_connections = value.number().next_power_of_two();
+        },
+    },
+    Key {
+        name: "services",
+        kind: Kind::Number(1..=1 << 16),
+        help: "virtual services; 64 bytes each; default 4096",
+        set: |config, value| config.dataplane.services = value.number(),
+    },
+    Key {
+        name: "servers",
+        kind: Kind::Number(1..=1 << 20),
+        help: "real servers of all services together; 144 bytes each, and 64 on each CPU; \
+               default 16384",
+        set: |config, value| config.dataplane.servers = value.number(),
+    },
+    Key {
+        name: "ring_words",
+        kind: Kind::Number(64..=1 << 24),
+        help: "words for the schedulers' rings, 4 bytes each; a service takes as many as its \
+               scheduler and its servers need, rounded up to a power of two, and twice that \
+               while it is changed; default 1048576",
+        set: |config, value| config.dataplane.ring_words = value.number(),
+    },
+    Key {
+        name: "hook",
+        kind: Kind::Word(&["auto", "xdp", "tc"]),
+        help: "auto: XDP on physical interfaces and tc on all; xdp: XDP wherever the driver has \
+               it; tc: tc alone; default auto",
+        set: |config, value| {
+            config.dataplane.hook = Hook::from_name(&value.word()).unwrap_or_default();
+        },
+    },
+    Key {
+        name: "interfaces",
+        kind: Kind::Interfaces,
+        help: "names of the interfaces to attach to; default: every Ethernet interface except lo",
+        set: |config, value| config.dataplane.interfaces = value.names(),
+    },
+];
+
+const TIMEOUTS: &[Key<Config>] = &[
+    Key {
+        name: "tcp",
+        kind: Kind::Number(1..=2_678_400),
+        help: "seconds that an established TCP connection may be silent; default 900",
+        set: |config, value| config.timeouts.tcp = value.number(),
+    },
+    Key {
+        name: "tcp_fin",
+        kind: Kind::Number(1..=2_678_400),
+        help: "seconds that a TCP connection stays after one side's FIN; default 120",
+        set: |config, value| config.timeouts.tcp_fin = value.number(),
+    },
+    Key {
+        name: "udp",
+        kind: Kind::Number(1..=2_678_400),
+        help: "seconds that a UDP flow may be silent; default 300",
+        set: |config, value| config.timeouts.udp = value.number(),
+    },
+];
+
+const START: &[Key<Config>] = &[Key {
+    name: "ipvsadm_rules",
+    kind: Kind::WordOrPath(&["auto", "never"]),
+    help: "rules of ipvsadm that are read when the director starts and was not running: \
+           \"auto\" reads /etc/ipvsadm.rules if /etc/default/ipvsadm has AUTO=\"true\", \
+           \"never\" none, a path that file; default \"auto\"",
+    set: |config, value| {
+        config.start.ipvsadm_rules = match value.word().as_str() {
+            "auto" => IpvsadmRules::Auto,
+            "never" => IpvsadmRules::Never,
+            path => IpvsadmRules::File(path.into()),
+        };
+    },
+}];
+
+const COMPAT: &[Key<Config>] = &[
+    Key {
+        name: "services",
+        kind: Kind::Word(WAYS),
+        help: "services of this file that do not say it themselves: \"ipvs\": IPVS's ways where \
+               Evenkeel has better ones, \"none\": those; default \"none\"",
+        set: |config, value| config.compat.services = is_ipvs(&value.word()),
+    },
+    Key {
+        name: "ipvsadm",
+        kind: Kind::Word(WAYS),
+        help: "the same for services made by ipvsadm; default \"ipvs\"",
+        set: |config, value| config.compat.ipvsadm = is_ipvs(&value.word()),
+    },
+];
+
+const SOURCE_NAT: &[Key<Config>] = &[
+    Key {
+        name: "addresses",
+        kind: Kind::Addresses(SourceNat::ADDRESSES_MAX),
+        help: "addresses that servers see, of both families, at most 32; without one of a \
+               family: the director's own on the way to the server",
+        set: |config, value| {
+            config.source_nat.get_or_insert_default().addresses = value.addresses();
+        },
+    },
+    Key {
+        name: "ports",
+        kind: Kind::PortRange,
+        help: "ports that servers see; default \"10240-32767\"",
+        set: |config, value| {
+            if let Some(ports) = value.ports().pop() {
+                config.source_nat.get_or_insert_default().ports = ports;
+            }
+        },
+    },
+];
