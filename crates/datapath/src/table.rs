@@ -486,12 +486,10 @@ fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
     old & state_word::STATE != state::FREE && ledger.compare_and_swap(entry.state(), old, dead)
 }
 
-/// Ends a connection in the state `state`. True: the caller owns the entry. False:
-/// another CPU was first.
+/// Ends a connection. True: the caller owns the entry. False: another CPU was first.
 #[inline(always)]
 fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
-    let word = entry.state().get();
-    word & state_word::STATE != state::ESTABLISHED && kill(ledger, entry, word)
+    kill(ledger, entry, entry.state().get())
 }
 
 /// Gives up a live entry.

@@ -62,12 +62,10 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     match fate(host, arrival, entry) {
         Fate::Goes => {}
         Fate::Dropped => return drop(host, Reason::ServerGone),
-        Fate::GivesWay if may_start(host, arrival) => {
-            return Verdict::Then { part: Part::Choose };
-        }
-        Fate::GivesWay | Fate::Ends => {
+        Fate::Ends if may_start(host, arrival) => return Verdict::Then { part: Part::Choose },
+        Fate::Ends => {
             table::release(host, known);
-            return without(host, arrival);
+            return pass(host, Reason::NoConnection);
         }
     }
     let index = entry.server().get();
@@ -137,12 +135,10 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
 enum Fate {
     /// It goes on.
     Goes = 0,
-    /// What the packet opens takes its place, unless it has been established meanwhile.
-    GivesWay = 1,
+    /// It ends, and the packet is one without a connection.
+    Ends = 1,
     /// It stays, but its packets go nowhere.
     Dropped = 2,
-    /// It ends in whatever state it is, and the packet is one without a connection.
-    Ends = 3,
 }
 
 /// Looks whether a connection's server is there, and whether the client has begun a
@@ -156,11 +152,10 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     if is_opening(arrival) {
         let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
         let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-        if expire_nodest && quiesced {
+        if (expire_nodest && quiesced)
+            || (mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode))
+        {
             return Fate::Ends;
-        }
-        if mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode) {
-            return Fate::GivesWay;
         }
     }
     if server.is_some_and(is_alive) {
@@ -266,7 +261,14 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
     let wanted = W::of_client(packet, transport, arrival.index.get());
     let place = W::place(host, wanted);
     let before: Option<Found<'_, W>> = table::find(host, place, wanted);
-    if before.is_some() {
+    if let Some(before) = before {
+        let inbound = &Inbound { arrival, service };
+        if !matches!(fate(host, inbound, before.entry), Fate::Ends) {
+            // Another CPU has opened it meanwhile.
+            return Verdict::Then {
+                part: part_of(service, packet),
+            };
+        }
         crate::count_reason(host, Reason::Reused);
     }
     let new = W::opening(host, packet, transport, server, opened);

@@ -338,7 +338,8 @@ fn packet_is_right(packet: &[u8]) {
             if payload[6..8] != [0, 0] {
                 assert_eq!(whole(), 0, "UDP {packet:02x?}");
             }
-            if payload[2..4] == GUE.to_be_bytes() {
+            // A few bytes to that port are somebody's answer.
+            if payload[2..4] == GUE.to_be_bytes() && payload.len() >= 12 + 20 {
                 packet_is_right(&payload[12..]);
             }
         }
