@@ -332,7 +332,12 @@ fn open<H: Host>(
             pass(host, Reason::NoConnection)
         });
     }
-    if number != scheduler::RING || service.flags.get() & NOT_HERE != 0 {
+    // A server with source NAT is the general way's, and whose turn it is can't be told
+    // without taking the turn.
+    if number != scheduler::RING
+        || service.flags.get() & NOT_HERE != 0
+        || has(host, features::FULL_NAT)
+    {
         return Err(Verdict::GENERAL);
     }
     let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));
@@ -348,9 +353,6 @@ fn open<H: Host>(
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
-    if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(Verdict::GENERAL);
-    }
     let found = table::open(host, wanted.place(host), new, None);
     let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;
     count_connection(host, chosen);
