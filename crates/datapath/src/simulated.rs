@@ -365,6 +365,33 @@ pub(crate) struct Simulated<'a, M, const TC: bool> {
     end: Cell<usize>,
     kept: [OnceCell<Arrival>; 2],
     around: Circumstances<'a>,
+    /// What was decided on the way, for who wants to know.
+    notes: RefCell<Vec<Note>>,
+}
+
+/// A step in deciding about a packet.
+#[derive(Clone, Copy)]
+pub(crate) enum Note {
+    /// An endpoint was looked for, see [`general::seek`].
+    Sought {
+        end: u32,
+        port: u16,
+        kind: u32,
+        found: u32,
+    },
+    /// An entry of the connection table was looked for.
+    Looked(Place, WantedNarrow),
+    /// A wide one was.
+    LookedWide(Place, WantedWide),
+    /// The template of persistence that may be used; [`NOBODY`]: none.
+    Template { server: u32 },
+    /// A template was made.
+    TemplateMade { server: u32 },
+    /// A slot of a ring was looked at, and its server takes connections; [`NOBODY`]: it
+    /// does not.
+    Slot { slot: u32, server: u32 },
+    /// The scheduler has decided; [`NOBODY`]: nobody takes connections.
+    Decided { server: u32 },
 }
 
 /// Runs the packet path as at XDP.
@@ -400,7 +427,7 @@ pub(crate) fn in_place<M: Arrays, const TC: bool, T>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: OnceCell::new(),
+        kept: [const { OnceCell::new() }; 2],
         around,
         notes: RefCell::default(),
     };
@@ -577,9 +604,11 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         found
     }
     fn find(&self, place: Place, wanted: &WantedNarrow) -> u32 {
+        self.note(Note::Looked(place, *wanted));
         table::location_of::<_, Bucket>(self, place, *wanted)
     }
     fn find_wide(&self, place: Place, wanted: &WantedWide) -> u32 {
+        self.note(Note::LookedWide(place, *wanted));
         table::location_of::<_, WideBucket>(self, place, *wanted)
     }
     fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
@@ -603,10 +632,14 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         locality::is_any_idle(self, service)
     }
     fn template(&self) -> u32 {
-        general::template(self)
+        let server = general::template(self);
+        self.note(Note::Template { server });
+        server
     }
     fn note_template(&self, server: u32) -> u32 {
-        general::note_template(self, server)
+        let server = general::note_template(self, server);
+        self.note(Note::TemplateMade { server });
+        server
     }
     fn note_fragment(&self, server: u32, direction: u32) -> u32 {
         general::note_fragment(self, server, direction)
