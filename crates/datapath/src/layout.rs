@@ -39,6 +39,7 @@ pub const WAYS: usize = 16;
 /// one from the server find the same bucket, so no second entry is needed.
 ///
 /// [`sibling`]: crate::hash::Place::sibling
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Bucket {
     /// Upper hash bits of each entry's connection, never 0 for a claimed entry;
@@ -49,6 +50,7 @@ pub struct Bucket {
 }
 
 /// One IPv4 connection: 32 bytes, and 4 more for its signature.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct Entry {
     /// Client's address.
@@ -73,6 +75,7 @@ pub struct Entry {
 }
 
 /// As [`Bucket`], for the entries that are wider.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct WideBucket {
     /// As [`Bucket::signatures`].
@@ -86,6 +89,7 @@ pub struct WideBucket {
 /// A connection of a service that is not named by an IPv4 address and a port: those
 /// of IPv6, of firewall marks, of port 0. Or, told by its state, no connection at all
 /// but something that is found and expires like one: see [`crate::state`].
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct WideEntry {
     /// Client's address.
@@ -156,6 +160,7 @@ pub const ENDPOINT_PROBES: usize = 4;
 ///
 /// A key is looked for in its home bucket and, as long as all four slots of a
 /// bucket are taken, in the next, at most [`ENDPOINT_PROBES`] of them.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct EndpointBucket {
     /// The slots.
@@ -163,6 +168,7 @@ pub struct EndpointBucket {
 }
 
 /// One endpoint.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct EndpointSlot {
     /// See [`endpoint_key`]; 0: free; [`ENDPOINT_TOMBSTONE`]: deleted, but keys
@@ -176,6 +182,7 @@ pub struct EndpointSlot {
 
 /// A bucket of the table of the IPv6 endpoints, searched as that of
 /// [`EndpointBucket`]s.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct WideEndpointBucket {
     /// The slots.
@@ -183,6 +190,7 @@ pub struct WideEndpointBucket {
 }
 
 /// One IPv6 endpoint: 32 bytes.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct WideEndpointSlot {
     /// Its address.
@@ -222,6 +230,7 @@ pub const ADDRESS_BITS: u32 = 1 << 17;
 /// somebody else's connection need not look for it in the endpoint table: that is
 /// large, and the place it would look at cold. Small enough to stay close to the
 /// processor. A bit may be set without need, which costs that look.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Addresses {
     /// The bits, lowest first.
@@ -270,6 +279,7 @@ pub mod scheduler {
 pub const NOBODY: u32 = u32::MAX;
 
 /// A virtual service: 64 bytes.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Service {
     /// Where its ring stands: index of the ring's first word (high 32 bits) and
@@ -392,6 +402,7 @@ pub mod tunnel {
 
 /// A real server of one service: 128 bytes, written by the daemon only. What packets
 /// of IPv4 connections need stands in the first half.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Server {
     /// Its address if it is an IPv4 one, else 0.
@@ -431,6 +442,7 @@ pub struct Server {
 }
 
 /// An interface and a frame's addresses: 16 bytes.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct HopWords {
     /// Index of the interface to send on.
@@ -445,6 +457,7 @@ pub struct HopWords {
 
 /// How replies reach clients: 32 bytes. Filled by the packet path from the
 /// kernel's routing, see [`Control::route_generation`].
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct ClientHop {
     /// 0: free; 1: being written; else the hash of the words below.
@@ -462,6 +475,7 @@ pub struct ClientHop {
 pub const CLIENT_HOPS: u32 = 8192;
 
 /// Live connections of a server; the counts are changed by atomic addition only.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct Load {
     /// In an active state (IPVS: established or being established).
@@ -475,6 +489,7 @@ pub struct Load {
 }
 
 /// Counters of one server on one CPU: 64 bytes. Index: cpu × servers + server.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Counters {
     /// Connections created.
@@ -495,6 +510,7 @@ pub struct Counters {
 pub const REASONS: usize = 64;
 
 /// Counters of one CPU that belong to no server: index by [`crate::Reason`].
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Reasons {
     /// The counts.
@@ -505,6 +521,7 @@ pub struct Reasons {
 pub const INTERFACES: u32 = 4096;
 
 /// An interface that the packet path is attached to: 16 bytes.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C)]
 pub struct Interface {
     /// Its index; 0: free.
@@ -526,6 +543,7 @@ pub mod interface_flags {
 
 /// One per instance. Sizes and the seed are constants of the loaded
 /// program; they stand here so that a daemon that adopts it knows them.
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct Control {
     /// [`LAYOUT_VERSION`].
@@ -595,6 +613,7 @@ pub const MARK_PORTS: usize = 8;
 ///
 /// There are two halves, of which packets look at one: the daemon writes the other and
 /// then [`MarkRules::active`].
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct MarkRules {
     /// How many rules there are (low 16 bits), and in which half (bit 16).
@@ -607,6 +626,7 @@ pub struct MarkRules {
 
 /// A rule that marks packets: 128 bytes. A packet fits it that fits all of its fields.
 /// Addresses as they stand in the packet, those of IPv4 [`mapped`].
+#[cfg_attr(not(target_arch = "bpf"), derive(Clone))]
 #[repr(C, align(64))]
 pub struct MarkRule {
     /// [`mark_flags`].

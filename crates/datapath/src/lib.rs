@@ -11,6 +11,8 @@
 extern crate std;
 
 pub mod checksum;
+#[cfg(not(target_arch = "bpf"))]
+pub mod copied;
 pub mod crc;
 pub mod endpoint;
 pub mod forward;

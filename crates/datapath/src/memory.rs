@@ -44,6 +44,85 @@ pub struct Memory<'a> {
     pub mark_rules: Option<&'a MarkRules>,
 }
 
+/// All arrays of one instance, or a copy of them, as the packet path on the host reads
+/// them.
+pub trait Arrays: Ledger {
+    /// [`Memory::control`]
+    fn control(&self) -> &Control;
+    /// A bucket of the connection table.
+    fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// Length of the connection table.
+    fn buckets(&self) -> usize;
+    /// A bucket of the table of what is wider.
+    fn wide_bucket(&self, index: u32) -> Option<&WideBucket>;
+    /// Length of the table of what is wider.
+    fn wide_buckets(&self) -> usize;
+    /// [`Memory::addresses`]
+    fn addresses(&self) -> &Addresses;
+    /// A bucket of the endpoint table.
+    fn endpoint_bucket(&self, index: u32) -> Option<&EndpointBucket>;
+    /// Length of the endpoint table.
+    fn endpoint_buckets(&self) -> usize;
+    /// A bucket of IPv6 endpoints.
+    fn wide_endpoint_bucket(&self, index: u32) -> Option<&WideEndpointBucket>;
+    /// Length of the table of IPv6 endpoints.
+    fn wide_endpoint_buckets(&self) -> usize;
+    /// A hop to clients.
+    fn client_hop(&self, index: u32) -> Option<&ClientHop>;
+    /// Counters of a server on a CPU.
+    fn counters(&self, cpu: u32, server: u32) -> Option<&Counters>;
+    /// Reasons of a CPU.
+    fn reasons(&self, cpu: u32) -> Option<&Reasons>;
+    /// The record at a place of [`Memory::interfaces`].
+    fn interface(&self, place: u32) -> Option<&Interface>;
+}
+
+impl Arrays for Memory<'_> {
+    fn control(&self) -> &Control {
+        self.control
+    }
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.connections.get(index as usize)
+    }
+    fn buckets(&self) -> usize {
+        self.connections.len()
+    }
+    fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
+        self.wide_connections.get(index as usize)
+    }
+    fn wide_buckets(&self) -> usize {
+        self.wide_connections.len()
+    }
+    fn addresses(&self) -> &Addresses {
+        self.addresses
+    }
+    fn endpoint_bucket(&self, index: u32) -> Option<&EndpointBucket> {
+        self.endpoints.get(index as usize)
+    }
+    fn endpoint_buckets(&self) -> usize {
+        self.endpoints.len()
+    }
+    fn wide_endpoint_bucket(&self, index: u32) -> Option<&WideEndpointBucket> {
+        self.wide_endpoints.get(index as usize)
+    }
+    fn wide_endpoint_buckets(&self) -> usize {
+        self.wide_endpoints.len()
+    }
+    fn client_hop(&self, index: u32) -> Option<&ClientHop> {
+        self.client_hops.get(index as usize)
+    }
+    fn counters(&self, cpu: u32, server: u32) -> Option<&Counters> {
+        let index = cpu as usize * self.servers.len() + server as usize;
+        self.counters.get(index)
+    }
+    fn reasons(&self, cpu: u32) -> Option<&Reasons> {
+        self.reasons.get(cpu as usize)
+    }
+    fn interface(&self, place: u32) -> Option<&Interface> {
+        self.interfaces.get(place as usize)
+    }
+}
+
 impl Ledger for Memory<'_> {
     fn service(&self, index: u32) -> Option<&Service> {
         self.services.get(index as usize)

@@ -352,9 +352,6 @@ fn open<H: Host>(
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
         state: if tcp { state::SYN_RECV } else { state::UDP },
     };
-    if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(Verdict::GENERAL);
-    }
     let found = table::open(host, wanted.place(host), new, None);
     let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;
     count_connection(host, chosen);

@@ -2,7 +2,7 @@
 //! routes that the caller sets. For tests, fuzzing and as a reference for what the
 //! kernel does.
 
-use core::cell::{Cell, OnceCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use std::vec;
 use std::vec::Vec;
 
@@ -20,7 +20,7 @@ use crate::layout::{
     settings,
 };
 use crate::locality;
-use crate::memory::Memory;
+use crate::memory::{Arrays, Memory};
 use crate::schedule::{self, Request};
 use crate::state;
 use crate::table::{self, WantedNarrow, WantedWide};
@@ -356,8 +356,8 @@ pub type WideRoutes<'a> = &'a dyn Fn(Address, Address, u8) -> Route;
 /// Bytes before the frame that headers can be put into.
 const HEADROOM: usize = 128;
 
-struct Simulated<'a, const TC: bool> {
-    memory: Memory<'a>,
+pub(crate) struct Simulated<'a, M, const TC: bool> {
+    memory: &'a M,
     /// The frame with [`HEADROOM`] before it.
     bytes: &'a [Cell<u8>],
     /// Where it begins and ends.
@@ -365,39 +365,77 @@ struct Simulated<'a, const TC: bool> {
     end: Cell<usize>,
     kept: [OnceCell<Arrival>; 2],
     around: Circumstances<'a>,
+    /// What was decided on the way, for who wants to know.
+    notes: RefCell<Vec<Note>>,
+}
+
+/// A step in deciding about a packet.
+#[derive(Clone, Copy)]
+pub(crate) enum Note {
+    /// An endpoint was looked for, see [`general::seek`].
+    Sought {
+        end: u32,
+        port: u16,
+        kind: u32,
+        found: u32,
+    },
+    /// An entry of the connection table was looked for.
+    Looked(Place, WantedNarrow),
+    /// A wide one was.
+    LookedWide(Place, WantedWide),
+    /// The template of persistence that may be used; [`NOBODY`]: none.
+    Template { server: u32 },
+    /// A template was made.
+    TemplateMade { server: u32 },
+    /// A slot of a ring was looked at, and its server takes connections; [`NOBODY`]: it
+    /// does not.
+    Slot { slot: u32, server: u32 },
+    /// The scheduler has decided; [`NOBODY`]: nobody takes connections.
+    Decided { server: u32 },
 }
 
 /// Runs the packet path as at XDP.
 pub fn run_xdp(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
-    run::<false>(memory, frame, around)
+    run::<_, false>(&memory, frame, around)
 }
 
 /// Runs the packet path as at tc, for frames with whole checksums.
 pub fn run_tc(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
-    run::<true>(memory, frame, around)
+    run::<_, true>(&memory, frame, around)
 }
 
-fn run<const TC: bool>(
-    memory: Memory<'_>,
+pub(crate) fn run<M: Arrays, const TC: bool>(
+    memory: &M,
     frame: &mut Vec<u8>,
     around: Circumstances<'_>,
 ) -> Verdict {
+    in_place::<M, TC, _>(memory, frame, around, |host| process(host))
+}
+
+/// Does something with a host whose frame this is.
+pub(crate) fn in_place<M: Arrays, const TC: bool, T>(
+    memory: &M,
+    frame: &mut Vec<u8>,
+    around: Circumstances<'_>,
+    action: impl FnOnce(&Simulated<'_, M, TC>) -> T,
+) -> T {
     let mut bytes = vec![0; HEADROOM];
     bytes.extend_from_slice(frame);
     let end = bytes.len();
-    let simulated = Simulated::<TC> {
+    let simulated = Simulated::<M, TC> {
         memory,
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: [OnceCell::new(), OnceCell::new()],
+        kept: [const { OnceCell::new() }; 2],
         around,
+        notes: RefCell::default(),
     };
-    let verdict = process(&simulated);
+    let result = action(&simulated);
     let (start, end) = (simulated.start.get(), simulated.end.get());
     frame.clear();
     frame.extend_from_slice(&bytes[start..end]);
-    verdict
+    result
 }
 
 /// How often something was counted, on all CPUs.
@@ -447,29 +485,35 @@ impl Window for Cells<'_> {
     }
 }
 
-impl<'a, const TC: bool> Simulated<'a, TC> {
-    fn interface_record(&self) -> Option<&'a Interface> {
+impl<M: Arrays, const TC: bool> Simulated<'_, M, TC> {
+    fn interface_record(&self) -> Option<&Interface> {
         let index = self.around.interface;
-        let record = self
-            .memory
-            .interfaces
-            .get((index & (INTERFACES - 1)) as usize)?;
+        let record = self.memory.interface(index & (INTERFACES - 1))?;
         (record.index.get() == index).then_some(record)
+    }
+
+    fn note(&self, note: Note) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    /// What was decided, in order.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        self.notes.borrow().clone()
     }
 }
 
-impl<const TC: bool> Ledger for Simulated<'_, TC> {
+impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     fn service(&self, index: u32) -> Option<&Service> {
-        self.memory.services.get(index as usize)
+        self.memory.service(index)
     }
     fn server(&self, index: u32) -> Option<&Server> {
-        self.memory.servers.get(index as usize)
+        self.memory.server(index)
     }
     fn ring(&self, index: u32) -> Option<&Word> {
-        self.memory.rings.get(index as usize)
+        self.memory.ring(index)
     }
     fn load(&self, server: u32) -> Option<&Load> {
-        self.memory.loads.get(server as usize)
+        self.memory.load(server)
     }
     fn compare_and_swap(&self, word: &Word, old: u32, new: u32) -> bool {
         word.compare_and_swap(old, new)
@@ -485,52 +529,51 @@ impl<const TC: bool> Ledger for Simulated<'_, TC> {
     }
 }
 
-impl<const TC: bool> Store for Simulated<'_, TC> {
+impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     fn wide_bucket_mask(&self) -> u32 {
-        (self.memory.wide_connections.len() - 1) as u32
+        (self.memory.wide_buckets() - 1) as u32
     }
     fn wide_endpoint_mask(&self) -> u32 {
-        (self.memory.wide_endpoints.len() - 1) as u32
+        (self.memory.wide_endpoint_buckets() - 1) as u32
     }
     fn wide_bucket(&self, index: u32) -> Option<&WideBucket> {
-        self.memory.wide_connections.get(index as usize)
+        self.memory.wide_bucket(index)
     }
     fn wide_endpoints(&self, index: u32) -> Option<&WideEndpointBucket> {
-        self.memory.wide_endpoints.get(index as usize)
+        self.memory.wide_endpoint_bucket(index)
     }
     fn tick(&self) -> u32 {
         self.around.tick
     }
     fn bucket_mask(&self) -> u32 {
-        (self.memory.connections.len() - 1) as u32
+        (self.memory.buckets() - 1) as u32
     }
     fn endpoint_mask(&self) -> u32 {
-        (self.memory.endpoints.len() - 1) as u32
+        (self.memory.endpoint_buckets() - 1) as u32
     }
     fn seed(&self) -> u64 {
-        self.memory.control.seed.get()
+        self.memory.control().seed.get()
     }
     fn control(&self) -> Option<&Control> {
-        Some(self.memory.control)
+        Some(self.memory.control())
     }
     fn bucket(&self, index: u32) -> Option<&Bucket> {
-        self.memory.connections.get(index as usize)
+        self.memory.bucket(index)
     }
     fn addresses(&self) -> Option<&Addresses> {
-        Some(self.memory.addresses)
+        Some(self.memory.addresses())
     }
     fn endpoints(&self, index: u32) -> Option<&EndpointBucket> {
-        self.memory.endpoints.get(index as usize)
+        self.memory.endpoint_bucket(index)
     }
     fn client_hop(&self, index: u32) -> Option<&ClientHop> {
-        self.memory.client_hops.get(index as usize)
+        self.memory.client_hop(index)
     }
     fn counters(&self, server: u32) -> Option<&Counters> {
-        let index = self.around.cpu as usize * self.memory.servers.len() + server as usize;
-        self.memory.counters.get(index)
+        self.memory.counters(self.around.cpu, server)
     }
     fn reasons(&self) -> Option<&Reasons> {
-        self.memory.reasons.get(self.around.cpu as usize)
+        self.memory.reasons(self.around.cpu)
     }
     fn opaque(&self, value: u32) -> u32 {
         value
@@ -551,12 +594,21 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         general::reserve(self, reference)
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
-        general::seek(self, end, port, kind)
+        let found = general::seek(self, end, port, kind);
+        self.note(Note::Sought {
+            end,
+            port: port as u16,
+            kind,
+            found,
+        });
+        found
     }
     fn find(&self, place: Place, wanted: &WantedNarrow) -> u32 {
+        self.note(Note::Looked(place, *wanted));
         table::location_of::<_, Bucket>(self, place, *wanted)
     }
     fn find_wide(&self, place: Place, wanted: &WantedWide) -> u32 {
+        self.note(Note::LookedWide(place, *wanted));
         table::location_of::<_, WideBucket>(self, place, *wanted)
     }
     fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
@@ -572,16 +624,22 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         table::claim::<_, WideBucket>(self, place)
     }
     fn available_at(&self, ring: u32, slot: u32) -> u32 {
-        schedule::available_at(self, ring, slot)
+        let server = schedule::available_at(self, ring, slot);
+        self.note(Note::Slot { slot, server });
+        server
     }
     fn is_any_idle(&self, service: u32) -> u32 {
         locality::is_any_idle(self, service)
     }
     fn template(&self) -> u32 {
-        general::template(self)
+        let server = general::template(self);
+        self.note(Note::Template { server });
+        server
     }
     fn note_template(&self, server: u32) -> u32 {
-        general::note_template(self, server)
+        let server = general::note_template(self, server);
+        self.note(Note::TemplateMade { server });
+        server
     }
     fn note_fragment(&self, server: u32, direction: u32) -> u32 {
         general::note_fragment(self, server, direction)
@@ -590,14 +648,18 @@ impl<const TC: bool> Store for Simulated<'_, TC> {
         locality::note(self, service, server)
     }
     fn decide_locally(&self, service: u32, request: &Request) -> u32 {
-        locality::decide(self, service, request)
+        let server = locality::decide(self, service, request);
+        self.note(Note::Decided { server });
+        server
     }
     fn decide(&self, service: u32, request: &Request) -> u32 {
-        schedule::decide(self, service, request)
+        let server = schedule::decide(self, service, request);
+        self.note(Note::Decided { server });
+        server
     }
 }
 
-impl<'a, const TC: bool> Host for Simulated<'a, TC> {
+impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     type Window = Cells<'a>;
     const FINISHES: bool = TC;
 

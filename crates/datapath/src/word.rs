@@ -25,6 +25,20 @@ mod imp {
     #[derive(Debug, Default)]
     pub struct Word64(pub AtomicU64);
 
+    impl Clone for Word {
+        /// A word of its own, with the present value.
+        fn clone(&self) -> Self {
+            Self(self.get().into())
+        }
+    }
+
+    impl Clone for Word64 {
+        /// A word of its own, with the present value.
+        fn clone(&self) -> Self {
+            Self(self.get().into())
+        }
+    }
+
     impl Word {
         /// The present value.
         #[inline(always)]

@@ -7,6 +7,7 @@ use evenkeel_core::client_hops::next_generation;
 use evenkeel_core::director::{AsOf, Director, Hop, Reach};
 use evenkeel_core::model::{Edit, Rates, ServiceView, Stats, Timeouts};
 use evenkeel_core::sweep::{Sweeper, settle};
+use evenkeel_datapath::general::trial;
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{
     Address, Load, Server, interface_flags, mapped, server_flags, state_word,
@@ -193,10 +194,28 @@ impl World {
             for_us: made.bytes.get(..6) == Some(&MAC),
         };
         let mut frame = made.bytes.clone();
-        let verdict = match stage {
-            Stage::Xdp => run_xdp(self.tables.memory(), &mut frame, around),
-            Stage::Tc => run_tc(self.tables.memory(), &mut frame, around),
+        let memory = self.tables.memory();
+        let (tried, alone, verdict) = match stage {
+            Stage::Xdp => (
+                trial::run::<false>(&memory, &made.bytes, around),
+                alone::<false>(&memory, &made.bytes, around),
+                run_xdp(memory, &mut frame, around),
+            ),
+            Stage::Tc => (
+                trial::run::<true>(&memory, &made.bytes, around),
+                alone::<true>(&memory, &made.bytes, around),
+                run_tc(memory, &mut frame, around),
+            ),
         };
+        assert!(
+            (tried.verdict, &tried.frame) == (verdict, &frame),
+            "a trial"
+        );
+        assert!(
+            alone == (verdict, frame.clone()),
+            "the general way alone: {:?}",
+            alone.0
+        );
         let is_sent = matches!(verdict, Verdict::Transmit { .. } | Verdict::Resolve { .. });
         if stage == Stage::Xdp {
             assert!(!matches!(verdict, Verdict::Resolve { .. }), "XDP can't");
@@ -312,6 +331,17 @@ fn count<E: Slot>(counts: &mut BTreeMap<u32, [u32; 3]>, signatures: &[Word], ent
         };
         counts.entry(entry.server().get()).or_default()[kind] += 1;
     }
+}
+
+/// What the general way alone makes of a frame.
+fn alone<const TC: bool>(
+    memory: &Memory<'_>,
+    frame: &[u8],
+    around: Circumstances<'_>,
+) -> (Verdict, Vec<u8>) {
+    let mut frame = frame.to_vec();
+    let verdict = trial::general_way::<TC>(memory, &mut frame, around);
+    (verdict, frame)
 }
 
 /// No comparison of a tree was missed.

@@ -9,7 +9,9 @@ use evenkeel_datapath::word::Word;
 
 use super::Director;
 use super::service::Service;
-use crate::model::{ServerView, ServiceKey, ServiceView, Stats, Sysctls, Timeouts};
+use crate::model::{
+    Rates, ServerView, ServiceKey, ServiceSettings, ServiceView, Stats, Sysctls, Timeouts,
+};
 
 impl Stats {
     fn with(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
@@ -107,6 +109,30 @@ impl Director {
             live.map(|(index, service)| self.view(index, service, as_of, memory))
                 .collect(),
         )
+    }
+
+    /// The service in a slot of the memory, deleted or not.
+    #[must_use]
+    pub fn service_at(&self, index: u32) -> Option<(ServiceKey, ServiceSettings)> {
+        let service = self.state.services().get(index)?;
+        Some((service.key, service.settings.into()))
+    }
+
+    /// The server in a slot of the memory, without its traffic, and whether it was deleted.
+    #[must_use]
+    pub fn server_at(&self, index: u32, memory: &Memory<'_>) -> Option<(ServerView, bool)> {
+        let server = self.state.servers().get(index)?;
+        let counts = load(memory, index);
+        let view = ServerView {
+            key: server.key,
+            settings: server.settings,
+            active: counts.active,
+            inactive: counts.inactive,
+            persistent: counts.persistent,
+            stats: Stats::default(),
+            rates: Rates::default(),
+        };
+        Some((view, !server.live))
     }
 
     fn view(&self, index: u32, service: &Service, as_of: AsOf, memory: &Memory<'_>) -> ServiceView {

@@ -11,6 +11,8 @@ mod packet;
 mod persistence;
 mod rewrite;
 mod source_nat;
+#[cfg(not(target_arch = "bpf"))]
+pub mod trial;
 mod width;
 
 pub use persistence::masked;

@@ -146,7 +146,7 @@ fn key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
 }
 
 /// The MAC address, in the states in which the kernel itself would send to it.
-fn usable_mac(message: &NeighbourMessage) -> Option<[u8; 6]> {
+pub(super) fn usable_mac(message: &NeighbourMessage) -> Option<[u8; 6]> {
     use NeighbourState as S;
     let usable = matches!(
         message.header.state,

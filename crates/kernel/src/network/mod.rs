@@ -1,6 +1,7 @@
 //! What the kernel knows of the network: links, neighbours, routes. Links and
 //! neighbours are mirrored here, routes are asked for one at a time.
 
+mod ask;
 mod link;
 mod mirror;
 
@@ -20,6 +21,7 @@ use nix::libc;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+pub use ask::{Asker, Forward};
 pub use link::Link;
 
 use crate::error::{Attempt, Result};

@@ -10,13 +10,24 @@ use evenkeel_datapath::{Verdict, state};
 
 use super::*;
 
-/// A SYN from 10.0.0.2:1024 to 10.0.0.10:80; its checksums are of no matter.
-fn syn() -> Vec<u8> {
+const FIRST: [u8; 4] = [192, 168, 1, 1];
+const SECOND: [u8; 4] = [192, 168, 1, 2];
+
+fn at(address: [u8; 4]) -> ServerKey {
+    ServerKey {
+        address: address.into(),
+        port: 80,
+    }
+}
+
+/// A SYN from a port of 10.0.0.2 to 10.0.0.10:80; its checksums are of no matter.
+fn syn(port: u16) -> Vec<u8> {
     let mut frame = vec![0; 60];
     frame[12..15].copy_from_slice(&[8, 0, 0x45]);
     frame[17] = 46;
     frame[22..24].copy_from_slice(&[64, 6]);
-    frame[26..38].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 10, 4, 0, 0, 80]);
+    frame[26..38].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 10, 0, 0, 0, 80]);
+    frame[34..36].copy_from_slice(&port.to_be_bytes());
     frame[46..48].copy_from_slice(&[0x50, 0x02]);
     frame
 }
@@ -47,13 +58,7 @@ fn sent_to(rig: &Rig, mut frame: Vec<u8>) -> [u8; 4] {
 
 #[test]
 fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
-    const FIRST: [u8; 4] = [192, 168, 1, 1];
-    const SECOND: [u8; 4] = [192, 168, 1, 2];
     let service = service(80);
-    let at = |address: [u8; 4]| ServerKey {
-        address: address.into(),
-        port: 80,
-    };
     let leave: [fn(ServiceKey, ServerKey) -> Edit; 2] = [
         |service, server| Edit::DeleteServer { service, server },
         |service, server| edit_server(service, server, 0),
@@ -64,7 +69,7 @@ fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
         settings.set(settings.get() | settings::EXPIRE_NODEST_CONN);
         rig.apply(add(service, "rr"));
         rig.apply(add_server(service, at(FIRST), 1));
-        assert_eq!(sent_to(&rig, syn()), FIRST);
+        assert_eq!(sent_to(&rig, syn(1024)), FIRST);
         let memory = rig.memory();
         let entries = memory.connections.iter().flat_map(|b| &b.entries);
         let mut live = entries.filter(|entry| entry.state.get() & state_word::STATE != 0);
@@ -72,8 +77,33 @@ fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
         state.set(state.get() & !state_word::STATE | state::ESTABLISHED);
         rig.apply(add_server(service, at(SECOND), 1));
         rig.apply(leave(service, at(FIRST)));
-        assert_eq!(sent_to(&rig, syn()), SECOND);
+        assert_eq!(sent_to(&rig, syn(1024)), SECOND);
         let load = |index: usize| rig.memory().loads[index].active.get();
         assert_eq!((load(0), load(1)), (0, 1));
     }
+}
+
+#[test]
+fn servers_with_source_nat_get_their_turn() {
+    let mut rig = Rig::new();
+    let service = service(80);
+    rig.apply(add(service, "rr"));
+    for (address, method) in [
+        (FIRST, ForwardMethod::FullNat),
+        (SECOND, ForwardMethod::Masq),
+    ] {
+        rig.apply(add_by(service, at(address), method));
+        let hop = Hop {
+            interface: 2,
+            destination_mac: [2; 6],
+            source_mac: [4; 6],
+            mtu: 1500,
+            source: Some([192, 168, 1, 254].into()),
+        };
+        let hop = Some(Reach::By(hop));
+        rig.director.set_hop(address.into(), hop);
+    }
+    rig.director.write_all(&rig.tables.memory());
+    let sent: Vec<_> = (1024..1028).map(|port| sent_to(&rig, syn(port))).collect();
+    assert_eq!(sent, [SECOND, FIRST, SECOND, FIRST]);
 }
