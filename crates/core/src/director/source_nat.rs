@@ -74,7 +74,7 @@ impl Pool {
 
 impl Director {
     /// Sets the addresses and ports of source NAT. A connection names its address by its
-    /// place among those of its family: one whose place goes to another address breaks.
+    /// place, those of IPv4 first: one whose place goes to another address breaks.
     ///
     /// # Errors
     /// [`EditError::OutOfRange`]: too many addresses, or no ports.

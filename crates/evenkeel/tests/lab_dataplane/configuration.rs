@@ -109,15 +109,15 @@ fn a_configuration_that_is_refused_leaves_nothing() {
 #[test]
 fn settings_change_what_becomes_of_packets() {
     sandbox::run_test(|| {
-        let mut world = world("[ipvs]\nconntrack = 1\n")?;
-        ensure!(
-            world
-                .director
-                .log_tail()
-                .contains("net.ipv4.vs.conntrack = 1 has no effect"),
-            "{}",
-            world.director.log_tail()
-        );
+        let text = "[ipvs]\nconntrack = 1\n[[mark]]\nmark = 1\ninterface = \"nosuch\"\n";
+        let mut world = world(text)?;
+        let log = world.director.log_tail();
+        for warning in [
+            "net.ipv4.vs.conntrack = 1 has no effect",
+            "nosuch: there is no such interface now; [[mark]] waits for it",
+        ] {
+            ensure!(log.contains(warning), "{log}");
+        }
         world.serve_web(8080)?;
         world.wait_for_hops()?;
         let [mut first, mut second] = world.connect_to_each()?;
