@@ -99,10 +99,7 @@ macro_rules! store {
                 $crate::maps::addresses()
             }
             #[inline(always)]
-            fn endpoints(
-                &self,
-                index: u32,
-            ) -> Option<&evenkeel_datapath::layout::EndpointBucket> {
+            fn endpoints(&self, index: u32) -> Option<&evenkeel_datapath::layout::EndpointBucket> {
                 $crate::maps::endpoints(index)
             }
             #[inline(always)]

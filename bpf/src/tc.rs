@@ -281,7 +281,6 @@ impl Host for Kernel {
     }
 }
 
-
 /// [`general::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -212,7 +212,6 @@ impl Host for Kernel<'_> {
     }
 }
 
-
 /// [`general::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]
