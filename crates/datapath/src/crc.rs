@@ -1,4 +1,4 @@
-//! CRC32c, the checksum of SCTP (RFC 9260, appendix A): how it changes when a few bytes
+//! `CRC32c`, the checksum of SCTP (RFC 9260, appendix A): how it changes when a few bytes
 //! at the beginning of a packet do, without reading the packet.
 
 /// The polynomial, lowest power in the highest bit.
@@ -11,7 +11,7 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
     let mut bit = 0;
     while bit < 32 {
         // All ones for a set bit: without branches, of which there would be many.
-        product ^= b & ((a << bit) as i32 >> 31) as u32;
+        product ^= b & ((a << bit) >> 31).wrapping_neg();
         b = b >> 1 ^ (POLYNOMIAL & (b & 1).wrapping_neg());
         bit += 1;
     }

@@ -670,7 +670,7 @@ pub mod mark_flags {
 
 /// [`Control::pool_ports`] unless it is configured: 10,240 to 32,767, below those that
 /// Linux gives to connections of its own.
-pub const POOL_PORTS_DEFAULT: u32 = 22_528 << 16 | 10_240;
+pub const POOL_PORTS_DEFAULT: u32 = (22_528 << 16) + 10_240;
 
 /// Bits of [`Control::features`].
 pub mod features {

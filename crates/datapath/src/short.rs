@@ -23,9 +23,8 @@ use crate::{endpoint, schedule, tunnel};
 pub fn process<H: Host>(host: &H) -> Verdict {
     match frame::parse(host) {
         Parsed::Other => Verdict::Pass,
-        Parsed::Ipv6 if has(host, features::IPV6) => Verdict::GENERAL,
-        Parsed::Ipv6 => Verdict::Pass,
-        Parsed::Fragment => Verdict::GENERAL,
+        Parsed::Ipv6 if !has(host, features::IPV6) => Verdict::Pass,
+        Parsed::Ipv6 | Parsed::Fragment => Verdict::GENERAL,
         Parsed::Malformed => pass(host, Reason::Malformed),
         Parsed::Ipv4(packet) => match packet.protocol {
             protocol::TCP | protocol::UDP => transport(host, &packet),

@@ -359,11 +359,11 @@ fn find_in<'a, S: Store, B: Buckets>(
 /// The live entry at `place` that is wanted, looked for here and not in a function of its
 /// own.
 #[inline(always)]
-pub fn find_here<'a, S: Store, B: Buckets>(
-    store: &'a S,
+pub fn find_here<S: Store, B: Buckets>(
+    store: &S,
     place: Place,
     wanted: B::Wanted,
-) -> Option<Found<'a, B>> {
+) -> Option<Found<'_, B>> {
     let home = B::of(store, place.bucket)?;
     // Most connections have the way they prefer, or its neighbour in the same cache
     // line: then the line of the signatures need not be fetched, which with many
@@ -427,11 +427,11 @@ pub fn location_of<S: Store, B: Buckets>(store: &S, place: Place, wanted: B::Wan
 
 /// The live entry at `place` that is wanted.
 #[inline(always)]
-pub fn find<'a, S: Store, B: Buckets>(
-    store: &'a S,
+pub fn find<S: Store, B: Buckets>(
+    store: &S,
     place: Place,
     wanted: B::Wanted,
-) -> Option<Found<'a, B>> {
+) -> Option<Found<'_, B>> {
     let location = u64::from(B::located(store, place, &wanted));
     (location != 0)
         .then(|| found_at(store, place, location))
@@ -857,7 +857,7 @@ pub fn open<'a, S: Store, B: Buckets>(
     let entry = found.entry;
     // Another CPU may have opened the same connection meanwhile. Both find the same
     // first one, so the other gives way.
-    let first: Option<Found<'a, B>> = find(store, place, new.wanted());
+    let first: Option<Found<'_, B>> = find(store, place, new.wanted());
     if let Some(first) = first
         && !core::ptr::eq(first.entry, entry)
     {

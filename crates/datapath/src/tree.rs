@@ -17,6 +17,7 @@
 
 use crate::host::Ledger;
 use crate::layout::{Load, NOBODY, RING_HEADER, scheduler};
+use crate::word::Word;
 
 /// Most servers of a tree.
 pub const SERVERS_MAX: u32 = 1024;
@@ -95,19 +96,14 @@ fn candidate(number: u32, load: &Load, weight: u32) -> Candidate {
             cost: (active << 8) + inactive,
             weight: 1,
         },
-        scheduler::SED => Candidate {
-            cost: active + 1,
-            weight,
-        },
         // An idle server at once, whatever its weight.
         scheduler::NQ if active == 0 => Candidate { cost: 0, weight: 1 },
-        scheduler::NQ => Candidate {
+        scheduler::SED | scheduler::NQ => Candidate {
             cost: active + 1,
             weight,
         },
-        scheduler::FO => Candidate { cost: 1, weight },
         scheduler::OVF if active > weight => WORST,
-        scheduler::OVF => Candidate { cost: 1, weight },
+        scheduler::FO | scheduler::OVF => Candidate { cost: 1, weight },
         _ => Candidate {
             cost: (active << 8) + inactive,
             weight,
@@ -152,7 +148,7 @@ impl Tree {
             return node.wrapping_sub(self.nodes);
         }
         let word = ledger.ring(self.base.wrapping_add(node));
-        word.map_or(NOBODY, |word| word.get())
+        word.map_or(NOBODY, Word::get)
     }
 
     #[inline(always)]

@@ -80,7 +80,7 @@ pub fn enter<H: Host>(host: &H, server: &Server) -> bool {
 fn look<H: Host>(host: &H) -> Option<Inner> {
     let head = host.window(ETHERNET, IPV4)?;
     if head.u8(0) >> 4 == 4 {
-        return look_ipv4(host, head);
+        return Some(look_ipv4(host, head));
     }
     let head = host.window(ETHERNET, IPV6)?;
     let tos = head.u8(0) << 4 | head.u8(1) >> 4;
@@ -107,7 +107,7 @@ fn look<H: Host>(host: &H) -> Option<Inner> {
 }
 
 #[inline(always)]
-fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Option<Inner> {
+fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Inner {
     let header = usize::from(head.u8(0) & 0xf) * 4;
     let length = u32::from(u16::from_be(head.u16(2)));
     let addresses = u64::from(head.u32(12)) + u64::from(head.u32(16));
@@ -123,20 +123,18 @@ fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Option<Inner> {
     } else {
         0
     };
-    Some(
-        Inner {
-            is_ipv6: false,
-            tos: head.u8(1),
-            ttl: head.u8(8),
-            length,
-            id: head.u16(4),
-            dont_fragment: head.u16(6) & 0x4000_u16.to_be(),
-            hash: fold(addresses).into(),
-            // A header with a right checksum sums up to nothing.
-            sum,
-        }
-        .with_ports(ports),
-    )
+    Inner {
+        is_ipv6: false,
+        tos: head.u8(1),
+        ttl: head.u8(8),
+        length,
+        id: head.u16(4),
+        dont_fragment: head.u16(6) & 0x4000_u16.to_be(),
+        hash: fold(addresses).into(),
+        // A header with a right checksum sums up to nothing.
+        sum,
+    }
+    .with_ports(ports)
 }
 
 impl Inner {

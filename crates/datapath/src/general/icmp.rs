@@ -73,7 +73,7 @@ fn turned(arrival: &Arrival) -> (Packet, Transport) {
 fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let (packet, transport) = turned(arrival);
     if !packet.is_ipv6 {
-        let wanted = Bucket::of_server(host, &packet, &transport);
+        let wanted = Bucket::of_server(host, &packet, transport);
         let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
         if let Some(found) = found
             && let Some(server) = host.server(found.entry.server.get())
@@ -81,7 +81,7 @@ fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
             return to_client::<H, Bucket>(host, arrival, found.entry, server);
         }
     }
-    let wanted = WideBucket::of_server(host, &packet, &transport);
+    let wanted = WideBucket::of_server(host, &packet, transport);
     let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
     match found {
         Some(found) => match host.server(found.entry.server.get()) {
@@ -135,14 +135,14 @@ fn about_a_reply<H: Host>(host: &H, arrival: &Arrival, index: u32) -> Verdict {
         return Verdict::Pass;
     };
     if service.flags.get() & service_flags::WIDE == 0 {
-        let wanted = Bucket::of_client(&packet, &transport, index);
+        let wanted = Bucket::of_client(&packet, transport, index);
         let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
         return match found {
             Some(found) => to_server::<H, Bucket>(host, arrival, found.entry),
             None => Verdict::Pass,
         };
     }
-    let wanted = WideBucket::of_client(&packet, &transport, index);
+    let wanted = WideBucket::of_client(&packet, transport, index);
     let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
     match found {
         Some(found) => to_server::<H, WideBucket>(host, arrival, found.entry),
@@ -195,7 +195,7 @@ fn to_server<H: Host, W: Width>(host: &H, arrival: &Arrival, entry: &W::Entry) -
 
 /// Rewrites the outer `end` to `after`'s address and the opposite end of the quoted
 /// packet, which is `before`, to `after`. The quoted IPv4 header keeps a right
-/// checksum, so of its changes only the port's touches the ICMP checksum; ICMPv6's
+/// checksum, so of its changes only the port's touches the ICMP checksum; `ICMPv6`'s
 /// covers all addresses.
 #[inline(always)]
 fn translate<H: Host>(

@@ -52,7 +52,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
-    let wanted = W::of_client(&arrival.packet, &arrival.transport, arrival.index.get());
+    let wanted = W::of_client(&arrival.packet, arrival.transport, arrival.index.get());
     let place = W::place(host, wanted);
     let found: Option<Found<'_, W>> = table::find(host, place, wanted);
     let Some(known) = found else {
@@ -258,7 +258,7 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         state: next_state(host, packet.protocol, first, transport.event, direction),
         reference,
     };
-    let wanted = W::of_client(packet, transport, arrival.index.get());
+    let wanted = W::of_client(packet, *transport, arrival.index.get());
     let place = W::place(host, wanted);
     let before: Option<Found<'_, W>> = table::find(host, place, wanted);
     if let Some(before) = before {
@@ -271,7 +271,7 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         }
         crate::count_reason(host, Reason::Reused);
     }
-    let new = W::opening(host, packet, transport, server, opened);
+    let new = W::opening(host, packet, *transport, server, opened);
     if table::open(host, place, new, before).is_none() {
         return drop(host, Reason::TableFull);
     }

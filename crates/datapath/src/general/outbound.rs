@@ -28,7 +28,7 @@ pub(super) fn process<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict
     let Arrival {
         packet, transport, ..
     } = arrival;
-    let wanted = W::of_server(host, packet, transport);
+    let wanted = W::of_server(host, packet, *transport);
     let found: Option<Found<'_, W>> = table::find(host, W::place(host, wanted), wanted);
     let Some(found) = found else {
         return Verdict::Pass;

@@ -128,7 +128,7 @@ pub(crate) fn ipv4<H: Host>(host: &H) -> u32 {
     let first = (fragment >> 13) & 1 & !later;
     host.keep(Arrival {
         packet: Packet {
-            what: later * what::LATER | first * what::FIRST,
+            what: (later * what::LATER) | (first * what::FIRST),
             is_ipv6: false,
             protocol: head.u8(9),
             ttl: head.u8(8),
@@ -369,7 +369,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// As a number that is not 0.
     #[inline(always)]
-    pub(crate) fn packed(&self) -> u64 {
+    pub(crate) fn packed(self) -> u64 {
         1 << 63
             | u64::from(self.is_for_us) << 41
             | u64::from(self.is_partial) << 40

@@ -107,8 +107,8 @@ pub(crate) fn set_address_at<H: Host>(
             return false;
         };
         let at = if end == End::Source { 8 } else { 24 };
-        for word in 0..4 {
-            head.set_u32(at + 4 * word, after[word]);
+        for (word, value) in after.into_iter().enumerate() {
+            head.set_u32(at + 4 * word, value);
         }
         return true;
     }

@@ -24,16 +24,16 @@ pub(super) struct Opened {
 /// One of the tables.
 pub(super) trait Width: Buckets {
     /// What finds the connection of a client's packet.
-    fn of_client(packet: &Packet, transport: &Transport, service: u32) -> Self::Wanted;
+    fn of_client(packet: &Packet, transport: Transport, service: u32) -> Self::Wanted;
     /// What finds the connection of a server's packet.
-    fn of_server<H: Host>(host: &H, packet: &Packet, transport: &Transport) -> Self::Wanted;
+    fn of_server<H: Host>(host: &H, packet: &Packet, transport: Transport) -> Self::Wanted;
     /// Where it stands.
     fn place<H: Host>(host: &H, wanted: Self::Wanted) -> Place;
     /// What a new connection's entry holds.
     fn opening<H: Host>(
         host: &H,
         packet: &Packet,
-        transport: &Transport,
+        transport: Transport,
         server: &Server,
         opened: Opened,
     ) -> Self::New;
@@ -45,7 +45,7 @@ pub(super) trait Width: Buckets {
 
 impl Width for Bucket {
     #[inline(always)]
-    fn of_client(packet: &Packet, transport: &Transport, service: u32) -> WantedNarrow {
+    fn of_client(packet: &Packet, transport: Transport, service: u32) -> WantedNarrow {
         WantedNarrow {
             address: packet.source[3],
             port: client_port(transport.source_port, packet.protocol),
@@ -53,7 +53,7 @@ impl Width for Bucket {
         }
     }
     #[inline(always)]
-    fn of_server<H: Host>(host: &H, packet: &Packet, transport: &Transport) -> WantedNarrow {
+    fn of_server<H: Host>(host: &H, packet: &Packet, transport: Transport) -> WantedNarrow {
         let tag = hash::server_tag(packet.source[3], transport.source_port, host.seed());
         WantedNarrow {
             address: packet.destination[3],
@@ -69,7 +69,7 @@ impl Width for Bucket {
     fn opening<H: Host>(
         host: &H,
         packet: &Packet,
-        transport: &Transport,
+        transport: Transport,
         server: &Server,
         opened: Opened,
     ) -> Opening {
@@ -105,7 +105,7 @@ impl Width for Bucket {
 
 impl Width for WideBucket {
     #[inline(always)]
-    fn of_client(packet: &Packet, transport: &Transport, service: u32) -> WantedWide {
+    fn of_client(packet: &Packet, transport: Transport, service: u32) -> WantedWide {
         WantedWide {
             address: packet.source,
             port: client_port(transport.source_port, packet.protocol),
@@ -118,7 +118,7 @@ impl Width for WideBucket {
         }
     }
     #[inline(always)]
-    fn of_server<H: Host>(host: &H, packet: &Packet, transport: &Transport) -> WantedWide {
+    fn of_server<H: Host>(host: &H, packet: &Packet, transport: Transport) -> WantedWide {
         let tag = hash::wide_server_tag(packet.source, transport.source_port, host.seed());
         WantedWide {
             address: packet.destination,
@@ -134,7 +134,7 @@ impl Width for WideBucket {
     fn opening<H: Host>(
         host: &H,
         packet: &Packet,
-        transport: &Transport,
+        transport: Transport,
         server: &Server,
         opened: Opened,
     ) -> WideOpening {

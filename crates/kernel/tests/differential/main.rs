@@ -76,13 +76,13 @@ fn packet(random: &mut Random) -> Vec<u8> {
         }
         16 => {
             let id = random.below(6) as u16;
-            let part = usize::from(random.one_in(2));
+            let which = usize::from(random.one_in(2));
             let [first, rest] = if random.one_in(3) {
                 fragments(&down(mapped(random, 53)), id)
             } else {
                 fragments(&up(53), id)
             };
-            if part == 0 { first } else { rest }
+            if which == 0 { first } else { rest }
         }
         _ => tcp(&up(4711), flags, data, 0),
     }
@@ -114,10 +114,10 @@ struct Seen {
 /// The director's own addresses on the servers' side.
 const OWN: [&str; 2] = ["10.2.0.1", "fd02::1"];
 
-fn compare_many(program: Program, seed: u64, tables: u32, frames: u32) {
+fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
     isolated(move |pins| {
         let mut seen = Seen::default();
-        let mut random = Random(seed);
+        let mut random = Random(start);
         let mut pair = Pair::new(pins);
         for _ in 0..tables {
             pair.edit(&[evenkeel_core::model::Edit::Flush]);

@@ -68,7 +68,7 @@ pub(crate) fn transport_sum(
     )
 }
 
-/// CRC32c, the checksum of SCTP.
+/// `CRC32c`, the checksum of SCTP.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for &byte in bytes {
