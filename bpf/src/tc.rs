@@ -260,6 +260,11 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn parse_tunnelled(&self) -> u32 {
+        evenkeel_tc_parse_tunnelled(self.0)
+    }
+
+    #[inline(always)]
     fn parse_ipv4(&self) -> u32 {
         evenkeel_tc_parse_ipv4(self.0)
     }
@@ -307,6 +312,13 @@ extern "C" fn evenkeel_tc_read_transport(context: *mut __sk_buff) -> u64 {
 #[inline(never)]
 extern "C" fn evenkeel_tc_parse_quoted(context: *mut __sk_buff) -> u32 {
     general::parse_quoted(&Kernel(context))
+}
+
+/// [`general::parse_tunnelled`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_tunnelled(context: *mut __sk_buff) -> u32 {
+    general::parse_tunnelled(&Kernel(context))
 }
 
 /// [`general::parse_ipv4`].

@@ -295,6 +295,8 @@ pub trait Host: Store {
     fn read_transport(&self) -> u64;
     /// [`crate::general::parse_quoted`], in the kernel a function of its own.
     fn parse_quoted(&self) -> u32;
+    /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
+    fn parse_tunnelled(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.
     fn parse_transport(&self) -> u32;
     /// Cuts the frame to this length. As for windows, see [`Host::grow`].

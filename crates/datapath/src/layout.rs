@@ -688,6 +688,8 @@ pub mod features {
     pub const FTP: u32 = 1 << 5;
     /// Rules of [`MarkRules`](super::MarkRules).
     pub const MARK_RULES: u32 = 1 << 6;
+    /// Servers behind tunnels.
+    pub const TUNNELS: u32 = 1 << 7;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by
@@ -709,7 +711,7 @@ pub mod settings {
     pub const NAT_ICMP_SEND: u32 = 1 << 7;
     /// ICMP errors about packets without a connection are scheduled.
     pub const SCHEDULE_ICMP: u32 = 1 << 8;
-    /// Packets that are too large for a way are answered, not only dropped.
+    /// Tunnels by IPv4 have packets cut on their way only where their senders allow it.
     pub const PMTU_DISC: u32 = 1 << 9;
     /// Tunnels to the virtual address are not scheduled.
     pub const IGNORE_TUNNELED: u32 = 1 << 10;

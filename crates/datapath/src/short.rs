@@ -233,7 +233,7 @@ fn outbound<H: Host>(
 ) -> Verdict {
     let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
         // The server's own business, as far as can be seen from here.
-        return if has(host, features::WIDE_SERVERS) {
+        return if has(host, features::WIDE_SERVERS) || is_set(host, settings::NAT_ICMP_SEND) {
             Verdict::GENERAL
         } else {
             Verdict::Pass

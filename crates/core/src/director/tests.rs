@@ -189,6 +189,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 mod configuration;
 mod crash;
 mod edits;
+mod errors;
 mod estimates;
 mod kinds;
 mod maglev;

@@ -90,6 +90,12 @@ impl Job {
         }
     }
 
+    /// What is to be done: [`task`].
+    #[inline(always)]
+    pub(crate) fn what(&self) -> u32 {
+        self.what.get()
+    }
+
     /// Gives the packet another source.
     #[inline(always)]
     pub(crate) fn set_source(&self, end: WideEnd) {
@@ -140,8 +146,9 @@ impl Job {
         }
     }
 
+    /// The way that the packet leaves by.
     #[inline(always)]
-    fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         Route {
             answer: if self.is_ready.get() == 0 {
                 RouteAnswer::Unresolved
@@ -202,10 +209,13 @@ fn rewrite<H: Host>(host: &H, arrival: &Arrival) -> bool {
     if what & task::LOCAL != 0 {
         return true;
     }
-    if !rewrite::pass_on(host, packet) {
-        return false;
-    }
-    if what & task::TUNNEL == 0 {
+    rewrite::pass_on(host, packet) && enter(host, job)
+}
+
+/// Puts the packet into a tunnel, if it is to go by one.
+#[inline(always)]
+pub(super) fn enter<H: Host>(host: &H, job: &Job) -> bool {
+    if job.what.get() & task::TUNNEL == 0 {
         return true;
     }
     match host.server(job.server.get()) {

@@ -1,6 +1,7 @@
 //! A packet taken apart: both families, extension headers, fragments.
 
 use super::Arrival;
+use super::tunnel_error::is_tunnel;
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
@@ -474,7 +475,8 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
 }
 
 /// The packet that an ICMP error quotes, and its ports; its length and the like are not
-/// told. None: not an error, or about nothing with ports.
+/// told. None: not an error, or about nothing with ports and no
+/// tunnel either.
 #[inline(always)]
 pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Transport)> {
     const HEADER: usize = 8;
@@ -495,11 +497,11 @@ pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Tran
     } else {
         quoted_ipv4(host, offset)?
     };
-    if !matches!(
+    let is_known = matches!(
         quoted.protocol,
         protocol::TCP | protocol::UDP | protocol::SCTP
-    ) || quoted.transport + 8 > packet.length as usize + ETHERNET
-    {
+    ) || is_tunnel(quoted.protocol);
+    if !is_known || quoted.transport + 8 > packet.length as usize + ETHERNET {
         return None;
     }
     let quoted = forgotten(host, quoted);
