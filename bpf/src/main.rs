@@ -73,6 +73,7 @@ parts! {
     TranslatedIcmp: evenkeel_xdp_translated_icmp, evenkeel_tc_translated_icmp;
     IcmpOpen: evenkeel_xdp_icmp_open, evenkeel_tc_icmp_open;
     Nobody: evenkeel_xdp_nobody, evenkeel_tc_nobody;
+    Segment: evenkeel_xdp_segment, evenkeel_tc_segment;
 }
 
 /// The present tick, for a daemon that asks by a test run.

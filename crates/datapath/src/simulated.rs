@@ -244,7 +244,7 @@ impl Tables {
                 mark: w(),
                 persistence: w(),
                 netmask: w(),
-                reserved: w(),
+                segment: w(),
             }),
             servers: many(sizes.servers, || Server {
                 address: w(),
@@ -721,6 +721,9 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     fn parse_tunnelled(&self) -> u32 {
         general::parse_tunnelled(self)
     }
+    fn find_segment(&self) -> u32 {
+        general::find_segment(self)
+    }
     fn parse_ipv4(&self) -> u32 {
         general::parse_ipv4(self)
     }
@@ -741,8 +744,8 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
         (self.around.wide_routes)(source, destination, protocol)
     }
-    fn is_cut_later(&self) -> bool {
-        false
+    fn piece(&self) -> u32 {
+        0
     }
     fn is_tagged(&self) -> bool {
         TC && self.around.tagged

@@ -69,7 +69,7 @@ fn may_be_answered(packet: &Packet) -> bool {
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let packet = &arrival.packet;
-    if !may_be_answered(packet) || host.is_cut_later() || !host.may_answer() {
+    if !may_be_answered(packet) || !host.may_answer() {
         return Verdict::Drop;
     }
     let is_ipv6 = packet.is_ipv6;
@@ -88,20 +88,21 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         header: Header::Answer,
         is_ipv6,
     };
-    let length = ETHERNET + header + ICMP + quote;
+    // Before the frame is cut, after which nobody knows any more.
+    let is_completed = host.is_cut_later();
     let is_relayed = arrival.answer.get() & kind::AS_IT_IS != 0;
     let has_room = if is_relayed {
-        to_front(host, arrival, quote)
+        to_front(host, arrival, quote) && host.cut((ETHERNET + room.bytes + quote) as u32)
     } else {
-        host.grow(room)
+        host.cut((ETHERNET + quote) as u32) && host.grow(room)
     };
-    if !has_room || !host.cut(length as u32) {
+    if !has_room {
         return drop(host, Reason::RewriteFailed);
     }
     let written = if is_ipv6 {
-        ipv6(host, arrival, quote)
+        ipv6(host, arrival, quote, is_completed)
     } else {
-        ipv4(host, arrival, quote)
+        ipv4(host, arrival, quote, is_completed)
     };
     if !written {
         return drop(host, Reason::RewriteFailed);
@@ -192,6 +193,31 @@ fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
     Some(sum)
 }
 
+/// Sum of the quoted bytes when the kernel or the network card has completed the transport
+/// checksum among them, as of every frame that is to be cut. Till then that checksum is the
+/// sum of the pseudo header alone; after it, all words from the transport header on sum up to
+/// its complement, and those of an IPv4 header to nothing.
+#[inline(always)]
+fn completed_sum<H: Host>(host: &H, arrival: &Arrival, moved: usize) -> Option<u64> {
+    let packet = &arrival.packet;
+    let at = if packet.protocol == protocol::UDP {
+        6
+    } else {
+        16
+    };
+    let checksum = host.window(packet.transport() + moved + at, 2)?;
+    let rest = u64::from(!checksum.u16(0));
+    if !packet.is_ipv6 {
+        return Some(rest);
+    }
+    if packet.transport() != ETHERNET + IPV6 {
+        return None;
+    }
+    let head = host.window(ETHERNET + moved, IPV6)?;
+    let words = (0..IPV6 / 4).map(|word| u64::from(head.u32(word * 4)));
+    Some(rest + words.sum::<u64>())
+}
+
 /// Writes the ICMP header. `sum` is that of what it covers besides.
 #[inline(always)]
 fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
@@ -215,7 +241,7 @@ fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
 }
 
 #[inline(always)]
-fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize, is_completed: bool) -> bool {
     let Some(head) = host.window(ETHERNET, IPV4) else {
         return false;
     };
@@ -232,14 +258,19 @@ fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
     head.set_u32(16, packet.source[3]);
     let own: u64 = (0..5).map(|word| u64::from(head.u32(word * 4))).sum();
     head.set_u16(10, !fold(own));
-    let Some(sum) = sum(host, ETHERNET + IPV4 + ICMP, quote) else {
+    let sum = if is_completed {
+        completed_sum(host, arrival, IPV4 + ICMP)
+    } else {
+        sum(host, ETHERNET + IPV4 + ICMP, quote)
+    };
+    let Some(sum) = sum else {
         return false;
     };
     icmp(host, arrival, ETHERNET + IPV4, sum)
 }
 
 #[inline(always)]
-fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize, is_completed: bool) -> bool {
     let Some(head) = host.window(ETHERNET, IPV6) else {
         return false;
     };
@@ -256,7 +287,12 @@ fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
         head.set_u32(24 + 4 * word, to[word]);
         pseudo += u64::from(from[word]) + u64::from(to[word]);
     }
-    let Some(sum) = sum(host, ETHERNET + IPV6 + ICMP, quote) else {
+    let sum = if is_completed {
+        completed_sum(host, arrival, IPV6 + ICMP)
+    } else {
+        sum(host, ETHERNET + IPV6 + ICMP, quote)
+    };
+    let Some(sum) = sum else {
         return false;
     };
     icmp(host, arrival, ETHERNET + IPV6, sum + pseudo)

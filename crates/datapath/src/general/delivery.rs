@@ -44,6 +44,8 @@ pub(crate) struct Job {
     is_ready: Cell<u32>,
     interface: Cell<u32>,
     macs: [Cell<u32>; 3],
+    /// Largest segment that it may ask for ([`super::segment`]).
+    segment: Cell<u32>,
 }
 
 impl NewEnd {
@@ -87,6 +89,7 @@ impl Job {
             is_ready: Cell::new(0),
             interface: Cell::new(0),
             macs: [const { Cell::new(0) }; 3],
+            segment: Cell::new(0),
         }
     }
 
@@ -127,6 +130,18 @@ impl Job {
     pub(crate) fn set_tunnel(&self, server: u32) {
         self.server.set(server);
         self.what.set(self.what.get() | task::TUNNEL);
+    }
+
+    /// Has the packet ask for no larger segment.
+    #[inline(always)]
+    pub(crate) fn set_segment(&self, limit: u32) {
+        self.segment.set(limit);
+    }
+
+    /// Largest segment that the packet may ask for; 0: any.
+    #[inline(always)]
+    pub(crate) fn segment(&self) -> u32 {
+        self.segment.get()
     }
 
     /// Leaves the packet to the local stack.

@@ -5,7 +5,7 @@ use super::persistence;
 use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
 use super::{
-    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, source_nat,
+    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, source_nat,
 };
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, method_of,
@@ -101,7 +101,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
 #[inline(always)]
 pub(super) fn check<H: Host>(host: &H, arrival: &Arrival, way: &hop::Way) -> Result<(), Verdict> {
     let packet = &arrival.packet;
-    match sendable(host, packet.length, packet.ttl, way) {
+    match sendable(host, packet.extent(), way) {
         Sendable::Yes => Ok(()),
         Sendable::Later => Err(pass(host, Reason::Deferred)),
         Sendable::No(reason) => Err(refuse(host, arrival, reason, way.hop.mtu)),
@@ -123,7 +123,7 @@ pub(super) fn check_inbound<H: Host>(
         return Ok(());
     }
     let packet = &arrival.packet;
-    match sendable(host, packet.length, packet.ttl, way) {
+    match sendable(host, packet.extent(), way) {
         Sendable::Yes => Ok(()),
         Sendable::Later => Err(pass(host, Reason::Deferred)),
         Sendable::No(Reason::TooBig)
@@ -463,9 +463,7 @@ fn send<H: Host>(
     set_job(job, index, server, after);
     job.set_way(&way);
     fragment::note(host, arrival.arrival, index, Direction::Input);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next(arrival.arrival, arrival.service, server)
 }
 
 /// What is to be done with a client's packet, by its server's forwarding method.

@@ -10,6 +10,7 @@ mod outbound;
 mod packet;
 mod persistence;
 mod rewrite;
+mod segment;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
@@ -150,10 +151,12 @@ pub enum Part {
     IcmpOpen = 18,
     /// Nobody serves a client's new connection.
     Nobody = 19,
+    /// Lowers the segment that a packet asks for.
+    Segment = 20,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 20;
+pub const PARTS: u32 = 21;
 
 /// Carries out a part.
 #[inline(always)]
@@ -199,6 +202,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::TranslatedIcmp => source_nat::error(host, arrival),
         Part::IcmpOpen => icmp::open(host, arrival),
         Part::Nobody => inbound::nobody(host, arrival),
+        Part::Segment => segment::process(host, arrival),
     }
 }
 
@@ -365,6 +369,13 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
 #[inline(always)]
 pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
     tunnel_error::parse(host)
+}
+
+/// Where in the frame the largest segment stands that the TCP packet that is kept asks for;
+/// 0: nowhere.
+#[inline(always)]
+pub fn find_segment<H: Host>(host: &H) -> u32 {
+    segment::find(host)
 }
 
 #[inline(always)]

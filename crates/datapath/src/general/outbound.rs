@@ -3,7 +3,7 @@
 use super::inbound::{check, refuse, settings};
 use super::packet::{Packet, Transport};
 use super::width::Width;
-use super::{Arrival, Part, end, fragment, next_state};
+use super::{Arrival, end, fragment, next_state, segment};
 use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
 use crate::frame::protocol;
 use crate::hop;
@@ -112,7 +112,5 @@ fn send<H: Host, W: Width>(
     arrival.job.set_source(after);
     fragment::note(host, arrival, entry.server().get(), direction);
     arrival.job.set_way(&way);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next_of(host, arrival, entry.service().get(), server)
 }

@@ -2,6 +2,7 @@
 
 use super::Arrival;
 use super::tunnel_error::is_tunnel;
+use crate::forward::Extent;
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
@@ -317,6 +318,17 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn transport(&self) -> usize {
         self.transport & TRANSPORT_MAX
+    }
+
+    /// What decides whether it can leave.
+    #[inline(always)]
+    pub(crate) fn extent(&self) -> Extent {
+        Extent {
+            length: self.length,
+            ttl: self.ttl,
+            transport: self.transport(),
+            protocol: self.protocol,
+        }
     }
 
     /// Length of what follows the IP headers.

@@ -10,7 +10,7 @@ use super::icmp;
 use super::inbound::check;
 use super::rewrite::WideEnd;
 use super::width::Width;
-use super::{Arrival, Part, UNASKED, next_state};
+use super::{Arrival, UNASKED, next_state, segment};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::hash;
 use crate::hop;
@@ -346,9 +346,7 @@ fn reply<H: Host, W: Width>(
     arrival.job.set_source(after);
     arrival.job.set_destination(client);
     arrival.job.set_way(&way);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next_of(host, arrival, entry.service().get(), server)
 }
 
 const _: () = assert!(POOL.is_power_of_two() && reference(OWN, u16::MAX) < UNASKED);

@@ -7,7 +7,7 @@ use super::answer::kind;
 use super::packet::{NOTHING, Packet, Transport, what};
 use super::width::Width;
 use super::{Arrival, Part};
-use crate::forward::{Sendable, Verdict, client_port, drop, method_of, pass, sendable};
+use crate::forward::{Extent, Sendable, Verdict, client_port, drop, method_of, pass, sendable};
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::hash;
 use crate::hop;
@@ -124,7 +124,13 @@ fn relay<H: Host, W: Width>(host: &H, arrival: &Arrival, entry: &W::Entry) -> Ve
         let (from, to) = (packet.destination, packet.source);
         hop::route(host, packet.is_ipv6, from, to, packet.protocol)
     });
-    match sendable(host, 0, u8::MAX, &way) {
+    // The error is small, and new.
+    let error = Extent {
+        length: 0,
+        ttl: u8::MAX,
+        ..packet.extent()
+    };
+    match sendable(host, error, &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(reason) => return drop(host, reason),

@@ -155,11 +155,24 @@ pub(crate) fn packet(flow: &Flow, protocol: u8, extra: usize, payload: &[u8]) ->
 }
 
 pub(crate) fn tcp(flow: &Flow, flags: u8, data: usize, extra: usize) -> Vec<u8> {
-    let mut segment = vec![0u8; 20 + data];
+    tcp_with(flow, flags, &[], data, extra)
+}
+
+/// With these options, a multiple of 4 bytes.
+pub(crate) fn tcp_with(
+    flow: &Flow,
+    flags: u8,
+    options: &[u8],
+    data: usize,
+    extra: usize,
+) -> Vec<u8> {
+    let header = 20 + options.len();
+    let mut segment = vec![0u8; header + data];
     segment[..4].copy_from_slice(&flow.ports());
-    segment[12] = 0x50;
+    segment[12] = (header as u8 / 4) << 4;
     segment[13] = flags;
-    segment[20..].fill(0xa5);
+    segment[20..header].copy_from_slice(options);
+    segment[header..].fill(0xa5);
     flow.checksum(TCP, &mut segment, 16);
     packet(flow, TCP, extra, &segment)
 }

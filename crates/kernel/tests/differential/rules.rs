@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_core::model::{
-    Edit, Family, ForwardMethod, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags,
-    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl, SysctlValue, Tunnel,
-    TunnelChecksum,
+    Edit, Family, ForwardMethod, MssClamp, Netmask, Persistence, Protocol, Scheduler,
+    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl, SysctlValue,
+    Tunnel, TunnelChecksum,
 };
 
 use crate::packets::Random;
@@ -79,6 +79,12 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
         one_packet: udp && random.one_in(4),
         engine: None,
         compatible: random.of(&[None, Some(true), Some(false)]),
+        mss_clamp: random.of(&[
+            None,
+            Some(MssClamp::Off),
+            Some(MssClamp::Way),
+            Some(MssClamp::Bytes(1000)),
+        ]),
     }
 }
 

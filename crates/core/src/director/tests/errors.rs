@@ -17,20 +17,20 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// Interfaces: where frames come by, where servers are, where clients are.
 const INGRESS: u32 = 1;
-const TO_SERVERS: u32 = 2;
-const TO_CLIENTS: u32 = 3;
+pub(super) const TO_SERVERS: u32 = 2;
+pub(super) const TO_CLIENTS: u32 = 3;
 const PORT: u16 = 4000;
 
 /// Addresses of a family.
-struct Net {
-    client: IpAddr,
-    vip: IpAddr,
-    server: IpAddr,
+pub(super) struct Net {
+    pub(super) client: IpAddr,
+    pub(super) vip: IpAddr,
+    pub(super) server: IpAddr,
     director: IpAddr,
     router: IpAddr,
 }
 
-fn net(family: Family) -> Net {
+pub(super) fn net(family: Family) -> Net {
     let at = |last: u8| match family {
         Family::V4 => Ipv4Addr::new(10, 0, 0, last).into(),
         Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
@@ -44,14 +44,14 @@ fn net(family: Family) -> Net {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     }
 }
 
-fn checksum(bytes: &[u8], start: u32) -> u16 {
+pub(super) fn checksum(bytes: &[u8], start: u32) -> u16 {
     let words = bytes.chunks(2);
     let mut sum = words.fold(start, |sum, pair| {
         sum + (u32::from(pair[0]) << 8) + u32::from(*pair.get(1).unwrap_or(&0))
@@ -63,7 +63,13 @@ fn checksum(bytes: &[u8], start: u32) -> u16 {
 }
 
 /// An IP packet; of IPv4, one that must not be cut if `whole`.
-fn packet(from: IpAddr, to: IpAddr, protocol: u8, whole: bool, payload: &[u8]) -> Vec<u8> {
+pub(super) fn packet(
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    whole: bool,
+    payload: &[u8],
+) -> Vec<u8> {
     let length = payload.len() as u16;
     let mut packet = if from.is_ipv4() {
         let mut head = vec![0x45, 0, 0, 0, 0x12, 0x34, 0, 0, 64, protocol, 0, 0];
@@ -161,7 +167,7 @@ fn seen(frame: &[u8]) -> Seen {
 }
 
 /// Runs a packet through the packet path, on both hooks' models in turn.
-fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
+pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
     let kind: [u8; 2] = if packet[0] >> 4 == 4 {
         [8, 0]
     } else {
@@ -203,13 +209,23 @@ fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
 
 /// A UDP service of one family with a server of another, and the way to it.
 fn rig(service: Family, server: Family, method: ForwardMethod) -> Rig {
-    let mut rig = Rig::new();
     let key = ServiceKey::at(Protocol::Udp, net(service).vip, 53);
-    rig.apply(add(key, "rr"));
+    rig_of(key, ServiceSettings::scheduled_by("rr"), server, method)
+}
+
+/// The same with any service.
+pub(super) fn rig_of(
+    key: ServiceKey,
+    settings: ServiceSettings,
+    server: Family,
+    method: ForwardMethod,
+) -> Rig {
+    let mut rig = Rig::new();
+    rig.apply(add_with(key, settings));
     let to = net(server);
     let at = ServerKey {
         address: to.server,
-        port: 53,
+        port: key.port(),
     };
     rig.apply(add_by(key, at, method));
     let hop = Hop {
@@ -236,7 +252,7 @@ fn count(rig: &Rig, reason: Reason) -> u64 {
     reason_count(&rig.memory(), reason)
 }
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const TUNNELS: [(Tunnel, u32); 3] = [
     (Tunnel::Ipip, 0),
     (

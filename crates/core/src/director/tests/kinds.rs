@@ -157,6 +157,7 @@ fn settings_come_back_as_they_were_given() {
         one_packet: true,
         engine: Some("sip".into()),
         compatible: None,
+        mss_clamp: Some(MssClamp::Bytes(1300)),
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
