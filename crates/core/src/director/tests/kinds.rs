@@ -235,7 +235,7 @@ fn what_a_server_is_found_by_follows_its_method() {
             Some(WIDE),
             features::FULL_NAT | features::WIDE_SERVERS,
         ),
-        (tunnel, None, 0),
+        (tunnel, None, features::TUNNELS),
     ];
     for (method, kind, features) in methods {
         rig.apply(Edit::EditServer {
