@@ -157,6 +157,7 @@ fn settings_come_back_as_they_were_given() {
         one_packet: true,
         engine: Some("sip".into()),
         compatible: None,
+        mss_clamp: Some(MssClamp::Bytes(1300)),
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
@@ -234,7 +235,7 @@ fn what_a_server_is_found_by_follows_its_method() {
             Some(WIDE),
             features::FULL_NAT | features::WIDE_SERVERS,
         ),
-        (tunnel, None, 0),
+        (tunnel, None, features::TUNNELS),
     ];
     for (method, kind, features) in methods {
         rig.apply(Edit::EditServer {
