@@ -39,7 +39,7 @@ fn services_of_all_kinds_are_found() {
     let ftp = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 9], 21);
     let keys = [
         (service(80), 0),
-        (ftp, 0),
+        (ftp, service_flags::WIDE),
         (service6(53), service_flags::WIDE | service_flags::IPV6),
         (any_port, service_flags::WIDE),
         (mark(7, Family::V4), service_flags::WIDE),
