@@ -688,6 +688,8 @@ pub mod features {
     pub const FTP: u32 = 1 << 5;
     /// Rules of [`MarkRules`](super::MarkRules).
     pub const MARK_RULES: u32 = 1 << 6;
+    /// Services of firewall marks that no rule gives, so that somebody else has to.
+    pub const FOREIGN_MARKS: u32 = 1 << 7;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by

@@ -192,6 +192,7 @@ mod edits;
 mod estimates;
 mod kinds;
 mod maglev;
+mod marked;
 mod packets;
 mod schedulers;
 mod speed;
