@@ -136,7 +136,10 @@ fn frames_with_vlan_tags_pass() {
             .built(&tests, "/usr/bin/lab_dataplane")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_dataplane --nocapture others_frames_pass";
-        let text = vm.expect(&format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 2 passed"));
         assert!(!text.contains("not tried"), "the guest has no VLANs either");
@@ -161,7 +164,10 @@ fn tunnels_lead_to_real_servers() {
             .built(&tests, "/usr/bin/lab_realserver")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_realserver --nocapture tunnels";
-        let text = vm.expect(&format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 1 passed"));
         assert!(!text.contains("skipped"), "the guest has no tunnels either");
@@ -198,7 +204,10 @@ fn every_tunnel_and_sctp() {
             .built(&tests, "/usr/bin/lab_matrix")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_matrix --nocapture devices::";
-        let text = vm.expect(&format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 1 passed"));
         assert!(
