@@ -74,6 +74,7 @@ parts! {
     IcmpOpen: evenkeel_xdp_icmp_open, evenkeel_tc_icmp_open;
     Nobody: evenkeel_xdp_nobody, evenkeel_tc_nobody;
     Segment: evenkeel_xdp_segment, evenkeel_tc_segment;
+    Ipv6: evenkeel_xdp_ipv6, evenkeel_tc_ipv6;
 }
 
 /// The present tick, for a daemon that asks by a test run.
