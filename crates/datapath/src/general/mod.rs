@@ -24,8 +24,8 @@ pub use persistence::masked;
 use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
-use crate::frame::protocol;
-use crate::host::{Host, Store};
+use crate::frame::{self, protocol};
+use crate::host::{Host, Store, Window};
 use crate::layout::{
     Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
@@ -255,6 +255,35 @@ fn process<H: Host>(host: &H) -> Verdict {
     }
     let part = if is_icmp { Part::Icmp } else { Part::Fragment };
     Verdict::Then { part }
+}
+
+/// The part that goes on with the first packet of a connection, whose server is chosen but
+/// whose source is to be translated; keeps what the parts need.
+#[inline(always)]
+pub(crate) fn with_server<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    event: u8,
+    service: u32,
+    server: u32,
+) -> Verdict {
+    let Some(header) = host.window(packet.transport, 4) else {
+        return Verdict::GENERAL;
+    };
+    host.keep(Arrival {
+        packet: Packet::of_ipv4(packet),
+        transport: Transport {
+            source_port: header.u16(0),
+            destination_port: header.u16(2),
+            event,
+            is_partial: false,
+            is_for_us: true,
+        },
+        index: Cell::new(service),
+        chosen: Cell::new(server),
+        ..Arrival::empty()
+    });
+    Verdict::Then { part: Part::Open }
 }
 
 /// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
