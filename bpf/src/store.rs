@@ -52,8 +52,8 @@ macro_rules! store {
                 $crate::store::evenkeel_rank(server);
             }
             #[inline(always)]
-            fn settle(&self, service: u32, node: u32) {
-                $crate::store::evenkeel_settle(service, node);
+            fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+                $crate::store::evenkeel_settle(number, ring, node, leaf)
             }
         }
 
@@ -337,9 +337,8 @@ pub extern "C" fn evenkeel_seek(end: u32, port: u32, kind: u32) -> u32 {
 /// [`tree::settle`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn evenkeel_settle(service: u32, node: u32) -> u32 {
-    tree::settle(&Maps, service, node);
-    0
+pub extern "C" fn evenkeel_settle(number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+    tree::settle(&Maps, number, ring, node, leaf)
 }
 
 /// [`table::claim`] in the table of IPv4 connections.

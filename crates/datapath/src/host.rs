@@ -142,16 +142,9 @@ pub trait Ledger {
     /// The connections of a server have changed: [`crate::tree::changed`], which in the
     /// kernel is a function of its own.
     fn rank(&self, server: u32);
-    /// Makes a comparison of a service's tree again: [`crate::tree::settle`], which in the
+    /// Makes a comparison of a tree again: [`crate::tree::settle`], which in the
     /// kernel is a function of its own.
-    fn settle(&self, service: u32, node: u32);
-
-    /// What was written before is seen by all before anything is read after. `word` is
-    /// any word; it stays as it is.
-    #[inline(always)]
-    fn barrier(&self, word: &Word) {
-        self.add(word, 0);
-    }
+    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32;
 }
 
 /// All of the shared memory, and a clock: what the packet path needs beside the packet.

@@ -344,7 +344,8 @@ pub mod service_flags {
     pub const CONFIGURED: u32 = 1 << 11;
 }
 
-/// Words before the servers in a ring: the cursor, 64 bits, low word first.
+/// Words before the servers in a ring: the cursor; and how often connections of the servers
+/// of a tree have changed ([`crate::tree`]).
 pub const RING_HEADER: u32 = 2;
 
 /// Flags of [`Server::flags`].
