@@ -11,8 +11,8 @@ use crate::hash;
 use crate::hop::{self, Way};
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler, server_flags,
-    service_flags, settings, state_word,
+    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
+    server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
@@ -150,6 +150,9 @@ fn inbound<H: Host>(
     aim: Endpoint,
     service: u32,
 ) -> Verdict {
+    if general::is_own(host) {
+        return Verdict::GENERAL;
+    }
     let wanted = WantedNarrow {
         address: client.address,
         port: client_port(client.port, packet.protocol),

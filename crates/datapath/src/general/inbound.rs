@@ -70,6 +70,9 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
             return pass(host, Reason::NoConnection);
         }
     }
+    if is_own(host) {
+        hop::note_itself(host, entry);
+    }
     let index = entry.server().get();
     let Some(server) = host.server(index) else {
         return drop(host, Reason::ServerGone);
@@ -95,6 +98,13 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
         arrival.job.set_source(source);
     }
     send(host, arrival, index, server, after, way)
+}
+
+/// True: a program on this machine has sent the packet.
+#[inline(always)]
+pub(crate) fn is_own<H: Host>(host: &H) -> bool {
+    // The loopback interface has no XDP.
+    H::FINISHES && host.ingress() == hop::LOOPBACK
 }
 
 /// Looks whether a packet can leave by a way; else what becomes of it.

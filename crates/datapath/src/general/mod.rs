@@ -19,6 +19,7 @@ pub mod trial;
 mod tunnel_error;
 mod width;
 
+pub(crate) use inbound::is_own;
 pub use persistence::masked;
 
 use core::cell::Cell;

@@ -243,15 +243,16 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     } else {
         0
     };
+    let interface = pair.ingress(program, random);
     let mut bytes = frame(&packet, destination);
     if random.one_in(60) {
         // Tagged for VLAN 7, as a trunk port brings it: nobody's business.
         bytes.splice(12..12, [0x81, 0, 0, 7]);
-        let (_, after) = pair.run_both(program, &bytes, mark);
+        let (_, after) = pair.run_both(program, &bytes, mark, interface);
         assert_eq!(after, bytes, "a tagged frame was changed");
         return;
     }
-    let (verdict, after) = pair.run_both(program, &bytes, mark);
+    let (verdict, after) = pair.run_both(program, &bytes, mark, interface);
     *seen.verdicts.entry(verdict).or_insert(0) += 1;
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);
