@@ -34,7 +34,7 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
         Verdict::Pass | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit { interface } => {
-            if interface == context.ingress_ifindex() as u32 {
+            if interface == context.ingress_ifindex() as u32 && !is_virtual(interface) {
                 xdp_action::XDP_TX
             } else {
                 // SAFETY: plain numbers.
@@ -48,6 +48,15 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
             xdp_action::XDP_PASS
         }
     }
+}
+
+/// True for a veth: what is sent back into one as it came lies in its peer's ring till
+/// something else comes there, where that has no XDP of its own.
+#[inline(always)]
+fn is_virtual(interface: u32) -> bool {
+    maps::interface(interface).is_some_and(|record| {
+        record.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS != 0
+    })
 }
 
 store!(Kernel<'_>, |_| maps::tick());

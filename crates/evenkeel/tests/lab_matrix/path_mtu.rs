@@ -7,7 +7,7 @@
 //!          └──────────────────── l1 ───────────────────┘
 //! ```
 //!
-//! The last cable takes packets of [`NARROW`] bytes. With direct routing and tunnels the
+//! The last cable takes packets of [`NARROW`] bytes. Through tunnels the
 //! server answers by the cable that leads straight to the client.
 
 use std::io::{Read, Write};
@@ -236,20 +236,19 @@ impl World {
     }
 }
 
-/// Options of `ipvsadm -a`, which addresses of the server are used (none: those of the
-/// service's family), and the bytes around a packet.
-const METHODS: [(&str, Option<Family>, u32); 7] = [
-    ("-i", Some(Family::V4), 20),
-    ("-i", Some(Family::V6), 40),
-    ("-i --tun-type gre", Some(Family::V4), 24),
-    ("-i --tun-type gre --tun-csum", Some(Family::V6), 48),
-    ("-i --tun-type gue --tun-port 6080", Some(Family::V4), 32),
+/// Options of `ipvsadm -a`, which addresses of the server are used, and the bytes around a
+/// packet.
+const METHODS: [(&str, Family, u32); 6] = [
+    ("-i", Family::V4, 20),
+    ("-i", Family::V6, 40),
+    ("-i --tun-type gre", Family::V4, 24),
+    ("-i --tun-type gre --tun-csum", Family::V6, 48),
+    ("-i --tun-type gue --tun-port 6080", Family::V4, 32),
     (
         "-i --tun-type gue --tun-port 6080 --tun-csum",
-        Some(Family::V6),
+        Family::V6,
         52,
     ),
-    ("-m", None, 0),
 ];
 
 fn large_transfers_find_their_size(hook: &str, offloads: &str) -> Result<()> {
@@ -266,7 +265,7 @@ fn large_transfers_find_their_size(hook: &str, offloads: &str) -> Result<()> {
         for family in FAMILIES {
             let what = format!("{options}, {outer:?} around {family:?}");
             let service = SocketAddr::new(VIP.of(family), SINK);
-            let server = SocketAddr::new(SERVER.of(outer.unwrap_or(family)), SINK);
+            let server = SocketAddr::new(SERVER.of(outer), SINK);
             world.forget()?;
             world.rules(&format!(
                 "-A -t {service} -s rr\n-a -t {service} -r {server} {options}\n"
@@ -277,9 +276,14 @@ fn large_transfers_find_their_size(hook: &str, offloads: &str) -> Result<()> {
                 format!("{what}: {reasons:?}")
             })?;
             let mtu = world.mtu(service.ip())?;
-            ensure!(mtu == Some(NARROW - around), "{what}: {mtu:?}");
+            // What is cut later has no checksum of GRE.
+            let room = NARROW - around..=NARROW - around + 4;
+            ensure!(
+                mtu.is_some_and(|mtu| room.contains(&mtu)),
+                "{what}: {mtu:?}"
+            );
             let relayed = world.relayed()? - before;
-            ensure!((relayed > 0) == outer.is_some(), "{what}: {relayed}");
+            ensure!(relayed > 0, "{what}: the director was not asked");
             println!("{hook}, offloads {offloads}, {what}: MTU {mtu:?}, told {relayed} times");
         }
     }

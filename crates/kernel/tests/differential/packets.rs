@@ -334,6 +334,8 @@ pub(crate) fn frame(packet: &[u8], destination: [u8; 6]) -> Vec<u8> {
 
 /// Checks every checksum of a frame that holds a whole packet, tunnels too.
 pub(crate) fn assert_right(frame: &[u8]) {
+    let is_ipv6 = frame[14] >> 4 == 6;
+    assert_eq!(frame[12] == 0x86, is_ipv6, "{frame:02x?}");
     packet_is_right(&frame[14..]);
 }
 

@@ -139,6 +139,12 @@ fn seen(frame: &[u8]) -> Seen {
             _ => <[u8; 16]>::try_from(bytes).unwrap().into(),
         }
     };
+    let kind = if packet[0] == 0x45 {
+        [8, 0]
+    } else {
+        [0x86, 0xdd]
+    };
+    assert_eq!(frame[12..14], kind);
     let (from, to, protocol, message) = if packet[0] == 0x45 {
         let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
         assert_eq!(checksum(&packet[..20], 0), 0);
