@@ -5,8 +5,8 @@
 use crate::general::Arrival;
 use crate::hash::Place;
 use crate::layout::{
-    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, MarkRules,
+    Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::schedule::Request;
 use crate::table::{WantedNarrow, WantedWide};
@@ -186,6 +186,8 @@ pub trait Store: Ledger {
     fn client_hop(&self, index: u32) -> Option<&ClientHop>;
     /// This CPU's counters of a server.
     fn counters(&self, server: u32) -> Option<&Counters>;
+    /// The rules that mark packets.
+    fn mark_rules(&self) -> Option<&MarkRules>;
     /// This CPU's reasons.
     fn reasons(&self) -> Option<&Reasons>;
 
@@ -207,6 +209,10 @@ pub trait Store: Ledger {
     /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
     /// of its own.
     fn reserve(&self, reference: u32) -> u32;
+    /// [`crate::general::marked`], in the kernel a function of its own.
+    fn marked(&self, interface: u32) -> u32;
+    /// [`crate::general::fits`], in the kernel a function of its own.
+    fn fits(&self, place: u32, interface: u32) -> u32;
     /// Finds an entry of the connection table, see [`crate::table::location_of`]; in the
     /// kernel a function of its own.
     fn find(&self, place: Place, wanted: &WantedNarrow) -> u32;

@@ -696,6 +696,8 @@ pub mod features {
     pub const TUNNELS: u32 = 1 << 7;
     /// Services that lower the segment that TCP's ends ask for.
     pub const SEGMENTS: u32 = 1 << 8;
+    /// Services of firewall marks that no rule gives, so that somebody else has to.
+    pub const FOREIGN_MARKS: u32 = 1 << 9;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by

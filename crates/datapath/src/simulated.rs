@@ -320,7 +320,7 @@ impl Tables {
             counters: &self.counters,
             reasons: &self.reasons,
             interfaces: &self.interfaces,
-            mark_rules: self.mark_rules.first(),
+            mark_rules: &self.mark_rules[0],
         }
     }
 }
@@ -574,6 +574,15 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     }
     fn counters(&self, server: u32) -> Option<&Counters> {
         self.memory.counters(self.around.cpu, server)
+    }
+    fn mark_rules(&self) -> Option<&MarkRules> {
+        Some(self.memory.mark_rules())
+    }
+    fn marked(&self, interface: u32) -> u32 {
+        general::marked(self, interface)
+    }
+    fn fits(&self, place: u32, interface: u32) -> u32 {
+        general::fits(self, place, interface)
     }
     fn reasons(&self) -> Option<&Reasons> {
         self.memory.reasons(self.around.cpu)

@@ -229,6 +229,13 @@ const TIMEOUTS: &[Key<Config>] = &[
         help: "seconds that a UDP flow may be silent; default 300",
         set: |config, value| config.timeouts.udp = value.number(),
     },
+    Key {
+        name: "udp_quiesced",
+        kind: Kind::Number(1..=2_678_400),
+        help: "seconds that a UDP flow to a server of weight 0 may be silent before its next \
+               packet goes to another server; not in services with IPVS's ways; default 30",
+        set: |config, value| config.udp_quiesced = value.number(),
+    },
 ];
 
 const START: &[Key<Config>] = &[Key {

@@ -40,6 +40,7 @@ fn every_key_is_read() {
         tcp = 60
         tcp_fin = 5
         udp = 7
+        udp_quiesced = 8
         [start]
         ipvsadm_rules = "/etc/lvs.rules"
         [compat]
@@ -76,6 +77,7 @@ fn every_key_is_read() {
             tcp_fin: 5,
             udp: 7,
         },
+        udp_quiesced: 8,
         start: Start {
             ipvsadm_rules: IpvsadmRules::File("/etc/lvs.rules".into()),
         },

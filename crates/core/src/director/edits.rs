@@ -146,7 +146,8 @@ impl Director {
             s.settled = true;
             s.change = s.change.max(Change::Record);
         });
-        self.state.features.add(fresh.features());
+        let features = self.state.features_of(&fresh);
+        self.state.features.add(features);
         self.state.add_endpoint(fresh.endpoint(), index)
     }
 
@@ -166,8 +167,9 @@ impl Director {
             configured: before.configured || self.origin == Origin::Configuration,
             ..before
         };
-        self.state.features.remove(before.features());
-        self.state.features.add(after.features());
+        let [former, present] = [&before, &after].map(|s| self.state.features_of(s));
+        self.state.features.remove(former);
+        self.state.features.add(present);
         self.state.change_service(index, |s| {
             s.settings = settings;
             s.compatible = after.compatible;
@@ -201,7 +203,8 @@ impl Director {
         for server in servers {
             self.trash_server(server, now_ms);
         }
-        self.state.features.remove(service.features());
+        let features = self.state.features_of(&service);
+        self.state.features.remove(features);
         self.state.remove_endpoint(service.endpoint(), now_ms);
         if let Some(block) = service.staged {
             self.state.discard_ring(block);

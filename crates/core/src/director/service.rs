@@ -216,11 +216,24 @@ impl Service {
 
     /// True: its connections are wide entries.
     pub(super) const fn is_wide(&self) -> bool {
-        !matches!(
+        self.is_ftp()
+            || !matches!(
+                self.key,
+                ServiceKey::Address {
+                    address: IpAddr::V4(_),
+                    port: 1..,
+                    ..
+                }
+            )
+    }
+
+    /// True: clients that stay with their server bring it connections to other ports, too.
+    pub(super) const fn is_ftp(&self) -> bool {
+        matches!(
             self.key,
             ServiceKey::Address {
-                address: IpAddr::V4(_),
-                port: 1..,
+                protocol: Protocol::Tcp,
+                port: FTP,
                 ..
             }
         )
@@ -240,11 +253,7 @@ impl Service {
         let of_key = match self.key {
             ServiceKey::Mark { .. } => features::MARKS,
             ServiceKey::Address { port: 0, .. } => features::ANY_PORT,
-            ServiceKey::Address {
-                protocol: Protocol::Tcp,
-                port: FTP,
-                ..
-            } if self.settings.persistence.is_some() => features::FTP,
+            _ if self.is_ftp() && self.settings.persistence.is_some() => features::FTP,
             ServiceKey::Address { .. } => 0,
         };
         let of_family = match self.key.family() {

@@ -193,6 +193,7 @@ mod errors;
 mod estimates;
 mod kinds;
 mod maglev;
+mod marked;
 mod packets;
 mod schedulers;
 mod segments;

@@ -6,6 +6,7 @@ mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
+mod marks;
 mod outbound;
 mod packet;
 mod persistence;
@@ -257,6 +258,18 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
 }
 
+/// The mark that rules give the packet that is kept, which came by `interface`; 0: none.
+#[inline(always)]
+pub fn marked<S: Store>(store: &S, interface: u32) -> u32 {
+    marks::marked(store, interface)
+}
+
+/// The mark of a rule, by its place, if the packet that is kept fits it; else 0.
+#[inline(always)]
+pub fn fits<S: Store>(store: &S, place: u32, interface: u32) -> u32 {
+    marks::fits(store, place, interface)
+}
+
 /// Notes where the packet that is kept goes, the first fragment of one, for the others.
 #[inline(always)]
 pub fn note_fragment<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
@@ -381,11 +394,16 @@ pub fn find_segment<H: Host>(host: &H) -> u32 {
 #[inline(always)]
 fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let features = host.control().map_or(0, |control| control.features.get());
-    if !H::FINISHES && features & features::MARKS != 0 {
-        // Marks are seen by the next stage only.
+    let mark = if features & features::MARKS == 0 {
+        0
+    } else {
+        marks::of(host, features)
+    };
+    if !H::FINISHES && mark == 0 && features & features::FOREIGN_MARKS != 0 {
+        // It may carry a mark that the next stage sees.
         return pass(host, Reason::Deferred);
     }
-    let service = service_of(host, arrival, features);
+    let service = service_of(host, arrival, features, mark);
     if service == NOBODY && !outbound::is_from_server(host, arrival) {
         return Verdict::Pass;
     }
@@ -508,18 +526,15 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// Ports from which on clients may open what FTP has told them.
 const FREE_PORTS: u16 = 1024;
 
-/// The service that a packet is for: by its mark, by address and port, as data of FTP,
+/// The service that a packet is for: by its mark (0: it has none), by address and port, as data of FTP,
 /// by address alone (`ip_vs_service_find`). [`NOBODY`]: none.
 #[inline(always)]
-fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32) -> u32 {
+fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32, mark: u32) -> u32 {
     let packet = &arrival.packet;
-    if features & features::MARKS != 0 {
-        let mark = host.mark();
+    if mark != 0 {
         let family = if packet.is_ipv6 { 6 } else { 4 };
         let key = endpoint_key(mark, family, u8::MAX, endpoint_kind::MARK);
-        if mark != 0
-            && let Some(service) = endpoint::find_stepwise(host, key)
-        {
+        if let Some(service) = endpoint::find_stepwise(host, key) {
             return service;
         }
     }

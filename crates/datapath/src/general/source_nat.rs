@@ -19,8 +19,11 @@ use crate::layout::{Address, Bucket, Control, MAPPED, POOL, Server, WideBucket};
 use crate::state::{self, Direction};
 use crate::table::{self, Aim, By, Found, Slot, WantedNarrow, WantedWide, WideOpening, address_of};
 
-/// Ports that are tried for a new connection.
-const TRIES: u32 = 16;
+/// Ports that are tried for a new connection: while nine of ten are taken, one in thirty
+/// connections finds none.
+const TRIES: u32 = 64;
+/// How many of them are anywhere; the others follow each other.
+const SCATTERED: u32 = 32;
 /// In place of a pool's address: the director's own on the way to the server.
 const OWN: u32 = POOL as u32;
 
@@ -90,15 +93,18 @@ pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
     if count == 0 {
         return false;
     }
-    // The client's own port if it is one of these, else any; then one after the other.
+    // The client's own port if it is one of these, then any, then one after the other:
+    // of a small range all are tried, and of a large one ports that have nothing to do
+    // with those of other clients.
     let own = u32::from(u16::from_be(transport.source_port)).wrapping_sub(low);
-    let first = if own < count {
-        own
-    } else {
-        place.bucket % count
-    };
+    let step = place.signature | 1;
     for turn in 0..TRIES {
-        let port = low + (first + turn * turn) % count;
+        let at = match turn {
+            0 if own < count => own,
+            0..SCATTERED => place.bucket.wrapping_add(turn.wrapping_mul(step)),
+            _ => place.bucket.wrapping_add(turn),
+        };
+        let port = low + at % count;
         let wanted = reference(number, (port as u16).to_be());
         if host.reserve(wanted) != 0 {
             arrival.reference.set(wanted);

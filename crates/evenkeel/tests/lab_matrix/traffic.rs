@@ -141,6 +141,14 @@ pub(crate) fn echo(socket: &UdpSocket, length: usize) -> Result<u8> {
     Ok(answer[0])
 }
 
+/// The server that a page comes from.
+pub(crate) fn page_of(client: &Host, from: IpAddr, web: SocketAddr) -> Result<u8> {
+    let stream = open(client, SocketAddr::new(from, new_port()), web)?;
+    let page = http::get_over(stream, web)?;
+    ensure!(page.status == 200, "status {}", page.status);
+    Ok(page.body.split_at(1).0.parse()?)
+}
+
 /// Loads pages, sends to the sink; each server has to get its half of both.
 pub(crate) fn tcp(client: &Host, from: IpAddr, web: SocketAddr, sink: SocketAddr) -> Result<()> {
     let mut by_server = [0; SERVERS.len()];

@@ -183,6 +183,14 @@ impl World {
         self.wait_for_status(&format!("the hooks of {hook}"), is_as_wanted)
     }
 
+    /// Has the daemon start anew, with this configuration.
+    pub(crate) fn configure(&mut self, text: &str) -> Result<()> {
+        self.director.kill_daemon()?;
+        self.director.configure(text)?;
+        self.director.run_with(&[]);
+        self.director.start_daemon(START)
+    }
+
     /// Clears the table and gives it these rules, lines as `ipvsadm -R` takes them.
     pub(crate) fn rules(&self, rules: &str) -> Result<()> {
         let line = format!("ipvsadm -C && ipvsadm -R <<'END'\n{rules}END");

@@ -172,6 +172,7 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         for _ in 0..tables {
             pair.edit(&[evenkeel_core::model::Edit::Flush]);
             assert!(pair.edit(&rules::table(&mut random)) > 5);
+            pair.mark(&rules::marks(&mut random));
             for _ in 0..frames {
                 if random.one_in(200) {
                     pair.edit(&[rules::change(&mut random)]);

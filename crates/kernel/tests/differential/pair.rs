@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use evenkeel_core::director::{Director, Hop, Reach};
-use evenkeel_core::model::Edit;
+use evenkeel_core::model::{Edit, MarkRule};
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{Address, Entry, WideEntry, state_word};
 use evenkeel_datapath::memory::Memory;
@@ -170,6 +170,16 @@ impl Pair {
         }
         assert_eq!(refused[0], refused[1]);
         edits.len() - refused[0].len()
+    }
+
+    /// Sets the rules that mark packets in both.
+    pub(crate) fn mark(&mut self, rules: &[(MarkRule, u32)]) {
+        let (kernel, host) = (self.dataplane.memory(), self.tables.memory());
+        for (director, memory) in [(&mut self.kernel, kernel), (&mut self.host, host)] {
+            let rules = rules.iter().map(|(rule, interface)| (rule, *interface));
+            director.set_mark_rules(rules, &memory).unwrap();
+            director.write_all(&memory);
+        }
     }
 
     /// Where servers are: the last of each family is not known.

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_core::model::{
-    Edit, Family, ForwardMethod, MssClamp, Netmask, Persistence, Protocol, Scheduler,
-    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl, SysctlValue,
-    Tunnel, TunnelChecksum,
+    Edit, Family, ForwardMethod, MarkRule, MssClamp, Netmask, Persistence, Prefix, Protocol,
+    Scheduler, SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl,
+    SysctlValue, Tunnel, TunnelChecksum,
 };
 
 use crate::packets::Random;
@@ -185,6 +185,45 @@ pub(crate) fn table(random: &mut Random) -> Vec<Edit> {
         }
     }
     edits
+}
+
+/// Rules that mark packets, each with the index of its interface: none half of the time.
+pub(crate) fn marks(random: &mut Random) -> Vec<(MarkRule, u32)> {
+    let count = if random.one_in(2) { random.below(6) } else { 0 };
+    (0..count).map(|_| mark(random)).collect()
+}
+
+fn mark(random: &mut Random) -> (MarkRule, u32) {
+    let family = random.below(2) as usize;
+    let bits = random.of(&[0, 32]);
+    let prefix = |random: &mut Random, list: &[&str]| {
+        let address = address(random.of(list));
+        let bits = if family == 0 { bits } else { 4 * bits };
+        let none = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        Prefix {
+            address: if bits == 0 {
+                none.parse().unwrap()
+            } else {
+                address
+            },
+            bits,
+        }
+    };
+    let rule = MarkRule {
+        mark: 1 + random.below(3),
+        protocol: random.of(&[None, Some(Protocol::Tcp), Some(Protocol::Sctp)]),
+        source: random
+            .one_in(2)
+            .then(|| prefix(random, &CLIENTS[family][..2])),
+        destination: Some(prefix(random, &VIPS[family])),
+        ports: random
+            .of::<&[_]>(&[&[], &[(80, 80)], &[(20, 21), (1000, 6000)]])
+            .iter()
+            .map(|&(low, high)| low..=high)
+            .collect(),
+        interface: None,
+    };
+    (rule, random.of(&[0, 0, 1, 2]))
 }
 
 /// A change while connections are there.

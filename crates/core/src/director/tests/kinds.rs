@@ -39,7 +39,7 @@ fn services_of_all_kinds_are_found() {
     let ftp = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 9], 21);
     let keys = [
         (service(80), 0),
-        (ftp, 0),
+        (ftp, service_flags::WIDE),
         (service6(53), service_flags::WIDE | service_flags::IPV6),
         (any_port, service_flags::WIDE),
         (mark(7, Family::V4), service_flags::WIDE),
@@ -69,7 +69,11 @@ fn services_of_all_kinds_are_found() {
             assert_eq!(record.flags.get() & kind, flags, "{key} {restarted}");
             assert_eq!(record.persistence.get(), 60);
         }
-        let there = features::MARKS | features::ANY_PORT | features::IPV6 | features::FTP;
+        let there = features::MARKS
+            | features::FOREIGN_MARKS
+            | features::ANY_PORT
+            | features::IPV6
+            | features::FTP;
         assert_eq!(features_of(&rig), there);
         rig.restart();
         assert_eq!(rig.director.repairs(), 0);
@@ -270,7 +274,8 @@ fn servers_without_a_port_of_their_own_answer_from_any() {
             assert!(rig.find(at(&server(0), port, protocol, WIDE)).is_some());
         }
     }
-    assert_eq!(features_of(&rig), features::MARKS | features::WIDE_SERVERS);
+    let there = features::MARKS | features::FOREIGN_MARKS | features::WIDE_SERVERS;
+    assert_eq!(features_of(&rig), there);
     let record = &rig.memory().servers[server_index(&rig, &by_mark, &server(0))];
     assert_eq!(record.ports.get(), 0);
     rig.apply(Edit::DeleteService { service: by_mark });
