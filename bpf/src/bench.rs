@@ -203,7 +203,11 @@ fn rearm<const LENGTH: usize>(frame: Bytes, is_reply: bool) {
     let flow = flow(count, u32::from(order & 31), order & OTHER_ORDER != 0);
     let (client, port) = (0x0a00_0000 | flow >> 4, 1024 + (flow & 15));
     let end = PORTS[usize::from(is_reply)];
-    let ports = if is_reply { end << 16 | port } else { port << 16 | end };
+    let ports = if is_reply {
+        end << 16 | port
+    } else {
+        port << 16 | end
+    };
     // Whole words that are read whole: a load that needs the bytes of two stores
     // waits for both, and a packet from the wire has no such stores.
     if LENGTH == FRAME_IPV6 {
@@ -220,7 +224,11 @@ fn rearm<const LENGTH: usize>(frame: Bytes, is_reply: bool) {
     let protocol = u16::from(frame.u8(23));
     frame.set_u16(22, (64 << 8 | protocol).to_be());
     let own: u32 = if is_reply { 0x0a02_000b } else { 0x0a09_0001 };
-    let (from, to) = if is_reply { (own, client) } else { (client, own) };
+    let (from, to) = if is_reply {
+        (own, client)
+    } else {
+        (client, own)
+    };
     frame.set_u32(26, from.to_be());
     frame.set_u32(30, to.to_be());
     frame.set_u32(34, ports.to_be());

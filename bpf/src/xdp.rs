@@ -54,9 +54,8 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
 /// something else comes there, where that has no XDP of its own.
 #[inline(always)]
 fn is_virtual(interface: u32) -> bool {
-    maps::interface(interface).is_some_and(|record| {
-        record.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS != 0
-    })
+    maps::interface(interface)
+        .is_some_and(|record| record.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS != 0)
 }
 
 store!(Kernel<'_>, |_| maps::tick());
@@ -204,6 +203,14 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn call_id(&self) -> u64 {
+        evenkeel_xdp_call_id(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn gather(&self, _length: u32) {}
+
+    #[inline(always)]
     fn find_segment(&self) -> u32 {
         evenkeel_xdp_find_segment(self.0.ctx)
     }
@@ -264,6 +271,13 @@ extern "C" fn evenkeel_xdp_parse_quoted(context: *mut xdp_md) -> u32 {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_parse_tunnelled(context: *mut xdp_md) -> u32 {
     general::parse_tunnelled(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::call_id`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_call_id(context: *mut xdp_md) -> u64 {
+    general::call_id(&Kernel(&XdpContext::new(context)))
 }
 
 /// [`general::find_segment`].

@@ -181,7 +181,7 @@ pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
     };
     let mut frame = [&[0; 12][..], &kind, packet].concat();
     let route = |to: IpAddr| Route {
-        answer: if [2, 21].contains(octets(to).last().unwrap()) {
+        answer: if [2, 21, 22].contains(octets(to).last().unwrap()) {
             RouteAnswer::Ready
         } else {
             RouteAnswer::None
@@ -254,7 +254,7 @@ fn set(rig: &mut Rig, setting: Sysctl, number: u32) {
     });
 }
 
-fn count(rig: &Rig, reason: Reason) -> u64 {
+pub(super) fn count(rig: &Rig, reason: Reason) -> u64 {
     reason_count(&rig.memory(), reason)
 }
 
