@@ -276,6 +276,11 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn call_name(&self, begin: u32) -> u32 {
+        evenkeel_tc_call_name(self.0, begin)
+    }
+
+    #[inline(always)]
     fn find_segment(&self) -> u32 {
         evenkeel_tc_find_segment(self.0)
     }
@@ -342,6 +347,13 @@ extern "C" fn evenkeel_tc_parse_tunnelled(context: *mut __sk_buff) -> u32 {
 #[inline(never)]
 extern "C" fn evenkeel_tc_call_id(context: *mut __sk_buff) -> u64 {
     general::call_id(&Kernel(context))
+}
+
+/// [`general::call_name`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_call_name(context: *mut __sk_buff, begin: u32) -> u32 {
+    general::call_name(&Kernel(context), begin)
 }
 
 /// [`general::find_segment`].

@@ -211,6 +211,11 @@ impl Host for Kernel<'_> {
     fn gather(&self, _length: u32) {}
 
     #[inline(always)]
+    fn call_name(&self, begin: u32) -> u32 {
+        evenkeel_xdp_call_name(self.0.ctx, begin)
+    }
+
+    #[inline(always)]
     fn find_segment(&self) -> u32 {
         evenkeel_xdp_find_segment(self.0.ctx)
     }
@@ -278,6 +283,13 @@ extern "C" fn evenkeel_xdp_parse_tunnelled(context: *mut xdp_md) -> u32 {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_call_id(context: *mut xdp_md) -> u64 {
     general::call_id(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::call_name`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_call_name(context: *mut xdp_md, begin: u32) -> u32 {
+    general::call_name(&Kernel(&XdpContext::new(context)), begin)
 }
 
 /// [`general::find_segment`].

@@ -388,6 +388,12 @@ pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
     tunnel_error::parse(host)
 }
 
+/// Where in the frame the value of SIP's Call-ID stands, if the message at `begin` has one; 0.
+#[inline(always)]
+pub fn call_name<H: Host>(host: &H, begin: u32) -> u32 {
+    sip::name(host, begin)
+}
+
 /// A hash of SIP's Call-ID in the datagram that is kept; 0: it has none.
 #[inline(always)]
 pub fn call_id<H: Host>(host: &H) -> u64 {

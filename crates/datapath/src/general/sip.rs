@@ -16,10 +16,21 @@ const VALUE: u32 = 128;
 /// Farthest place in a frame.
 const OFFSET_MAX: usize = 2047;
 
-/// The header's name at the beginning of a line, in lower case, and its short form.
-const LONG: u64 = u64::from_be_bytes(*b"\ncall-id");
-const SHORT: u64 = u32::from_be_bytes(*b"\0\ni:") as u64;
+/// Blanks between the header's name and its value, the colon among them.
+const BLANKS: u32 = 8;
+
+/// The header's name as [`fold`] leaves it, and its short form, each behind the end of a line.
+const LONG: u64 = u64::from_be_bytes(*b"*call-id");
+const SHORT: u64 = u32::from_be_bytes(*b"\0*i:") as u64;
 const SHORT_MASK: u64 = 0xff_ffff;
+const END_OF_LINE: u64 = 0x0a;
+
+/// Lower case of a letter. Of other bytes some become the same, which a test for letters
+/// would prevent; but that is a branch, of which there would be one for each byte.
+#[inline(always)]
+const fn fold(byte: u8) -> u64 {
+    (byte | 0x20) as u64
+}
 
 /// True: the packet's client is known by more than its address.
 #[inline(always)]
@@ -34,63 +45,68 @@ pub(super) fn call_id<H: Host>(host: &H) -> u64 {
     let Some(kept) = host.kept() else {
         return 0;
     };
-    let begin = kept.packet.transport() + UDP;
-    host.gather(begin as u32 + SEARCHED);
-    let name = end_of_name(host, begin);
-    if name == 0 { 0 } else { hash(host, name) }
-}
-
-/// A byte of the frame; above all bytes: it ends before.
-#[inline(always)]
-fn byte<H: Host>(host: &H, at: usize) -> u32 {
-    match host.window(at & OFFSET_MAX, 1) {
-        Some(byte) => byte.u8(0).into(),
-        None => 256,
+    let begin = (kept.packet.transport() + UDP) as u32;
+    host.gather(begin + SEARCHED);
+    let name = host.call_name(begin);
+    if name == 0 {
+        return 0;
     }
+    hash(host, name as usize & OFFSET_MAX)
 }
 
-/// Where what follows the header's name begins; 0: there is no such header.
+/// Where in the frame what follows the header's name begins; 0: there is no such header in
+/// the message at `begin`.
 #[inline(always)]
-fn end_of_name<H: Host>(host: &H, begin: usize) -> usize {
-    const UPPER_CASE: u64 = 0x20;
-    let mut last = 0_u64;
+pub(super) fn name<H: Host>(host: &H, begin: u32) -> u32 {
+    let begin = begin as usize & OFFSET_MAX;
+    let (mut as_is, mut folded) = (0_u64, 0_u64);
     let mut turn = 0;
-    while turn < SEARCHED {
-        let found = byte(host, begin + turn as usize);
-        if found > 255 {
+    while turn < SEARCHED as usize {
+        let Some(byte) = host.window(begin + turn, 1) else {
             return 0;
-        }
-        // Letters alone become others that look like one of these names.
-        let is_letter = u64::from(found.wrapping_sub(u32::from(b'A')) < 26);
-        last = last << 8 | u64::from(found) | is_letter * UPPER_CASE;
+        };
+        let byte = byte.u8(0);
+        as_is = as_is << 8 | u64::from(byte);
+        folded = folded << 8 | fold(byte);
         turn += 1;
-        if last == LONG || last & SHORT_MASK == SHORT {
-            return begin + turn as usize;
+        let is_not_long = (folded ^ LONG) | ((as_is >> 56) ^ END_OF_LINE);
+        let is_not_short = ((folded & SHORT_MASK) ^ SHORT) | (((as_is >> 16) & 0xff) ^ END_OF_LINE);
+        if is_not_long == 0 || is_not_short == 0 {
+            return (begin + turn) as u32;
         }
     }
     0
 }
 
-/// Hash of the value that follows, without the blanks around it. Not 0 unless there is none.
+/// Hash of the value that follows the header's name. 0: there is none.
 #[inline(always)]
 fn hash<H: Host>(host: &H, begin: usize) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ host.seed();
-    let mut length = 0;
-    let mut turn = 0;
-    while turn < VALUE {
-        let found = byte(host, begin + turn as usize);
-        turn += 1;
-        let is_before = length == 0 && (found == 0x20 || found == 0x09 || found == 0x3a);
-        if found <= 0x20 && !is_before || found > 255 {
+    let mut at = begin;
+    for _ in 0..BLANKS {
+        let Some(byte) = host.window(at, 1) else {
+            return 0;
+        };
+        if !matches!(byte.u8(0), b' ' | b'\t' | b':') {
             break;
         }
-        if !is_before {
-            hash = (hash ^ u64::from(found)).wrapping_mul(PRIME);
-            length += 1;
-        }
+        at += 1;
     }
-    if length == 0 {
+    let at = host.opaque(at as u32) as usize & OFFSET_MAX;
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ host.seed();
+    let mut turn = 0;
+    while turn < VALUE as usize {
+        let Some(byte) = host.window(at + turn, 1) else {
+            break;
+        };
+        let byte = byte.u8(0);
+        if byte <= b' ' {
+            break;
+        }
+        hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        turn += 1;
+    }
+    if turn == 0 {
         return 0;
     }
     // Its upper half is mixed better than its lower one.
