@@ -8,7 +8,7 @@
 //! touches.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch, core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics, macro_metavar_expr)]
 #![allow(
     internal_features,
     reason = "there is no other way to an atomic on this target"
@@ -17,6 +17,7 @@
 mod generator;
 mod maps;
 mod packet;
+mod parts;
 mod routing;
 mod store;
 mod xdp;
@@ -32,6 +33,7 @@ use evenkeel_datapath::host::{Hop, Host, Window, count};
 use evenkeel_datapath::layout::{endpoint_key, endpoint_kind, server_flags};
 use evenkeel_datapath::state::{self, Direction};
 use packet::{Bytes, distance, window};
+use parts::all_parts;
 
 /// What the wrapper runs, in the first of the frame's last six bytes.
 mod mode {
@@ -127,23 +129,7 @@ macro_rules! parts {
     };
 }
 
-parts! {
-    General: evenkeel_xdp_general, evenkeel_tc_general;
-    Inbound: evenkeel_xdp_inbound, evenkeel_tc_inbound;
-    WideInbound: evenkeel_xdp_wide_inbound, evenkeel_tc_wide_inbound;
-    OnePacket: evenkeel_xdp_one_packet, evenkeel_tc_one_packet;
-    Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
-    WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
-    Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
-    Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
-    Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
-    Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
-    Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
-    Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
-    Open: evenkeel_xdp_open, evenkeel_tc_open;
-    WideOpen: evenkeel_xdp_wide_open, evenkeel_tc_wide_open;
-    Deliver: evenkeel_xdp_deliver, evenkeel_tc_deliver;
-}
+all_parts!(parts);
 
 /// Only here because an instance has one.
 #[classifier]

@@ -6,6 +6,7 @@ mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
+mod ipv6;
 mod marks;
 mod outbound;
 mod packet;
@@ -24,8 +25,8 @@ pub use persistence::masked;
 use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
-use crate::frame::protocol;
-use crate::host::{Host, Store};
+use crate::frame::{self, protocol};
+use crate::host::{Host, Store, Window};
 use crate::layout::{
     Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
@@ -111,8 +112,8 @@ impl Arrival {
 }
 
 /// The parts of the general way. In the kernel each is a program of its own, because
-/// each must be small enough for the verifier and for the stack. All but the first work
-/// on what [`Store::kept`] holds.
+/// each must be small enough for the verifier and for the stack. All but the first and the last
+/// work on what [`Store::kept`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Part {
@@ -158,22 +159,26 @@ pub enum Part {
     Nobody = 19,
     /// Lowers the segment that a packet asks for.
     Segment = 20,
+    /// IPv6, in a connection that is established.
+    Ipv6 = 21,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 21;
+pub const PARTS: u32 = 22;
 
 /// Carries out a part.
 #[inline(always)]
 pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
-    if part == Part::General {
-        return process(host);
+    match part {
+        Part::General => return process(host),
+        Part::Ipv6 => return ipv6::process(host),
+        _ => {}
     }
     let Some(arrival) = host.kept() else {
         return Verdict::Drop;
     };
     match part {
-        Part::General => Verdict::Drop,
+        Part::General | Part::Ipv6 => Verdict::Drop,
         Part::Inbound => inbound::connection::<H, Bucket>(host, arrival),
         Part::WideInbound => inbound::connection::<H, WideBucket>(host, arrival),
         Part::OnePacket => inbound::one_packet(host, arrival),
@@ -254,6 +259,35 @@ fn process<H: Host>(host: &H) -> Verdict {
     }
     let part = if is_icmp { Part::Icmp } else { Part::Fragment };
     Verdict::Then { part }
+}
+
+/// The part that goes on with the first packet of a connection, whose server is chosen but
+/// whose source is to be translated; keeps what the parts need.
+#[inline(always)]
+pub(crate) fn with_server<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    event: u8,
+    service: u32,
+    server: u32,
+) -> Verdict {
+    let Some(header) = host.window(packet.transport, 4) else {
+        return Verdict::GENERAL;
+    };
+    host.keep(Arrival {
+        packet: Packet::of_ipv4(packet),
+        transport: Transport {
+            source_port: header.u16(0),
+            destination_port: header.u16(2),
+            event,
+            is_partial: false,
+            is_for_us: true,
+        },
+        index: Cell::new(service),
+        chosen: Cell::new(server),
+        ..Arrival::empty()
+    });
+    Verdict::Then { part: Part::Open }
 }
 
 /// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
