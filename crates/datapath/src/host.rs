@@ -302,6 +302,13 @@ pub trait Host: Store {
     fn parse_quoted(&self) -> u32;
     /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
     fn parse_tunnelled(&self) -> u32;
+    /// [`crate::general::call_id`], in the kernel a function of its own.
+    fn call_id(&self) -> u64;
+    /// [`crate::general::call_name`], in the kernel a function of its own.
+    fn call_name(&self, begin: u32) -> u32;
+    /// Makes this many bytes from the frame's beginning readable, as far as it has them.
+    /// As for windows, see [`Host::grow`].
+    fn gather(&self, length: u32);
     /// [`crate::general::find_segment`], in the kernel a function of its own.
     fn find_segment(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.

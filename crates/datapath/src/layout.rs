@@ -338,7 +338,7 @@ pub mod service_flags {
     pub const FLAG_3: u32 = 1 << 8;
     /// The ways of IPVS where Evenkeel has better ones.
     pub const COMPATIBLE: u32 = 1 << 9;
-    /// For the daemon: persistence engine `sip`.
+    /// Persistence engine `sip`: templates of UDP are found by the Call-ID as well.
     pub const SIP: u32 = 1 << 10;
     /// For the daemon: it stands in the configuration.
     pub const CONFIGURED: u32 = 1 << 11;

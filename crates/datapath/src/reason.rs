@@ -74,6 +74,8 @@ reasons! {
     Unexpected = 26, "unexpected_from_server";
     /// Passed to the kernel: the service has no server, and `cache_bypass` is 1.
     Bypassed = 27, "bypassed";
+    /// Dropped: what begins with a service of the persistence engine `sip`, and has no Call-ID.
+    NoCallId = 28, "no_call_id";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

@@ -730,6 +730,13 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     fn parse_tunnelled(&self) -> u32 {
         general::parse_tunnelled(self)
     }
+    fn call_id(&self) -> u64 {
+        general::call_id(self)
+    }
+    fn call_name(&self, begin: u32) -> u32 {
+        general::call_name(self, begin)
+    }
+    fn gather(&self, _length: u32) {}
     fn find_segment(&self) -> u32 {
         general::find_segment(self)
     }

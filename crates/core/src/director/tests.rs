@@ -197,6 +197,7 @@ mod marked;
 mod packets;
 mod schedulers;
 mod segments;
+mod sip;
 mod speed;
 mod trees;
 mod walk;

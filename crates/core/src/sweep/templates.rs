@@ -68,7 +68,8 @@ impl Templates {
         }
     }
 
-    /// True: a template's service is not persistent any more, so that it has no use.
+    /// True: a template's service is not persistent any more, so that it has no use; or it is
+    /// a call's whose time is over.
     /// Else, when its time is over, its connections are looked for.
     pub(super) fn is_useless(
         &mut self,
@@ -83,6 +84,10 @@ impl Templates {
         let is_prolonged = |&(word, until): &(u32, u32)| {
             word == state_word && age(now.tick, until) == 0 && now.tick != until
         };
+        if left < 0 && is_by_call(now, template) {
+            // A call has one, and there may be many: nobody looks for their connections.
+            return true;
+        }
         if left >= 0 {
             if !self.prolonged.is_empty() {
                 self.prolonged.remove(&place);
@@ -137,6 +142,14 @@ impl Templates {
         });
         ended
     }
+}
+
+/// True: a template is a call's.
+fn is_by_call(now: &Now<'_>, template: &WideEntry) -> bool {
+    template.server_tag.get() != 0
+        && now
+            .service(template)
+            .is_some_and(|service| service.flags.get() & service_flags::SIP != 0)
 }
 
 /// Ticks that a template has left; negative: it is over for as many. None: its service

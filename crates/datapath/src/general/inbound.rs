@@ -5,7 +5,8 @@ use super::persistence;
 use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
 use super::{
-    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, source_nat,
+    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, sip,
+    source_nat,
 };
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, method_of,
@@ -402,6 +403,10 @@ pub(super) fn nobody<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     if arrival.is_quoted.get() != 0 {
         // An error is not answered with one.
         return drop(host, Reason::NoServer);
+    }
+    let [call, _] = &arrival.engine;
+    if sip::is_by_call(service, &arrival.packet) && call.get() == 0 {
+        return drop(host, Reason::NoCallId);
     }
     if settings(host) & settings::CACHE_BYPASS != 0
         && service.mark.get() != 0

@@ -13,6 +13,7 @@ mod packet;
 mod persistence;
 mod rewrite;
 mod segment;
+mod sip;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
@@ -61,6 +62,8 @@ pub struct Arrival {
     /// Of a tunnel's packet that an ICMP error quotes: where the packet in it begins in the
     /// frame.
     pub(crate) inner: Cell<u32>,
+    /// What the persistence engine has found ([`sip::call_id`]), the lower half first; 0: nothing.
+    pub(crate) engine: [Cell<u32>; 2],
     /// 1: the packet is one that an ICMP error quotes, and the frame is taken apart again
     /// when its connection is open.
     pub(crate) is_quoted: Cell<u32>,
@@ -85,6 +88,7 @@ impl Arrival {
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
             inner: Cell::new(0),
+            engine: [const { Cell::new(0) }; 2],
             is_quoted: Cell::new(0),
         }
     }
@@ -417,6 +421,18 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
 #[inline(always)]
 pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
     tunnel_error::parse(host)
+}
+
+/// Where in the frame the value of SIP's Call-ID stands, if the message at `begin` has one; 0.
+#[inline(always)]
+pub fn call_name<H: Host>(host: &H, begin: u32) -> u32 {
+    sip::name(host, begin)
+}
+
+/// A hash of SIP's Call-ID in the datagram that is kept; 0: it has none.
+#[inline(always)]
+pub fn call_id<H: Host>(host: &H) -> u64 {
+    sip::call_id(host)
 }
 
 /// Where in the frame the largest segment stands that the TCP packet that is kept asks for;

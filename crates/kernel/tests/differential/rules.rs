@@ -77,7 +77,7 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
             netmask,
         }),
         one_packet: udp && random.one_in(4),
-        engine: None,
+        engine: (udp && persistent && random.one_in(2)).then(|| "sip".into()),
         compatible: random.of(&[None, Some(true), Some(false)]),
         mss_clamp: random.of(&[
             None,
