@@ -190,6 +190,7 @@ mod configuration;
 mod crash;
 mod edits;
 mod estimates;
+mod flood;
 mod kinds;
 mod maglev;
 mod marked;
