@@ -182,7 +182,9 @@ sysctls! {
         "1: what has a firewall mark and no server goes to where it was sent to", NOT_HEEDED;
     ConnReuseMode, "conn_reuse_mode", MODE, ON,
         "a client begins a connection from a port that it has used: 0: it stays with the former \
-         one's server; 1: it is scheduled anew when that is over; 2 and 3: also when one side \
+         one's server; 1: it is scheduled anew when that is over; 2 and 3: also when the client \
+         has closed it and nothing of the server's side is seen, by direct routing and tunnels. \
+         For services that are compatible with IPVS; with others 1 and more: also when one side \
          has closed it", None;
     Conntrack, "conntrack", SWITCH, OFF,
         "1: connections are entered with netfilter's connection tracking",
