@@ -598,7 +598,7 @@ fn established_connections_assure_their_templates() {
         put_narrow(&memory, (0, way), state, 0);
         let entry = &memory.connections[0].entries[way];
         entry.client_address.set(narrow_address(client));
-        entry.client_port.set(6 << 16 | 99);
+        entry.client_port.set((6 << 16) + 99);
         entry.service.set(4);
         &entry.state
     };

@@ -303,7 +303,7 @@ fn automatic_defences_follow_the_room_that_is_left() {
         in_use,
         entry_bytes: 64,
     };
-    let mut defend = |rig: &mut Rig, in_use| {
+    let defend = |rig: &mut Rig, in_use| {
         let drops = rig.director.defend(&[fill(in_use), fill(0)]);
         rig.director.write_all(&rig.tables.memory());
         let control = rig.tables.memory().control;
