@@ -3,6 +3,7 @@
 //! which, so transport checksums change through its helper.
 
 use crate::packet::{Bytes, window};
+use crate::parts::go_on;
 use crate::{maps, routing, store};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
@@ -68,9 +69,7 @@ fn answer(context: &TcContext, verdict: Verdict) -> i32 {
             unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
         }
         Verdict::Then { part } => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is no such program.
-            let _ = unsafe { maps::TC_PARTS.tail_call(context, part as u32) };
+            go_on!(maps::TC_PARTS, context, part);
             NEXT
         }
     }
@@ -150,8 +149,8 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn is_cut_later(&self) -> bool {
-        field!(self.gso_size) != 0
+    fn piece(&self) -> u32 {
+        field!(self.gso_size)
     }
 
     #[inline(always)]
@@ -260,6 +259,16 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn parse_tunnelled(&self) -> u32 {
+        evenkeel_tc_parse_tunnelled(self.0)
+    }
+
+    #[inline(always)]
+    fn find_segment(&self) -> u32 {
+        evenkeel_tc_find_segment(self.0)
+    }
+
+    #[inline(always)]
     fn parse_ipv4(&self) -> u32 {
         evenkeel_tc_parse_ipv4(self.0)
     }
@@ -307,6 +316,20 @@ extern "C" fn evenkeel_tc_read_transport(context: *mut __sk_buff) -> u64 {
 #[inline(never)]
 extern "C" fn evenkeel_tc_parse_quoted(context: *mut __sk_buff) -> u32 {
     general::parse_quoted(&Kernel(context))
+}
+
+/// [`general::parse_tunnelled`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_tunnelled(context: *mut __sk_buff) -> u32 {
+    general::parse_tunnelled(&Kernel(context))
+}
+
+/// [`general::find_segment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_find_segment(context: *mut __sk_buff) -> u32 {
+    general::find_segment(&Kernel(context))
 }
 
 /// [`general::parse_ipv4`].

@@ -3,6 +3,7 @@
 //! partial) is passed on untouched, and tc on the same interface finishes it.
 
 use crate::packet::{Bytes, distance, window};
+use crate::parts::go_on;
 use crate::{maps, routing, store};
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
@@ -42,9 +43,7 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
             }
         }
         Verdict::Then { part } => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is no such program.
-            let _ = unsafe { maps::XDP_PARTS.tail_call(context, part as u32) };
+            go_on!(maps::XDP_PARTS, context, part);
             xdp_action::XDP_PASS
         }
     }
@@ -67,8 +66,8 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn is_cut_later(&self) -> bool {
-        false
+    fn piece(&self) -> u32 {
+        0
     }
 
     #[inline(always)]
@@ -190,6 +189,16 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn parse_tunnelled(&self) -> u32 {
+        evenkeel_xdp_parse_tunnelled(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn find_segment(&self) -> u32 {
+        evenkeel_xdp_find_segment(self.0.ctx)
+    }
+
+    #[inline(always)]
     fn parse_ipv4(&self) -> u32 {
         evenkeel_xdp_parse_ipv4(self.0.ctx)
     }
@@ -238,6 +247,20 @@ extern "C" fn evenkeel_xdp_read_transport(context: *mut xdp_md) -> u64 {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_parse_quoted(context: *mut xdp_md) -> u32 {
     general::parse_quoted(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_tunnelled`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_tunnelled(context: *mut xdp_md) -> u32 {
+    general::parse_tunnelled(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::find_segment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_find_segment(context: *mut xdp_md) -> u32 {
+    general::find_segment(&Kernel(&XdpContext::new(context)))
 }
 
 /// [`general::parse_ipv4`].

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::connections::{self, Query};
+use crate::trace::{self, Trace};
 use crate::{
     EditRequest, EditResponse, Problem, SAMPLED, Services, SettingView, Status, StopRequest,
     StopResponse, keys, paths,
@@ -180,6 +181,11 @@ impl Client {
     /// `GET /v1/settings`
     pub fn settings(&self) -> Result<Vec<SettingView>, ClientError> {
         self.get("/v1/settings")
+    }
+
+    /// `GET /v1/trace`: what would become of a packet.
+    pub fn trace(&self, query: &trace::Query) -> Result<Trace, ClientError> {
+        self.get(&format!("/v1/trace?{}", query.to_text()))
     }
 
     /// `GET /v1/timeouts`

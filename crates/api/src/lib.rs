@@ -6,6 +6,7 @@
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
 //! | `GET /v1/settings` | | a list of [`SettingView`], by name |
+//! | `GET /v1/trace` ([`trace::Query`]) | | [`trace::Trace`] |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
 //! | `POST /v1/edits` | [`EditRequest`] | [`EditResponse`] |
 //! | `POST /v1/stop` | [`StopRequest`] | [`StopResponse`] |
@@ -18,6 +19,7 @@ pub mod connections;
 pub mod escape;
 pub mod keys;
 pub mod paths;
+pub mod trace;
 
 use evenkeel_core::model::{Edit, EditError, ServiceView, Sysctl, SysctlValue};
 use serde::{Deserialize, Serialize};

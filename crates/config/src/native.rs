@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use evenkeel_core::model::{ConfiguredService, MarkRule, SourceNat, Sysctl, SysctlValue, Timeouts};
+use evenkeel_core::sweep::UDP_QUIESCED_SECONDS;
 
 pub use keys::{Key, Kind, TABLES};
 pub use marks::MARK_KEYS;
@@ -79,6 +80,8 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[timeouts]`: seconds that a UDP flow to a server of weight 0 may be silent.
+    pub udp_quiesced: u32,
     /// `[start]`
     pub start: Start,
     /// `[ipvs]`: those that it names.
@@ -143,6 +146,7 @@ impl Default for Config {
                 interfaces: Vec::new(),
             },
             timeouts: Timeouts::default(),
+            udp_quiesced: UDP_QUIESCED_SECONDS,
             start: Start::default(),
             ipvs: Vec::new(),
             compat: Compat {

@@ -37,6 +37,9 @@ const FRAGMENT_SECONDS: u32 = 30;
 const MANY_LOCALITIES_SECONDS: u32 = 6 * 60;
 const LOCALITIES: u64 = 16_384;
 
+/// Seconds that a UDP flow to a quiesced server may be silent, if nothing else is said.
+pub const UDP_QUIESCED_SECONDS: u32 = 30;
+
 /// Seconds after which a destination of a scheduler that nobody asked for is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalitySeconds {
@@ -208,6 +211,8 @@ struct Now<'a> {
     patience: u32,
     /// Connections end with their server (`expire_nodest_conn`).
     ends_with_server: bool,
+    /// Silence in ticks after which a UDP flow leaves a quiesced server.
+    quiesced_limit: u32,
     /// Silence in ticks after which a destination of `lblc` is forgotten; that of `lblcr`
     /// is among the limits.
     lblc_limit: u32,
@@ -232,6 +237,7 @@ impl<'a> Now<'a> {
             limits,
             patience: in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1),
             ends_with_server: flags & settings::EXPIRE_NODEST_CONN != 0,
+            quiesced_limit: in_ticks(sweeper.udp_quiesced_seconds, ticks_per_second),
             lblc_limit: locality(lblc),
         }
     }
@@ -244,6 +250,17 @@ impl<'a> Now<'a> {
     fn service(&self, entry: &impl Slot) -> Option<&'a Service> {
         let index = entry.service().get() & 0xffff;
         self.memory.services.get(index as usize)
+    }
+
+    /// True: a flow goes to a server of weight 0, and its service does not have IPVS's
+    /// ways. UDP has no end that could be waited for, so a pause of the client is one.
+    fn is_quiesced(&self, entry: &impl Slot) -> bool {
+        let server = self.memory.servers.get(entry.server().get() as usize);
+        let is_quiesced = server.is_some_and(|server| {
+            server.flags.get() & server_flags::ALIVE != 0 && server.weight.get() == 0
+        });
+        let service = self.service(entry);
+        is_quiesced && service.is_some_and(|it| it.flags.get() & service_flags::COMPATIBLE == 0)
     }
 
     fn is_alive(&self, server: u32) -> bool {
@@ -297,7 +314,7 @@ pub(crate) const fn age(now: u32, then: u32) -> u32 {
 
 /// Expires connections, and what is kept beside them. Goes through the tables again and
 /// again, a slice at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sweeper {
     /// The bucket to go on with.
     next: usize,
@@ -305,9 +322,25 @@ pub struct Sweeper {
     /// Destinations of `lblc` and `lblcr`, as the last pass has counted them.
     localities: u64,
     locality_seconds: LocalitySeconds,
+    udp_quiesced_seconds: u32,
     unfinished: BTreeMap<Place, Unfinished>,
     templates: Templates,
     flood: Flood,
+}
+
+impl Default for Sweeper {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            summary: Summary::default(),
+            localities: 0,
+            locality_seconds: LocalitySeconds::default(),
+            udp_quiesced_seconds: UDP_QUIESCED_SECONDS,
+            unfinished: BTreeMap::new(),
+            templates: Templates::default(),
+            flood: Flood::default(),
+        }
+    }
 }
 
 impl Sweeper {
@@ -326,6 +359,12 @@ impl Sweeper {
     /// slice on.
     pub fn set_dropping(&mut self, drops: bool) {
         self.flood.drops = drops;
+    }
+
+    /// Sets how long a UDP flow to a server of weight 0 may be silent before its next
+    /// packet goes to another one; in services with IPVS's ways it is as long as any other.
+    pub fn set_udp_quiesced_seconds(&mut self, seconds: u32) {
+        self.udp_quiesced_seconds = seconds;
     }
 
     /// Looks at the next `count` buckets, at most to the end of the tables. Gives what
@@ -424,7 +463,8 @@ impl Sweeper {
                 let fate = self.flood.connection(now, entry, word, limit, capacity);
                 self.summary.cut_short += u64::from(fate == Fate::IsCutShort);
                 self.summary.dropped += u64::from(fate == Fate::IsDropped);
-                if fate != Fate::Stays || is_orphaned() {
+                let is_pause = number == state::UDP && silent > now.quiesced_limit;
+                if fate != Fate::Stays || is_orphaned() || is_pause && now.is_quiesced(entry) {
                     return true;
                 }
                 self.templates

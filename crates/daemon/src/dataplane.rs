@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Sizes, Tables};
+use evenkeel_kernel::network::Asker;
+
+use crate::trace::{Network, NoNetwork};
 
 /// The memory that the packet path uses, and its clock.
 pub trait Dataplane: Send + Sync + 'static {
@@ -16,6 +19,8 @@ pub trait Dataplane: Send + Sync + 'static {
     fn ticks_per_second(&self) -> f64;
     /// Takes the packet path off all interfaces.
     fn detach_all(&self) -> anyhow::Result<()>;
+    /// The network that packets come from and go to.
+    fn network(&self) -> anyhow::Result<Box<dyn Network>>;
 }
 
 impl Dataplane for evenkeel_kernel::dataplane::Dataplane {
@@ -37,12 +42,17 @@ impl Dataplane for evenkeel_kernel::dataplane::Dataplane {
         }
         Ok(())
     }
+
+    fn network(&self) -> anyhow::Result<Box<dyn Network>> {
+        Ok(Box::new(Asker::open()?))
+    }
 }
 
 /// A dataplane in ordinary memory, which forwards nothing.
 pub struct InMemory {
     tables: Tables,
     started: Instant,
+    network: fn() -> Box<dyn Network>,
 }
 
 /// Ticks of [`InMemory`] in a second.
@@ -69,7 +79,14 @@ impl InMemory {
         Self {
             tables: Tables::new(sizes),
             started: Instant::now(),
+            network: || Box::new(NoNetwork),
         }
+    }
+
+    /// The same, with this around it in place of no network at all.
+    #[must_use]
+    pub fn within(self, network: fn() -> Box<dyn Network>) -> Self {
+        Self { network, ..self }
     }
 }
 
@@ -98,5 +115,9 @@ impl Dataplane for InMemory {
 
     fn detach_all(&self) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    fn network(&self) -> anyhow::Result<Box<dyn Network>> {
+        Ok((self.network)())
     }
 }

@@ -26,4 +26,5 @@ pub mod shared;
 pub mod socket;
 pub mod start;
 pub mod sweeper;
+pub mod trace;
 pub mod warnings;

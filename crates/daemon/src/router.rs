@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use evenkeel_api::connections::Query;
 use evenkeel_api::{
     EditRequest, Problem, REQUEST_BYTES_MAX, SAMPLED, StopRequest, StopResponse, escape, keys,
+    trace,
 };
 use evenkeel_core::director::AsOf;
 use evenkeel_core::model::ServiceKey;
@@ -31,6 +32,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/connections", get(list_connections))
         .route("/v1/settings", get(settings))
+        .route("/v1/trace", get(trace_packet))
         .route("/v1/timeouts", get(timeouts))
         .route("/v1/edits", post(edits))
         .route("/v1/stop", post(stop))
@@ -147,6 +149,20 @@ async fn list_connections(
 
 async fn settings(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
     blocking(move || json(StatusCode::OK, &shared.settings())).await
+}
+
+async fn trace_packet(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = trace::Query::from_text(query.as_deref().unwrap_or_default())
+        .map_err(|message| Refused(StatusCode::BAD_REQUEST, message))?;
+    let refused = |error| Refused(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"));
+    blocking(move || match crate::trace::answer(&shared, &query) {
+        Ok(trace) => Ok(json(StatusCode::OK, &trace)),
+        Err(error) => Err(refused(error)),
+    })
+    .await?
 }
 
 async fn timeouts(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {

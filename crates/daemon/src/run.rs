@@ -155,7 +155,7 @@ async fn serve(
     let tasks = async {
         tokio::select! {
             result = follower.run() => result.context("cannot follow the network any more"),
-            () = sweeper::run(Arc::clone(&shared)) => Ok(()),
+            () = sweeper::run(Arc::clone(&shared), options.config.udp_quiesced) => Ok(()),
             () = estimator::run(Arc::clone(&shared)) => Ok(()),
             () = watchdog() => Ok(()),
             _ = terminate.recv() => {

@@ -341,6 +341,13 @@ impl Shared {
         change(&mut lock(&self.interfaces));
     }
 
+    /// True: the interface is attached to, by a hook that `is`.
+    pub(crate) fn is_hooked(&self, interface: u32, is: impl Fn(&str) -> bool) -> bool {
+        let interfaces = lock(&self.interfaces);
+        let mut here = interfaces.iter().filter(|status| status.index == interface);
+        here.any(|status| is(&status.hook))
+    }
+
     /// Ends the daemon.
     pub fn stop(&self, how: Stop) {
         self.stop.send_if_modified(|stop| {

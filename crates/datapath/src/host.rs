@@ -267,8 +267,14 @@ pub trait Host: Store {
     fn window(&self, offset: usize, length: usize) -> Option<Self::Window>;
     /// Length of the frame with its Ethernet header.
     fn length(&self) -> u32;
-    /// True: the frame is cut to the MTU later (GSO).
-    fn is_cut_later(&self) -> bool;
+    /// Bytes of payload in each of the pieces that the frame is cut into later (GSO); 0: it
+    /// is not.
+    fn piece(&self) -> u32;
+    /// True: the frame is cut into pieces later.
+    #[inline(always)]
+    fn is_cut_later(&self) -> bool {
+        self.piece() != 0
+    }
     /// True: it carries a VLAN tag that is not in the bytes.
     fn is_tagged(&self) -> bool;
     /// True: the frame is addressed to this host and not overheard or broadcast.
@@ -305,6 +311,10 @@ pub trait Host: Store {
     fn read_transport(&self) -> u64;
     /// [`crate::general::parse_quoted`], in the kernel a function of its own.
     fn parse_quoted(&self) -> u32;
+    /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
+    fn parse_tunnelled(&self) -> u32;
+    /// [`crate::general::find_segment`], in the kernel a function of its own.
+    fn find_segment(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.
     fn parse_transport(&self) -> u32;
     /// Cuts the frame to this length. As for windows, see [`Host::grow`].

@@ -2,18 +2,20 @@
 //! port. What it can't finish it leaves untouched to the general way.
 
 use crate::forward::{
-    Sendable, Verdict, client_port, count_connection, count_packet, counted_length, is_alive,
-    leave, method_of, pass, ports, sendable, track,
+    Extent, Sendable, Verdict, client_port, count_connection, count_packet, counted_length,
+    is_alive, leave, method_of, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
+use crate::general::{self, Part};
 use crate::hash;
 use crate::hop::{self, Way};
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, Server, endpoint_key, endpoint_kind, features, method, scheduler, server_flags,
-    service_flags, settings, state_word,
+    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
+    server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
+use crate::schedule::Request;
 use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, By, Found, Opening, WantedNarrow};
 use crate::{endpoint, schedule, tunnel};
@@ -24,7 +26,8 @@ pub fn process<H: Host>(host: &H) -> Verdict {
     match frame::parse(host) {
         Parsed::Other => Verdict::Pass,
         Parsed::Ipv6 if !has(host, features::IPV6) => Verdict::Pass,
-        Parsed::Ipv6 | Parsed::Fragment => Verdict::GENERAL,
+        Parsed::Ipv6 => Verdict::Then { part: Part::Ipv6 },
+        Parsed::Fragment => Verdict::GENERAL,
         Parsed::Malformed => pass(host, Reason::Malformed),
         Parsed::Ipv4(packet) => match packet.protocol {
             protocol::TCP | protocol::UDP => transport(host, &packet),
@@ -36,7 +39,7 @@ pub fn process<H: Host>(host: &H) -> Verdict {
 
 /// True: the tables hold something of this kind ([`features`]).
 #[inline(always)]
-fn has<H: Host>(host: &H, these: u32) -> bool {
+pub(crate) fn has<H: Host>(host: &H, these: u32) -> bool {
     host.control()
         .is_some_and(|control| control.features.get() & these != 0)
 }
@@ -89,10 +92,15 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
             outbound(host, packet, flags, client, server)
         });
     }
+    let is_ours = || {
+        endpoint::is_known_narrow(host, packet.destination)
+            || endpoint::is_known_narrow(host, packet.source)
+    };
     if has(
         host,
         features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
-    ) {
+    ) && is_ours()
+    {
         return Verdict::GENERAL;
     }
     Verdict::Pass
@@ -151,7 +159,7 @@ fn inbound<H: Host>(
     let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
         Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
         Some(found) => found,
-        None => match open(host, flags, wanted, service) {
+        None => match open(host, packet, flags, wanted, aim, service) {
             Ok(found) => found,
             Err(verdict) => return verdict,
         },
@@ -169,7 +177,7 @@ fn inbound<H: Host>(
         return Verdict::GENERAL;
     }
     let way = hop::to_server(host, server, packet.source, packet.protocol);
-    match sendable(host, packet.length, packet.ttl(), &way) {
+    match sendable(host, extent(packet), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(_) => return Verdict::GENERAL,
@@ -189,9 +197,19 @@ fn inbound<H: Host>(
     send(host, packet, server, method, aim, way)
 }
 
+#[inline(always)]
+fn extent<W: Window>(packet: &Packet<W>) -> Extent {
+    Extent {
+        length: packet.length,
+        ttl: packet.ttl(),
+        transport: packet.transport,
+        protocol: packet.protocol,
+    }
+}
+
 /// The state after a packet of TCP or UDP; [`state::FREE`]: that is the general way's.
 #[inline(always)]
-fn next_state<H: Host>(
+pub(crate) fn next_state<H: Host>(
     host: &H,
     protocol: u8,
     present: u32,
@@ -246,9 +264,12 @@ fn outbound<H: Host>(
     client: Endpoint,
     from: Endpoint,
 ) -> Verdict {
+    if flags & tcp_flags::SYN != 0 && has(host, features::SEGMENTS) {
+        return Verdict::GENERAL;
+    }
     let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
         // The server's own business, as far as can be seen from here.
-        return if has(host, features::WIDE_SERVERS) {
+        return if has(host, features::WIDE_SERVERS) || is_set(host, settings::NAT_ICMP_SEND) {
             Verdict::GENERAL
         } else {
             Verdict::Pass
@@ -266,7 +287,7 @@ fn outbound<H: Host>(
         client.address,
         packet.protocol,
     );
-    match sendable(host, packet.length, packet.ttl(), &way) {
+    match sendable(host, extent(packet), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(_) => return Verdict::GENERAL,
@@ -310,13 +331,15 @@ fn is_opening(flags: u8) -> bool {
 }
 
 /// True for a SYN on a connection that is over or nearly so, or that its server's weight
-/// may end: the client uses its port again.
+/// may end: the client uses its port again. And for one that asks for a segment where that
+/// is lowered.
 #[inline(always)]
 fn may_begin_anew<H: Host>(host: &H, flags: u8, old: Found<'_, Bucket>) -> bool {
     const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT | 1 << state::CLOSE;
     is_opening(flags)
         && ((THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
-            || is_set(host, settings::EXPIRE_NODEST_CONN))
+            || is_set(host, settings::EXPIRE_NODEST_CONN)
+            || has(host, features::SEGMENTS))
 }
 
 /// True: the setting ([`settings`]) is on.
@@ -326,16 +349,19 @@ fn is_set<H: Host>(host: &H, setting: u32) -> bool {
         .is_some_and(|control| control.settings.get() & setting != 0)
 }
 
-/// Opens a connection to the next server of a ring; other schedulers, and all that
-/// goes with persistence, are the general way's.
+/// Opens a connection. All that goes with persistence and with destinations that stay with
+/// their server is the general way's.
 #[inline(always)]
-fn open<H: Host>(
-    host: &H,
+fn open<'a, H: Host>(
+    host: &'a H,
+    packet: &Packet<H::Window>,
     flags: u8,
     wanted: WantedNarrow,
+    aim: Endpoint,
     index: u32,
-) -> Result<Found<'_, Bucket>, Verdict> {
+) -> Result<Found<'a, Bucket>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
+    const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
     let Some(service) = host.service(index) else {
         return Err(Verdict::GENERAL);
     };
@@ -350,17 +376,31 @@ fn open<H: Host>(
         });
     }
     // Before a server's turn is taken, which the general way would take again.
-    if number != scheduler::RING
+    if matches!(number, scheduler::LBLC | scheduler::LBLCR)
         || service.flags.get() & NOT_HERE != 0
-        || has(host, features::FULL_NAT | features::DEFENCE)
+        || service.segment.get() != 0
+        || wanted.port == FTP_DATA
+        || has(host, features::DEFENCE)
     {
         return Err(Verdict::GENERAL);
     }
-    let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));
+    let chosen = if number == scheduler::RING {
+        schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server))
+    } else {
+        let request = Request {
+            client: mapped(wanted.address),
+            client_port: wanted.port & 0xffff,
+            destination: mapped(aim.address),
+        };
+        Some(host.decide(index, &request)).filter(|&server| server != NOBODY)
+    };
     let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
     else {
         return Err(Verdict::GENERAL);
     };
+    if method_of(server.flags.get()) == method::FULL_NAT {
+        return Err(general::with_server(host, packet, flags, index, chosen));
+    }
     let new = Opening {
         address: wanted.address,
         port: wanted.port,

@@ -111,6 +111,15 @@ fn candidate(number: u32, load: &Load, weight: u32) -> Candidate {
     }
 }
 
+/// What a server of this load and weight is compared by: the smaller first number divided
+/// by the second is better. Nothing where it is not to be chosen. For who wants to know.
+#[cfg(not(target_arch = "bpf"))]
+#[must_use]
+pub fn compared(number: u32, load: &Load, weight: u32) -> Option<(u64, u64)> {
+    let it = candidate(number, load, weight);
+    (it.weight != 0).then_some((it.cost, it.weight))
+}
+
 impl Tree {
     /// The tree of a service.
     #[inline(always)]

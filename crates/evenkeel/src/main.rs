@@ -46,6 +46,8 @@ enum Command {
     Top(commands::top::Arguments),
     /// Lists the settings of net.ipv4.vs, or sets some.
     Settings(commands::settings::Arguments),
+    /// Tells what would become of a packet, without sending one.
+    Trace(commands::trace::Arguments),
     /// Stops the director and takes its packet path off the interfaces.
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Drain(arguments) => commands::drain::run(&cli.instance, &arguments),
         Command::Top(arguments) => commands::top::run(&cli.instance, arguments),
         Command::Settings(arguments) => commands::settings::run(&cli.instance, &arguments),
+        Command::Trace(arguments) => commands::trace::run(&cli.instance, arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
         Command::Realserver(arguments) => commands::realserver::run(arguments),

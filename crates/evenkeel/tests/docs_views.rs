@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::daemon::Daemon;
+use common::network::{Outside, reach};
 use common::replay::command;
 use evenkeel_api::client::Client;
 use evenkeel_api::paths;
@@ -32,6 +33,12 @@ const CONNECTIONS: &[(u16, u32, u32)] = &[
     (43_920, state::ESTABLISHED, 0),
     (43_926, state::TIME_WAIT, 0),
     (43_932, state::ESTABLISHED, 1),
+];
+
+/// Servers whose way is known, and the director's own address there.
+const REACHED: &[(&str, &str)] = &[
+    ("192.168.1.1", "192.168.1.254"),
+    ("192.168.1.2", "192.168.1.254"),
 ];
 
 fn fill(dataplane: &InMemory, daemon: &Daemon) {
@@ -71,7 +78,7 @@ fn fill(dataplane: &InMemory, daemon: &Daemon) {
 #[test]
 fn the_page_prints_what_is_written() {
     let instance = format!("test-views-{}", std::process::id());
-    let dataplane = Arc::new(InMemory::new());
+    let dataplane = Arc::new(InMemory::new().within(|| Box::new(Outside)));
     let daemon = Daemon::over(&paths::socket(&instance), Arc::clone(&dataplane));
     let client = Client::at(&instance, daemon.socket());
     for line in TABLE {
@@ -79,6 +86,7 @@ fn the_page_prints_what_is_written() {
         assert_eq!((outcome.output.as_str(), outcome.exit), ("", 0), "{line}");
     }
     fill(&dataplane, &daemon);
+    reach(&daemon, &dataplane, REACHED);
     let programs = tempfile::tempdir().expect("a temporary directory");
     let binary = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
     symlink(binary, programs.path().join("evenkeel")).expect("a link");

@@ -134,6 +134,33 @@ fn a_drain_waits_until_the_connections_are_gone() {
 }
 
 #[test]
+fn a_drain_waits_for_flows_of_udp() {
+    let rules = [
+        "-A -u 10.0.0.10:53 -s rr",
+        "-a -u 10.0.0.10:53 -r 192.168.1.1:53 -m",
+    ];
+    let bench = Bench::new("flows", &rules);
+    let flows = |count| bench.dataplane.memory().loads[0].inactive.set(count);
+    flows(2);
+    let mut drain = bench.command(&["drain", "192.168.1.1"]);
+    let mut drain = Running(drain.stderr(Stdio::piped()).spawn().expect("it starts"));
+    let errors = BufReader::new(drain.0.stderr.take().expect("a pipe"));
+    let mut told = errors.lines().map(|line| line.expect("text"));
+    assert_eq!(
+        told.next().as_deref(),
+        Some("udp:10.0.0.10:53  192.168.1.1:53  weight 1 -> 0")
+    );
+    let waits = told.next().expect("a line");
+    assert!(
+        waits.starts_with("192.168.1.1: 0 active connections and 2 UDP flows, 0 inactive, "),
+        "{waits}"
+    );
+    assert!(drain.0.try_wait().expect("a child").is_none());
+    flows(0);
+    assert!(drain.0.wait().expect("a child").success());
+}
+
+#[test]
 fn a_server_that_is_deleted_meanwhile_is_drained() {
     let bench = Bench::new("gone", RULES);
     bench.active(1, 5);

@@ -14,6 +14,8 @@ pub enum Kind {
     Number(RangeInclusive<u32>),
     /// `true` or `false`.
     Flag,
+    /// `true`, `false`, or a whole number within this range.
+    FlagOrNumber(RangeInclusive<u32>),
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list of these words.
@@ -226,6 +228,13 @@ const TIMEOUTS: &[Key<Config>] = &[
         kind: Kind::Number(1..=2_678_400),
         help: "seconds that a UDP flow may be silent; default 300",
         set: |config, value| config.timeouts.udp = value.number(),
+    },
+    Key {
+        name: "udp_quiesced",
+        kind: Kind::Number(1..=2_678_400),
+        help: "seconds that a UDP flow to a server of weight 0 may be silent before its next \
+               packet goes to another server; not in services with IPVS's ways; default 30",
+        set: |config, value| config.udp_quiesced = value.number(),
     },
 ];
 

@@ -30,7 +30,11 @@ impl Director {
             Edit::AddService { service, settings } => self.add_service(service, settings, memory),
             Edit::EditService { service, settings } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
-                let checked = Settings::check(service, settings)?;
+                let mut checked = Settings::check(service, settings)?;
+                if let (None, Some(before)) = (settings.mss_clamp, self.state.services().get(index))
+                {
+                    checked.mss_clamp = before.settings.mss_clamp;
+                }
                 self.edit_service(index, checked, settings.compatible)
             }
             Edit::DeleteService { service } => {

@@ -135,6 +135,18 @@ impl Director {
         Some((view, !server.live))
     }
 
+    /// The servers of the service in a slot of the memory, with their own slots, in the order
+    /// of listings and without their traffic.
+    #[must_use]
+    pub fn servers_of(&self, index: u32, memory: &Memory<'_>) -> Vec<(u32, ServerView)> {
+        let Some(service) = self.state.services().get(index) else {
+            return Vec::new();
+        };
+        let servers = self.state.list(service.head);
+        let views = servers.filter_map(|(slot, _)| Some((slot, self.server_at(slot, memory)?.0)));
+        views.collect()
+    }
+
     fn view(&self, index: u32, service: &Service, as_of: AsOf, memory: &Memory<'_>) -> ServiceView {
         let servers = self.state.list(service.head).map(|(index, server)| {
             let counts = load(memory, index);

@@ -100,7 +100,11 @@ impl Server {
     /// What packets from it are found by, one for each protocol.
     pub(super) fn endpoints(&self, service: &Service) -> impl Iterator<Item = Key> + use<> {
         let kind = self.endpoint_kind(service);
-        let port = self.actual_port(service);
+        let port = match service.is_ftp() {
+            // Data connections come from other ports.
+            true => 0,
+            false => self.actual_port(service),
+        };
         let any = kind.map(|kind| Key::at(self.key.address, port, 0, kind));
         let protocols = service.protocols().iter();
         protocols.filter_map(move |protocol| Some(any?.of_protocol(protocol.number())))
@@ -110,6 +114,11 @@ impl Server {
     pub(super) fn features(&self, service: &Service) -> u32 {
         let of_method = match self.settings.method {
             ForwardMethod::FullNat => features::FULL_NAT,
+            // Errors about what it is sent come by the family of its address.
+            ForwardMethod::Tunnel(_) if self.key.address.is_ipv6() => {
+                features::TUNNELS | features::IPV6
+            }
+            ForwardMethod::Tunnel(_) => features::TUNNELS,
             _ => 0,
         };
         let of_endpoint = match (self.key.address, self.endpoint_kind(service)) {

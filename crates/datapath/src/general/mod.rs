@@ -6,14 +6,17 @@ mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
+mod ipv6;
 mod marks;
 mod outbound;
 mod packet;
 mod persistence;
 mod rewrite;
+mod segment;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
+mod tunnel_error;
 mod width;
 
 pub use persistence::masked;
@@ -21,8 +24,8 @@ pub use persistence::masked;
 use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
-use crate::frame::protocol;
-use crate::host::{Host, Store};
+use crate::frame::{self, protocol};
+use crate::host::{Host, Store, Window};
 use crate::layout::{
     Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
@@ -54,6 +57,12 @@ pub struct Arrival {
     /// What is answered ([`answer::kind`]), and the MTU to tell.
     pub(crate) answer: Cell<u32>,
     pub(crate) mtu: Cell<u32>,
+    /// Of a tunnel's packet that an ICMP error quotes: where the packet in it begins in the
+    /// frame.
+    pub(crate) inner: Cell<u32>,
+    /// 1: the packet is one that an ICMP error quotes, and the frame is taken apart again
+    /// when its connection is open.
+    pub(crate) is_quoted: Cell<u32>,
 }
 
 /// In [`Arrival::chosen`]: the scheduler has not been asked.
@@ -74,7 +83,17 @@ impl Arrival {
             job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
+            inner: Cell::new(0),
+            is_quoted: Cell::new(0),
         }
+    }
+
+    /// The protocol of the packet, or of the one that it quotes.
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        let is_error = matches!(self.packet.protocol, protocol::ICMP | protocol::ICMPV6);
+        let packet = if is_error { &self.quoted } else { &self.packet };
+        packet.protocol
     }
 
     /// What the scheduler knows of it.
@@ -89,8 +108,8 @@ impl Arrival {
 }
 
 /// The parts of the general way. In the kernel each is a program of its own, because
-/// each must be small enough for the verifier and for the stack. All but the first work
-/// on what [`Store::kept`] holds.
+/// each must be small enough for the verifier and for the stack. All but the first and the last
+/// work on what [`Store::kept`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Part {
@@ -124,22 +143,38 @@ pub enum Part {
     WideOpen = 13,
     /// Rewrites the packet and sends it.
     Deliver = 14,
+    /// An ICMP error about a tunnel's packet.
+    TunnelError = 15,
+    /// Translates an ICMP error and sends it.
+    IcmpDeliver = 16,
+    /// An ICMP error about a packet with a translated source.
+    TranslatedIcmp = 17,
+    /// Begins a connection with what an ICMP error quotes.
+    IcmpOpen = 18,
+    /// Nobody serves a client's new connection.
+    Nobody = 19,
+    /// Lowers the segment that a packet asks for.
+    Segment = 20,
+    /// IPv6, in a connection that is established.
+    Ipv6 = 21,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 15;
+pub const PARTS: u32 = 22;
 
 /// Carries out a part.
 #[inline(always)]
 pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
-    if part == Part::General {
-        return process(host);
+    match part {
+        Part::General => return process(host),
+        Part::Ipv6 => return ipv6::process(host),
+        _ => {}
     }
     let Some(arrival) = host.kept() else {
         return Verdict::Drop;
     };
     match part {
-        Part::General => Verdict::Drop,
+        Part::General | Part::Ipv6 => Verdict::Drop,
         Part::Inbound => inbound::connection::<H, Bucket>(host, arrival),
         Part::WideInbound => inbound::connection::<H, WideBucket>(host, arrival),
         Part::OnePacket => inbound::one_packet(host, arrival),
@@ -153,17 +188,27 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             Verdict::Pass if has_source_nat(host) => Verdict::Then {
                 part: Part::Translated,
             },
+            Verdict::Pass => outbound::unexpected(host, arrival),
             verdict => verdict,
         },
         Part::Choose => inbound::choose(host, arrival),
         Part::Icmp => icmp::process(host, arrival),
         Part::Answer => answer::process(host, arrival),
         Part::Fragment => fragment::process(host, arrival),
-        Part::Translated => source_nat::process(host, arrival),
+        Part::Translated => match source_nat::process(host, arrival) {
+            Verdict::Pass => outbound::unexpected(host, arrival),
+            verdict => verdict,
+        },
         Part::Translate => inbound::translate(host, arrival),
         Part::Open => inbound::open::<H, Bucket>(host, arrival),
         Part::WideOpen => inbound::open::<H, WideBucket>(host, arrival),
         Part::Deliver => delivery::process(host, arrival),
+        Part::TunnelError => tunnel_error::process(host),
+        Part::IcmpDeliver => icmp::deliver(host, arrival),
+        Part::TranslatedIcmp => source_nat::error(host, arrival),
+        Part::IcmpOpen => icmp::open(host, arrival),
+        Part::Nobody => inbound::nobody(host, arrival),
+        Part::Segment => segment::process(host, arrival),
     }
 }
 
@@ -210,6 +255,35 @@ fn process<H: Host>(host: &H) -> Verdict {
     }
     let part = if is_icmp { Part::Icmp } else { Part::Fragment };
     Verdict::Then { part }
+}
+
+/// The part that goes on with the first packet of a connection, whose server is chosen but
+/// whose source is to be translated; keeps what the parts need.
+#[inline(always)]
+pub(crate) fn with_server<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    event: u8,
+    service: u32,
+    server: u32,
+) -> Verdict {
+    let Some(header) = host.window(packet.transport, 4) else {
+        return Verdict::GENERAL;
+    };
+    host.keep(Arrival {
+        packet: Packet::of_ipv4(packet),
+        transport: Transport {
+            source_port: header.u16(0),
+            destination_port: header.u16(2),
+            event,
+            is_partial: false,
+            is_for_us: true,
+        },
+        index: Cell::new(service),
+        chosen: Cell::new(server),
+        ..Arrival::empty()
+    });
+    Verdict::Then { part: Part::Open }
 }
 
 /// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
@@ -335,6 +409,20 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
         ..Arrival::empty()
     });
     1
+}
+
+/// Takes apart the packet in a tunnel's packet that the ICMP error that is kept quotes, and
+/// keeps that too: 1; 0: there is none; 2: too little of it.
+#[inline(always)]
+pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
+    tunnel_error::parse(host)
+}
+
+/// Where in the frame the largest segment stands that the TCP packet that is kept asks for;
+/// 0: nowhere.
+#[inline(always)]
+pub fn find_segment<H: Host>(host: &H) -> u32 {
+    segment::find(host)
 }
 
 #[inline(always)]

@@ -1,7 +1,9 @@
 //! A packet taken apart: both families, extension headers, fragments.
 
 use super::Arrival;
-use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
+use super::tunnel_error::is_tunnel;
+use crate::forward::Extent;
+use crate::frame::{self, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
 
@@ -311,11 +313,39 @@ pub(crate) fn extensions<H: Host>(host: &H, next: u32) -> u64 {
 }
 
 impl Packet {
+    /// A whole packet that the short way has taken apart.
+    #[inline(always)]
+    pub(super) fn of_ipv4<W: Window>(packet: &frame::Packet<W>) -> Self {
+        Self {
+            what: what::WHOLE,
+            is_ipv6: false,
+            protocol: packet.protocol,
+            ttl: packet.ttl(),
+            transport: packet.transport,
+            length: packet.length,
+            id: 0,
+            dont_fragment: u32::from(packet.dont_fragment()),
+            source: mapped(packet.source),
+            destination: mapped(packet.destination),
+        }
+    }
+
     /// Where the transport header begins. Bounded, for the verifier, which does not know
     /// what is kept.
     #[inline(always)]
     pub(crate) fn transport(&self) -> usize {
         self.transport & TRANSPORT_MAX
+    }
+
+    /// What decides whether it can leave.
+    #[inline(always)]
+    pub(crate) fn extent(&self) -> Extent {
+        Extent {
+            length: self.length,
+            ttl: self.ttl,
+            transport: self.transport(),
+            protocol: self.protocol,
+        }
     }
 
     /// Length of what follows the IP headers.
@@ -474,7 +504,8 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
 }
 
 /// The packet that an ICMP error quotes, and its ports; its length and the like are not
-/// told. None: not an error, or about nothing with ports.
+/// told. None: not an error, or about nothing with ports and no
+/// tunnel either.
 #[inline(always)]
 pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Transport)> {
     const HEADER: usize = 8;
@@ -495,11 +526,11 @@ pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Tran
     } else {
         quoted_ipv4(host, offset)?
     };
-    if !matches!(
+    let is_known = matches!(
         quoted.protocol,
         protocol::TCP | protocol::UDP | protocol::SCTP
-    ) || quoted.transport + 8 > packet.length as usize + ETHERNET
-    {
+    ) || is_tunnel(quoted.protocol);
+    if !is_known || quoted.transport + 8 > packet.length as usize + ETHERNET {
         return None;
     }
     let quoted = forgotten(host, quoted);

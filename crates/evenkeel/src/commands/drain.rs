@@ -14,7 +14,7 @@ use evenkeel_api::EditRequest;
 use evenkeel_api::client::Client;
 use evenkeel_api::connections::{End, Filter, Query, Templates, end_text};
 use evenkeel_api::keys;
-use evenkeel_core::model::{Edit, ServerKey, ServerSettings, ServerView, ServiceKey};
+use evenkeel_core::model::{Edit, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey};
 use serde_json::{Value, json};
 
 use super::conns;
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Longest to wait: 90s, 10m, 2h.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     deadline: Duration,
-    /// Wait for inactive connections too: those that are closing, and UDP's.
+    /// Wait for inactive connections too, which are closing or not yet open.
     #[arg(long)]
     inactive: bool,
     /// Print the outcome as JSON.
@@ -61,17 +61,37 @@ struct Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Left {
     active: u64,
+    /// UDP's flows, which are neither open nor closed.
+    flows: u64,
     inactive: u64,
     persistent: u64,
 }
 
 impl Left {
-    fn of(server: &ServerView) -> Self {
+    fn of(service: &ServiceKey, server: &ServerView) -> Self {
+        let is_udp = matches!(
+            service,
+            ServiceKey::Address {
+                protocol: Protocol::Udp,
+                ..
+            }
+        );
+        let inactive = u64::from(server.inactive);
         Self {
             active: server.active.into(),
-            inactive: server.inactive.into(),
+            flows: if is_udp { inactive } else { 0 },
+            inactive: if is_udp { 0 } else { inactive },
             persistent: server.persistent.into(),
         }
+    }
+
+    /// What is waited for, in words.
+    fn in_words(&self) -> String {
+        let mut words = counted(self.active, "active connection");
+        if self.flows > 0 {
+            let _ = write!(words, " and {}", counted(self.flows, "UDP flow"));
+        }
+        words
     }
 }
 
@@ -105,7 +125,7 @@ fn places(client: &Client, arguments: &Arguments) -> Result<Vec<Place>> {
                     service: service.key,
                     server: server.key,
                     before: server.settings,
-                    left: Some(Left::of(server)),
+                    left: Some(Left::of(&service.key, server)),
                 });
             }
         }
@@ -173,6 +193,7 @@ impl Drain<'_> {
             self.look()?;
             let left = self.left();
             let counts = left.active
+                + left.flows
                 + if self.arguments.inactive {
                     left.inactive
                 } else {
@@ -187,7 +208,7 @@ impl Drain<'_> {
                 self.progress.end();
                 return Ok(false);
             };
-            let what = counted(left.active, "active connection");
+            let what = left.in_words();
             self.progress.show(
                 left,
                 &format!(
@@ -221,7 +242,7 @@ impl Drain<'_> {
             let service = table.iter().find(|service| service.key == place.service);
             let servers = service.into_iter().flat_map(|service| &service.servers);
             let mut servers = servers.filter(|server| server.key == place.server);
-            place.left = servers.next().map(Left::of);
+            place.left = servers.next().map(|it| Left::of(&place.service, it));
         }
         Ok(())
     }
@@ -230,6 +251,7 @@ impl Drain<'_> {
         let all = self.places.iter().filter_map(|place| place.left);
         all.fold(Left::default(), |sum, left| Left {
             active: sum.active + left.active,
+            flows: sum.flows + left.flows,
             inactive: sum.inactive + left.inactive,
             persistent: sum.persistent + left.persistent,
         })
@@ -256,7 +278,7 @@ impl Drain<'_> {
                 text,
                 "{server} is not drained after {} s: {} left, {} inactive",
                 self.arguments.deadline.as_secs(),
-                counted(left.active, "active connection"),
+                left.in_words(),
                 left.inactive
             );
         }
@@ -281,7 +303,7 @@ impl Drain<'_> {
                     keys::service_text(&place.service),
                     server_text(&place.server),
                     left.active,
-                    left.inactive
+                    left.flows + left.inactive
                 );
             }
         }
@@ -332,6 +354,7 @@ impl Drain<'_> {
                 "weight_before": place.before.weight,
                 "gone": place.left.is_none(),
                 "active": left.active,
+                "flows": left.flows,
                 "inactive": left.inactive,
                 "persistent": left.persistent,
             })

@@ -12,6 +12,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 mod text;
 pub(crate) mod top;
+pub(crate) mod trace;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

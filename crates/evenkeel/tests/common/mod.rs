@@ -3,5 +3,6 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod daemon;
+pub(crate) mod network;
 pub(crate) mod recording;
 pub(crate) mod replay;

@@ -10,5 +10,6 @@ mod lifecycle;
 mod network;
 mod privileges;
 mod scheduling;
+mod trace;
 mod web;
 mod world;

@@ -114,6 +114,11 @@ impl World {
         self.admin(&[&format!("ipvsadm -A -t {WEB} -s rr"), &first, &second])
     }
 
+    /// The control socket's client.
+    pub(crate) const fn api(&self) -> &Client {
+        &self.api
+    }
+
     pub(crate) fn status(&self) -> Result<Status> {
         self.api.status().context("no status")
     }

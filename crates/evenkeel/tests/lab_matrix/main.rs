@@ -9,6 +9,7 @@ mod flood;
 mod kinds;
 mod marks;
 mod methods;
+mod path_mtu;
 mod sctp;
 mod traffic;
 mod watch;

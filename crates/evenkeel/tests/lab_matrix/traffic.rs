@@ -26,7 +26,7 @@ const TRANSFERS: usize = 2;
 const SENDERS: usize = 4;
 
 /// Text without a pattern, the same each time (xorshift).
-fn text() -> &'static str {
+pub(crate) fn text() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_core::model::{
-    Edit, Family, ForwardMethod, MarkRule, Netmask, Persistence, Prefix, Protocol, Scheduler,
-    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl, SysctlValue,
-    Tunnel, TunnelChecksum,
+    Edit, Family, ForwardMethod, MarkRule, MssClamp, Netmask, Persistence, Prefix, Protocol,
+    Scheduler, SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl,
+    SysctlValue, Tunnel, TunnelChecksum,
 };
 
 use crate::packets::Random;
@@ -79,6 +79,12 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
         one_packet: udp && random.one_in(4),
         engine: None,
         compatible: random.of(&[None, Some(true), Some(false)]),
+        mss_clamp: random.of(&[
+            None,
+            Some(MssClamp::Off),
+            Some(MssClamp::Way),
+            Some(MssClamp::Bytes(1000)),
+        ]),
     }
 }
 
@@ -139,9 +145,24 @@ fn server(random: &mut Random, service: &ServiceKey) -> (ServerKey, ServerSettin
     (key, settings)
 }
 
+/// Settings that the packet path heeds, beside those that tables are made with.
+const SETTINGS: [Sysctl; 4] = [
+    Sysctl::CacheBypass,
+    Sysctl::NatIcmpSend,
+    Sysctl::PmtuDisc,
+    Sysctl::ScheduleIcmp,
+];
+
+fn set(random: &mut Random, setting: Sysctl) -> Edit {
+    Edit::Set {
+        setting,
+        value: SysctlValue::Number(random.below(2)),
+    }
+}
+
 /// A table to begin with.
 pub(crate) fn table(random: &mut Random) -> Vec<Edit> {
-    let mut edits = Vec::new();
+    let mut edits: Vec<Edit> = SETTINGS.iter().map(|&which| set(random, which)).collect();
     for service in services() {
         // Marks come before all else, and so are rarely there.
         if matches!(service, ServiceKey::Mark { .. }) && !random.one_in(3) {
@@ -225,6 +246,10 @@ pub(crate) fn change(random: &mut Random) -> Edit {
     let (server, new) = server(random, &service);
     match random.below(14) {
         12 | 13 => defence(random),
+        0 if random.one_in(2) => {
+            let which = random.of(&SETTINGS);
+            set(random, which)
+        }
         0 => Edit::DeleteServer { service, server },
         1 | 2 => Edit::AddServer {
             service,

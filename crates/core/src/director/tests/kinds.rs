@@ -39,7 +39,7 @@ fn services_of_all_kinds_are_found() {
     let ftp = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 9], 21);
     let keys = [
         (service(80), 0),
-        (ftp, 0),
+        (ftp, service_flags::WIDE),
         (service6(53), service_flags::WIDE | service_flags::IPV6),
         (any_port, service_flags::WIDE),
         (mark(7, Family::V4), service_flags::WIDE),
@@ -161,6 +161,7 @@ fn settings_come_back_as_they_were_given() {
         one_packet: true,
         engine: Some("sip".into()),
         compatible: None,
+        mss_clamp: Some(MssClamp::Bytes(1300)),
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
@@ -238,7 +239,7 @@ fn what_a_server_is_found_by_follows_its_method() {
             Some(WIDE),
             features::FULL_NAT | features::WIDE_SERVERS,
         ),
-        (tunnel, None, 0),
+        (tunnel, None, features::TUNNELS),
     ];
     for (method, kind, features) in methods {
         rig.apply(Edit::EditServer {

@@ -23,18 +23,29 @@ fn at(address: [u8; 4]) -> ServerKey {
 
 /// A SYN from a port of 10.0.0.2 to 10.0.0.10:80; its checksums are of no matter.
 fn syn(port: u16) -> Vec<u8> {
+    syn_to(port, 80)
+}
+
+/// The same, to another port.
+fn syn_to(port: u16, to: u16) -> Vec<u8> {
     let mut frame = vec![0; 60];
     frame[12..15].copy_from_slice(&[8, 0, 0x45]);
     frame[17] = 46;
     frame[22..24].copy_from_slice(&[64, 6]);
     frame[26..38].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 10, 0, 0, 0, 80]);
     frame[34..36].copy_from_slice(&port.to_be_bytes());
+    frame[36..38].copy_from_slice(&to.to_be_bytes());
     frame[46..48].copy_from_slice(&[0x50, 0x02]);
     frame
 }
 
 /// The server that a frame is sent to.
-fn sent_to(rig: &Rig, mut frame: Vec<u8>) -> [u8; 4] {
+fn sent_to(rig: &Rig, frame: Vec<u8>) -> [u8; 4] {
+    sent(rig, frame)[30..34].try_into().unwrap()
+}
+
+/// A frame as it is sent on.
+fn sent(rig: &Rig, mut frame: Vec<u8>) -> Vec<u8> {
     let route = Route {
         answer: RouteAnswer::Ready,
         hop: PathHop {
@@ -54,7 +65,7 @@ fn sent_to(rig: &Rig, mut frame: Vec<u8>) -> [u8; 4] {
     };
     let verdict = run_tc(rig.memory(), &mut frame, around);
     assert_eq!(verdict, Verdict::Transmit { interface: 2 });
-    frame[30..34].try_into().unwrap()
+    frame
 }
 
 #[test]
@@ -182,5 +193,38 @@ fn source_nat_finds_the_last_free_port() {
     rig.director.write_all(&memory);
     for port in 1024..1024 + PORTS {
         assert_eq!(sent_to(&rig, syn(port)), FIRST, "{port}");
+    }
+}
+
+#[test]
+fn data_of_ftp_keeps_its_port_there_and_back() {
+    let mut rig = Rig::new();
+    let service = service(21);
+    let settings = ServiceSettings {
+        persistence: Some(persistent(Family::V4)),
+        ..ServiceSettings::scheduled_by("rr")
+    };
+    rig.apply(add_with(service, settings));
+    for address in [FIRST, SECOND] {
+        let server = ServerKey {
+            address: address.into(),
+            port: 2121,
+        };
+        rig.apply(add_server(service, server, 1));
+    }
+    // The same client port for each, as it may well be.
+    let server = sent_to(&rig, syn_to(1024, 21));
+    for (port, at_server) in [(21, 2121_u16), (20, 20), (40_000, 40_000)] {
+        let mut frame = sent(&rig, syn_to(1024, port));
+        assert_eq!(frame[30..34], server);
+        assert_eq!(frame[36..38], at_server.to_be_bytes());
+        // The answer.
+        for (one, other) in [(26, 30), (27, 31), (28, 32), (29, 33), (34, 36), (35, 37)] {
+            frame.swap(one, other);
+        }
+        frame[22] = 64;
+        let back = sent(&rig, frame);
+        assert_eq!(back[26..30], [10, 0, 0, 10]);
+        assert_eq!(back[34..36], port.to_be_bytes());
     }
 }
