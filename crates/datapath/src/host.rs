@@ -188,6 +188,10 @@ pub trait Store: Ledger {
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;
 
+    /// Gives back `value`; the compiler forgets what it knew of it, and so can't make a
+    /// branch of what is reckoned with it.
+    fn veiled(&self, value: u32) -> u32;
+
     /// True: an answer of our own may be sent now. A bound on their rate.
     fn may_answer(&self) -> bool;
     /// What [`Host::keep`] has kept.

@@ -179,6 +179,10 @@ fn control(sizes: &Sizes) -> Control {
         pool_ports: w(),
         reserved: words(),
         pool: core::array::from_fn(|_| words()),
+        kept: words(),
+        drop_rate: w(),
+        drop_turn: w(),
+        reserved_2: words(),
     };
     control.settings.set(settings::DEFAULT);
     control.pool_ports.set(POOL_PORTS_DEFAULT);
@@ -590,6 +594,9 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     fn opaque(&self, value: u32) -> u32 {
         value
     }
+    fn veiled(&self, value: u32) -> u32 {
+        value
+    }
     fn kept(&self) -> Option<&Arrival> {
         self.kept.iter().rev().find_map(OnceCell::get)
     }
@@ -624,7 +631,7 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         table::location_of::<_, WideBucket>(self, place, *wanted)
     }
     fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
-        state::next(protocol, present, event, direction)
+        state::next(self, protocol, present, event, direction)
     }
     fn is_idle(&self, at: u32) -> u32 {
         locality::is_idle(self, at)

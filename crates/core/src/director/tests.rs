@@ -191,6 +191,7 @@ mod crash;
 mod edits;
 mod errors;
 mod estimates;
+mod flood;
 mod kinds;
 mod maglev;
 mod marked;

@@ -16,7 +16,8 @@ use crate::frame::protocol;
 use crate::hop;
 use crate::host::{Host, RouteAnswer};
 use crate::layout::{
-    NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings, state_word,
+    NOBODY, Server, Service, features, method, scheduler, server_flags, service_flags, settings,
+    state_word,
 };
 use crate::reason::Reason;
 use crate::schedule;
@@ -193,8 +194,7 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     if is_opening(arrival) {
         let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
         let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-        if (expire_nodest && quiesced)
-            || (mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode))
+        if (expire_nodest && quiesced) || (mode != 0 && is_over(arrival, entry.state().get(), mode))
         {
             return Fate::Ends;
         }
@@ -209,10 +209,14 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
 }
 
 /// True: a connection in this state may give way to a new one (`is_new_conn_expected`).
+/// With IPVS's ways and one side closed that is so only where the director sees nothing of
+/// what the server sends, and so can't know whether it has closed its side.
 #[inline(always)]
-fn is_over(arrival: &Inbound<'_>, state: u32, mode: u32) -> bool {
+fn is_over(arrival: &Inbound<'_>, word: u32, mode: u32) -> bool {
     const OVER: u32 = 1 << state::TIME_WAIT | 1 << state::CLOSE | 1 << state::SCTP_CLOSED;
-    let also = mode & 2 != 0 || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
+    let state = word & state_word::STATE;
+    let also = arrival.service.flags.get() & service_flags::COMPATIBLE == 0
+        || (mode & 2 != 0 && word & state_word::ANSWERED == 0);
     (OVER >> state) & 1 != 0 || (also && state == state::FIN_WAIT)
 }
 
@@ -377,7 +381,11 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
-    let chosen = if !may_begin(host, arrival) {
+    let begins = may_begin(host, arrival);
+    if begins && is_its_turn(host) {
+        return drop(host, Reason::DroppedPacket);
+    }
+    let chosen = if !begins {
         crate::count_reason(host, Reason::Adopted);
         schedule::previous_owner(host, service, &arrival.request()).unwrap_or(NOBODY)
     } else if service.flags.get() & service_flags::PERSISTENT != 0 {
@@ -392,6 +400,20 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     Verdict::Then {
         part: opening_of(service, &arrival.packet),
     }
+}
+
+/// True: this is the one of some packets that is dropped while too many come
+/// (`ip_vs_todrop`).
+#[inline(always)]
+fn is_its_turn<H: Host>(host: &H) -> bool {
+    let Some(control) = host.control() else {
+        return false;
+    };
+    if control.features.get() & features::DEFENCE == 0 {
+        return false;
+    }
+    let rate = control.drop_rate.get();
+    rate != 0 && host.add(&control.drop_turn, 1) % rate == rate - 1
 }
 
 /// What becomes of a packet that nobody serves (`ip_vs_leave`).

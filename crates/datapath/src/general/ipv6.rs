@@ -17,7 +17,7 @@ use crate::hop::{self, Way};
 use crate::host::{Host, Window};
 use crate::layout::{Server, WideBucket, WideEntry, endpoint_kind, features, method, server_flags};
 use crate::reason::Reason;
-use crate::state::{Direction, tcp_flags};
+use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
 use crate::{endpoint, short, tunnel};
 
@@ -166,12 +166,11 @@ fn inbound<H: Host>(host: &H, packet: &Packet, transport: Transport, service: u3
     } else {
         Direction::InputOnly
     };
-    let next = short::next_state(
-        packet.protocol,
-        entry.state().get(),
-        transport.event,
-        direction,
-    );
+    let present = entry.state().get();
+    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     if !to_server(host, packet, transport, entry, server, method) {
@@ -247,12 +246,11 @@ fn send_back<H: Host>(
         return Verdict::GENERAL;
     }
     let direction = Direction::Output;
-    let next = short::next_state(
-        packet.protocol,
-        entry.state().get(),
-        transport.event,
-        direction,
-    );
+    let present = entry.state().get();
+    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
     let before = WideEnd {

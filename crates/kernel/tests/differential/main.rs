@@ -211,6 +211,8 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
             Reason::OtherHost,
             Reason::TooBig,
             Reason::Answered,
+            Reason::EvictedHalfOpen,
+            Reason::DroppedPacket,
             Reason::Relayed,
             Reason::QuoteTooShort,
             Reason::LeftToBeCut,
