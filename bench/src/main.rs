@@ -55,6 +55,12 @@ enum Command {
         /// One short round, to see whether everything works.
         #[arg(long)]
         quick: bool,
+        /// Rounds.
+        #[arg(long, default_value_t = PROGRAM_ROUNDS)]
+        rounds: usize,
+        /// Those alone that have this in their names.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Traffic through networks of namespaces.
     Lab(lab::Options),
@@ -96,12 +102,16 @@ fn result(result: Result<()>) -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     let evenkeel = evenkeel(cli)?;
     let part = match &cli.command {
-        Command::Program { quick } => program(*quick)?,
+        Command::Program {
+            quick,
+            rounds,
+            only,
+        } => program(*quick, *rounds, only)?,
         Command::Lab(options) => lab::run(options, &evenkeel)?,
         Command::Memory { .. } => memory()?,
         Command::Load(options) => load::run(*options, &evenkeel)?,
         Command::All { quick } => {
-            let mut all = program(*quick)?;
+            let mut all = program(*quick, PROGRAM_ROUNDS, "")?;
             all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
             all.append(memory()?);
             all.append(load::run(load::Options::usual(*quick), &evenkeel)?);
@@ -120,12 +130,12 @@ fn write(file: &PathBuf, part: &Part) -> Result<()> {
     fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn program(quick: bool) -> Result<Part> {
+fn program(quick: bool, rounds: usize, only: &str) -> Result<Part> {
     let object = fs::read(flood::OBJECT)
         .with_context(|| format!("cannot read {}: build it with `make bpf`", flood::OBJECT))?;
-    let (rounds, scale) = if quick { (1, 100) } else { (PROGRAM_ROUNDS, 1) };
+    let (rounds, scale) = if quick { (1, 100) } else { (rounds, 1) };
     eprintln!("running the packet path in the kernel, {rounds} rounds");
-    let lines = program::run(&paths::pins("program"), &object, rounds, scale)?;
+    let lines = program::run(&paths::pins("program"), &object, rounds, scale, only)?;
     Ok(program::part(&lines))
 }
 

@@ -2,9 +2,10 @@
 //! see a fresh packet, programs to compare it with, and a traffic generator.
 //!
 //! A test run gives a program the frame as the run before left it, so the wrapper
-//! writes the client's side again. What that costs is measured by a wrapper around
-//! nothing ([`mode::REARM`]). The wrapper is told what to do by the frame's last
-//! six bytes, which no program touches.
+//! writes the client's side again, and takes away what a tunnel has put in front. What
+//! that costs is measured by wrappers around nothing ([`mode::REARM`], [`mode::GROW`]).
+//! The wrapper is told what to do by the frame's last six bytes, which no program
+//! touches.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -21,6 +22,7 @@ mod store;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{classifier, map, xdp as xdp_program};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -29,9 +31,9 @@ use evenkeel_datapath::general::Part;
 use evenkeel_datapath::host::{Hop, Host, Window, count};
 use evenkeel_datapath::layout::{endpoint_key, endpoint_kind, server_flags};
 use evenkeel_datapath::state::{self, Direction};
-use packet::{Bytes, window};
+use packet::{Bytes, distance, window};
 
-/// What the wrapper runs, in byte 54 of the frame.
+/// What the wrapper runs, in the first of the frame's last six bytes.
 mod mode {
     /// Nothing: the test run's own cost.
     pub const DROP: u8 = 0;
@@ -47,29 +49,64 @@ mod mode {
     pub const AS_IT_IS: u8 = 5;
     /// [`HASH_MAP`] with a larger map.
     pub const LARGE_HASH_MAP: u8 = 6;
+    /// A server's fresh packet through the packet path.
+    pub const REPLY: u8 = 7;
+    /// A fresh packet, MAC addresses swapped, and as many bytes in front as a tunnel of
+    /// IPv4 takes.
+    pub const GROW: u8 = 8;
 }
 
+/// Bytes of a frame of IPv4, and of IPv6. None that has grown by a tunnel's headers is
+/// as long as the other.
 const FRAME: usize = 60;
+const FRAME_IPV6: usize = 120;
+/// Bytes at its end that tell what to do.
+const ORDERS: usize = 6;
+/// What a tunnel of IPv4 puts in front.
+const IPIP: i32 = 20;
 
 /// Runs what the frame asks for.
 #[xdp_program]
 pub fn evenkeel_xdp(context: XdpContext) -> u32 {
-    let Some(frame) = window(context.data(), context.data_end(), 0, FRAME) else {
+    let length = distance(context.data(), context.data_end()) as usize;
+    let is_ipv6 = length >= FRAME_IPV6;
+    let grown = length - if is_ipv6 { FRAME_IPV6 } else { FRAME };
+    // SAFETY: plain numbers.
+    if grown != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, grown as i32) } != 0 {
         return xdp_action::XDP_ABORTED;
-    };
-    let wanted = frame.u8(54);
-    if !matches!(wanted, mode::DROP | mode::SWAP | mode::AS_IT_IS) {
-        rearm(frame);
     }
+    let wanted = if is_ipv6 {
+        wanted::<FRAME_IPV6>(&context)
+    } else {
+        wanted::<FRAME>(&context)
+    };
     match wanted {
         mode::DROP => xdp_action::XDP_DROP,
-        mode::SWAP | mode::REARM => swap(frame),
+        mode::SWAP | mode::REARM => swap(&context),
+        // SAFETY: plain numbers.
+        mode::GROW if unsafe { bpf_xdp_adjust_head(context.ctx, -IPIP) } != 0 => {
+            xdp_action::XDP_ABORTED
+        }
+        mode::GROW => swap(&context),
         // One place, so that the packet path is in the program once.
-        mode::EVENKEEL | mode::AS_IT_IS => xdp::run(&context),
+        mode::EVENKEEL | mode::AS_IT_IS | mode::REPLY => xdp::run(&context),
         mode::HASH_MAP => hash_map(&context, &HASH),
         mode::LARGE_HASH_MAP => hash_map(&context, &LARGE_HASH),
         _ => xdp_action::XDP_ABORTED,
     }
+}
+
+/// What the frame asks for, after writing it anew where that belongs to it.
+#[inline(always)]
+fn wanted<const LENGTH: usize>(context: &XdpContext) -> u8 {
+    let Some(frame) = window(context.data(), context.data_end(), 0, LENGTH) else {
+        return u8::MAX;
+    };
+    let wanted = frame.u8(LENGTH - ORDERS);
+    if !matches!(wanted, mode::DROP | mode::SWAP | mode::AS_IT_IS) {
+        rearm::<LENGTH>(frame, wanted == mode::REPLY);
+    }
+    wanted
 }
 
 macro_rules! parts {
@@ -121,7 +158,10 @@ pub fn evenkeel_clock(_context: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn swap(frame: Bytes) -> u32 {
+fn swap(context: &XdpContext) -> u32 {
+    let Some(frame) = window(context.data(), context.data_end(), 0, 14) else {
+        return xdp_action::XDP_ABORTED;
+    };
     let (a, b, c) = (frame.u32(0), frame.u32(4), frame.u32(8));
     frame.set_u32(0, b >> 16 | c << 16);
     frame.set_u32(4, c >> 16 | a << 16);
@@ -129,7 +169,7 @@ fn swap(frame: Bytes) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// Bit of byte 55: the flows come in another order. Flows that were opened in the
+/// Bit of the second of the last six bytes: the flows come in another order. Flows that were opened in the
 /// order in which they are met lie beside each other in some tables, as they never
 /// do outside a benchmark.
 const OTHER_ORDER: u8 = 1 << 7;
@@ -150,20 +190,48 @@ fn flow(position: u32, bits: u32, other_order: bool) -> u32 {
     x ^ x >> half
 }
 
-/// Writes addresses, ports and time to live of the next of 2^(byte 55) flows, in
-/// scattered order, to 10.9.0.1:80.
+/// Writes addresses, ports and time to live of the next of 2^n flows, in scattered order:
+/// to 10.9.0.1:80, or for a reply from 10.2.0.11:8080. IPv6 has fd09::1, fd02::b and
+/// clients in fd00::/96. A tunnel has moved the Ethernet header, so that is written, too.
 #[inline(always)]
-fn rearm(frame: Bytes) {
-    let count = frame.u32(56);
-    frame.set_u32(56, count.wrapping_add(1));
-    let order = frame.u8(55);
+fn rearm<const LENGTH: usize>(frame: Bytes, is_reply: bool) {
+    const PORTS: [u32; 2] = [80, 8080];
+    let end = LENGTH - 4;
+    let count = frame.u32(end);
+    frame.set_u32(end, count.wrapping_add(1));
+    let order = frame.u8(end - 1);
     let flow = flow(count, u32::from(order & 31), order & OTHER_ORDER != 0);
+    let (client, port) = (0x0a00_0000 | flow >> 4, 1024 + (flow & 15));
+    let end = PORTS[usize::from(is_reply)];
+    let ports = if is_reply { end << 16 | port } else { port << 16 | end };
     // Whole words that are read whole: a load that needs the bytes of two stores
     // waits for both, and a packet from the wire has no such stores.
-    frame.set_u16(22, (64 << 8 | 6_u16).to_be());
-    frame.set_u32(26, (0x0a00_0000 | flow >> 4).to_be());
-    frame.set_u32(30, 0x0a09_0001_u32.to_be());
-    frame.set_u32(34, ((1024 + (flow & 15)) << 16 | 80).to_be());
+    if LENGTH == FRAME_IPV6 {
+        frame.set_u16(12, 0x86dd_u16.to_be());
+        let (own, of_client) = if is_reply { (22, 38) } else { (38, 22) };
+        let network: u32 = if is_reply { 0xfd02_0000 } else { 0xfd09_0000 };
+        write_ipv6(frame, own, network, if is_reply { 11 } else { 1 });
+        write_ipv6(frame, of_client, 0xfd00_0000, client);
+        frame.set_u8(21, 64);
+        frame.set_u32(54, ports.to_be());
+        return;
+    }
+    frame.set_u16(12, 0x0800_u16.to_be());
+    let protocol = u16::from(frame.u8(23));
+    frame.set_u16(22, (64 << 8 | protocol).to_be());
+    let own: u32 = if is_reply { 0x0a02_000b } else { 0x0a09_0001 };
+    let (from, to) = if is_reply { (own, client) } else { (client, own) };
+    frame.set_u32(26, from.to_be());
+    frame.set_u32(30, to.to_be());
+    frame.set_u32(34, ports.to_be());
+}
+
+#[inline(always)]
+fn write_ipv6(frame: Bytes, at: usize, network: u32, host: u32) {
+    frame.set_u32(at, network.to_be());
+    frame.set_u32(at + 4, 0);
+    frame.set_u32(at + 8, 0);
+    frame.set_u32(at + 12, host.to_be());
 }
 
 #[repr(C)]

@@ -68,6 +68,12 @@ parts! {
     Open: evenkeel_xdp_open, evenkeel_tc_open;
     WideOpen: evenkeel_xdp_wide_open, evenkeel_tc_wide_open;
     Deliver: evenkeel_xdp_deliver, evenkeel_tc_deliver;
+    TunnelError: evenkeel_xdp_tunnel_error, evenkeel_tc_tunnel_error;
+    IcmpDeliver: evenkeel_xdp_icmp_deliver, evenkeel_tc_icmp_deliver;
+    TranslatedIcmp: evenkeel_xdp_translated_icmp, evenkeel_tc_translated_icmp;
+    IcmpOpen: evenkeel_xdp_icmp_open, evenkeel_tc_icmp_open;
+    Nobody: evenkeel_xdp_nobody, evenkeel_tc_nobody;
+    Segment: evenkeel_xdp_segment, evenkeel_tc_segment;
 }
 
 /// The present tick, for a daemon that asks by a test run.

@@ -8,7 +8,7 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use evenkeel_datapath::general::{Arrival, PARTS};
 use evenkeel_datapath::layout::{
     self, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load,
-    Reasons, Server, Service, TICK_SHIFT, WideBucket, WideEndpointBucket,
+    MarkRules, Reasons, Server, Service, TICK_SHIFT, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 
@@ -48,6 +48,7 @@ arrays! {
     REASONS: Reasons, 1;
     INTERFACES: Interface, layout::INTERFACES;
     CONTROL: Control, 1;
+    MARK_RULES: MarkRules, 1;
 }
 
 /// What [`evenkeel_datapath::host::Host::keep`] keeps. Of what the verifier finds here it
@@ -190,6 +191,14 @@ pub fn interface(index: u32) -> Option<&'static Interface> {
 #[inline(always)]
 pub fn control() -> Option<&'static Control> {
     let value = CONTROL.get_ptr(0)?;
+    // SAFETY: as in `lookups`.
+    Some(unsafe { &*value.cast() })
+}
+
+/// The rules that mark packets.
+#[inline(always)]
+pub fn mark_rules() -> Option<&'static MarkRules> {
+    let value = MARK_RULES.get_ptr(0)?;
     // SAFETY: as in `lookups`.
     Some(unsafe { &*value.cast() })
 }

@@ -118,6 +118,18 @@ macro_rules! store {
                 $crate::maps::counters(server)
             }
             #[inline(always)]
+            fn mark_rules(&self) -> Option<&evenkeel_datapath::layout::MarkRules> {
+                $crate::maps::mark_rules()
+            }
+            #[inline(always)]
+            fn marked(&self, interface: u32) -> u32 {
+                $crate::store::evenkeel_marked(interface)
+            }
+            #[inline(always)]
+            fn fits(&self, place: u32, interface: u32) -> u32 {
+                $crate::store::evenkeel_fits(place, interface)
+            }
+            #[inline(always)]
             fn reasons(&self) -> Option<&evenkeel_datapath::layout::Reasons> {
                 $crate::maps::reasons()
             }
@@ -299,6 +311,20 @@ pub extern "C" fn evenkeel_probe_wide(bucket: u32, end: u32, key: u32) -> u64 {
 #[inline(never)]
 pub extern "C" fn evenkeel_reserve(reference: u32) -> u32 {
     general::reserve(&Maps, reference)
+}
+
+/// [`general::marked`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_marked(interface: u32) -> u32 {
+    general::marked(&Maps, interface)
+}
+
+/// [`general::fits`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_fits(place: u32, interface: u32) -> u32 {
+    general::fits(&Maps, place, interface)
 }
 
 /// [`general::seek`].

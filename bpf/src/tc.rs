@@ -150,8 +150,8 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn is_cut_later(&self) -> bool {
-        field!(self.gso_size) != 0
+    fn piece(&self) -> u32 {
+        field!(self.gso_size)
     }
 
     #[inline(always)]
@@ -260,6 +260,16 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn parse_tunnelled(&self) -> u32 {
+        evenkeel_tc_parse_tunnelled(self.0)
+    }
+
+    #[inline(always)]
+    fn find_segment(&self) -> u32 {
+        evenkeel_tc_find_segment(self.0)
+    }
+
+    #[inline(always)]
     fn parse_ipv4(&self) -> u32 {
         evenkeel_tc_parse_ipv4(self.0)
     }
@@ -307,6 +317,20 @@ extern "C" fn evenkeel_tc_read_transport(context: *mut __sk_buff) -> u64 {
 #[inline(never)]
 extern "C" fn evenkeel_tc_parse_quoted(context: *mut __sk_buff) -> u32 {
     general::parse_quoted(&Kernel(context))
+}
+
+/// [`general::parse_tunnelled`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_parse_tunnelled(context: *mut __sk_buff) -> u32 {
+    general::parse_tunnelled(&Kernel(context))
+}
+
+/// [`general::find_segment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_find_segment(context: *mut __sk_buff) -> u32 {
+    general::find_segment(&Kernel(context))
 }
 
 /// [`general::parse_ipv4`].

@@ -67,8 +67,8 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn is_cut_later(&self) -> bool {
-        false
+    fn piece(&self) -> u32 {
+        0
     }
 
     #[inline(always)]
@@ -190,6 +190,16 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn parse_tunnelled(&self) -> u32 {
+        evenkeel_xdp_parse_tunnelled(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn find_segment(&self) -> u32 {
+        evenkeel_xdp_find_segment(self.0.ctx)
+    }
+
+    #[inline(always)]
     fn parse_ipv4(&self) -> u32 {
         evenkeel_xdp_parse_ipv4(self.0.ctx)
     }
@@ -238,6 +248,20 @@ extern "C" fn evenkeel_xdp_read_transport(context: *mut xdp_md) -> u64 {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_parse_quoted(context: *mut xdp_md) -> u32 {
     general::parse_quoted(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::parse_tunnelled`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_parse_tunnelled(context: *mut xdp_md) -> u32 {
+    general::parse_tunnelled(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::find_segment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_find_segment(context: *mut xdp_md) -> u32 {
+    general::find_segment(&Kernel(&XdpContext::new(context)))
 }
 
 /// [`general::parse_ipv4`].

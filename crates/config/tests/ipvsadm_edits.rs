@@ -61,6 +61,7 @@ fn services_with_all_that_they_can_have() {
             one_packet: true,
             engine: Some("sip".into()),
             compatible: None,
+            mss_clamp: None,
         }
     );
     let (service, masked) = settings("-A -f 4294967295 -p 5 -M 255.0.255.0");
@@ -241,6 +242,7 @@ fn settings(key: ServiceKey) -> impl Strategy<Value = ServiceSettings> {
                 one_packet: ops && udp,
                 engine: engine.map(Into::into),
                 compatible: None,
+                mss_clamp: None,
             }
         })
 }

@@ -300,7 +300,34 @@ pub struct ServiceSettings {
         serde(default, skip_serializing_if = "Option::is_none")
     )]
     pub compatible: Option<bool>,
+    /// What TCP's ends may ask for when they open a connection. None: what the service has;
+    /// of a new one, anything.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub mss_clamp: Option<MssClamp>,
 }
+
+/// The largest segment that TCP's ends may ask for when they open a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+pub enum MssClamp {
+    /// Any.
+    #[default]
+    Off,
+    /// What the way to the server has room for, in its tunnel if there is one.
+    Way,
+    /// This many bytes, [`MSS_MIN`] at least.
+    Bytes(u16),
+}
+
+/// Least of [`MssClamp::Bytes`]: what IPv4's least way has room for.
+pub const MSS_MIN: u16 = 28;
 
 impl ServiceSettings {
     /// Those of a service with this scheduler and nothing else.

@@ -229,15 +229,9 @@ impl Follower {
             Some((rule, link?.index))
         });
         let memory = self.dataplane.memory();
-        let is_heeded = self
-            .shared
+        self.shared
             .with_director(|director| director.set_mark_rules(rules, &memory))
-            .context("[[mark]]")?;
-        if !is_heeded && !self.attaching.marks.is_empty() {
-            let warning = "[[mark]] has no effect: the packet path does not look at it yet";
-            self.shared.warn_once(warning.into());
-        }
-        Ok(())
+            .context("[[mark]]")
     }
 
     fn attach(&mut self, link: &Link) -> InterfaceStatus {

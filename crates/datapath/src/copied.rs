@@ -11,8 +11,8 @@ use std::vec::Vec;
 
 use crate::host::Ledger;
 use crate::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, REASONS,
-    Reasons, Server, Service, WideBucket, WideEndpointBucket,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, MarkRules,
+    REASONS, Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::memory::{Arrays, Memory};
 use crate::word::{Word, Word64};
@@ -59,6 +59,8 @@ pub struct Copied<'a> {
     client_hops: Blocks<'a, ClientHop>,
     loads: Blocks<'a, Load>,
     interfaces: Blocks<'a, Interface>,
+    /// Never written by packets, and large.
+    mark_rules: &'a MarkRules,
     reasons: Reasons,
     counters: Counters,
 }
@@ -81,6 +83,7 @@ impl<'a> Copied<'a> {
             client_hops: Blocks::of(memory.client_hops),
             loads: Blocks::of(memory.loads),
             interfaces: Blocks::of(memory.interfaces),
+            mark_rules: memory.mark_rules,
             reasons: Reasons {
                 counts: core::array::from_fn::<_, REASONS, _>(word64),
             },
@@ -163,6 +166,9 @@ impl Arrays for Copied<'_> {
     }
     fn reasons(&self, _cpu: u32) -> Option<&Reasons> {
         Some(&self.reasons)
+    }
+    fn mark_rules(&self) -> &MarkRules {
+        self.mark_rules
     }
     fn interface(&self, place: u32) -> Option<&Interface> {
         self.interfaces.get(place)

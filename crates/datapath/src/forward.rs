@@ -7,10 +7,10 @@
 //! one ([`crate::general`]), which can do everything. In the kernel the two are
 //! programs of their own.
 
-use crate::frame;
+use crate::frame::{self, protocol};
 use crate::general::{PARTS, Part};
 use crate::hop::Way;
-use crate::host::{Host, RouteAnswer, count};
+use crate::host::{Host, RouteAnswer, Window, count};
 use crate::layout::{Server, server_flags, state_word};
 use crate::reason::Reason;
 use crate::state::Direction;
@@ -115,17 +115,48 @@ pub(crate) enum Sendable {
     No(Reason),
 }
 
-/// Looks whether a packet of this length and time to live can leave by `way`, before
-/// anything is changed.
+/// What of a packet decides whether it can leave.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    /// Length of the IP packet.
+    pub length: u32,
+    /// Time to live.
+    pub ttl: u8,
+    /// Where its transport header begins in the frame.
+    pub transport: usize,
+    pub protocol: u8,
+}
+
+impl Extent {
+    /// Length of the largest packet that leaves: itself, or what it is cut into.
+    #[inline(always)]
+    fn largest<H: Host>(self, host: &H) -> u32 {
+        let piece = host.piece();
+        if piece == 0 {
+            return self.length;
+        }
+        let before = (self.transport - frame::ETHERNET) as u32;
+        if self.protocol != protocol::TCP {
+            return before + 8 + piece;
+        }
+        match host.window(self.transport, 20) {
+            Some(tcp) => before + u32::from(tcp.u8(12) >> 4) * 4 + piece,
+            None => self.length,
+        }
+    }
+}
+
+/// Looks whether a packet can leave by `way`, before anything is changed.
 #[inline(always)]
-pub(crate) fn sendable<H: Host>(host: &H, length: u32, ttl: u8, way: &Way) -> Sendable {
+pub(crate) fn sendable<H: Host>(host: &H, packet: Extent, way: &Way) -> Sendable {
+    let Extent { length, ttl, .. } = packet;
     if ttl <= 1 {
         return Sendable::No(Reason::TimeToLive);
     }
     match way.answer {
         RouteAnswer::Ready => {
             let mtu = way.hop.mtu;
-            if mtu != 0 && length > mtu && !host.is_cut_later() {
+            if mtu != 0 && length > mtu && packet.largest(host) > mtu {
                 return Sendable::No(Reason::TooBig);
             }
             Sendable::Yes

@@ -5,8 +5,8 @@
 use crate::general::Arrival;
 use crate::hash::Place;
 use crate::layout::{
-    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket,
+    Address, Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Load, MarkRules,
+    Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::schedule::Request;
 use crate::table::{WantedNarrow, WantedWide};
@@ -186,6 +186,8 @@ pub trait Store: Ledger {
     fn client_hop(&self, index: u32) -> Option<&ClientHop>;
     /// This CPU's counters of a server.
     fn counters(&self, server: u32) -> Option<&Counters>;
+    /// The rules that mark packets.
+    fn mark_rules(&self) -> Option<&MarkRules>;
     /// This CPU's reasons.
     fn reasons(&self) -> Option<&Reasons>;
 
@@ -207,6 +209,10 @@ pub trait Store: Ledger {
     /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
     /// of its own.
     fn reserve(&self, reference: u32) -> u32;
+    /// [`crate::general::marked`], in the kernel a function of its own.
+    fn marked(&self, interface: u32) -> u32;
+    /// [`crate::general::fits`], in the kernel a function of its own.
+    fn fits(&self, place: u32, interface: u32) -> u32;
     /// Finds an entry of the connection table, see [`crate::table::location_of`]; in the
     /// kernel a function of its own.
     fn find(&self, place: Place, wanted: &WantedNarrow) -> u32;
@@ -257,8 +263,14 @@ pub trait Host: Store {
     fn window(&self, offset: usize, length: usize) -> Option<Self::Window>;
     /// Length of the frame with its Ethernet header.
     fn length(&self) -> u32;
-    /// True: the frame is cut to the MTU later (GSO).
-    fn is_cut_later(&self) -> bool;
+    /// Bytes of payload in each of the pieces that the frame is cut into later (GSO); 0: it
+    /// is not.
+    fn piece(&self) -> u32;
+    /// True: the frame is cut into pieces later.
+    #[inline(always)]
+    fn is_cut_later(&self) -> bool {
+        self.piece() != 0
+    }
     /// True: it carries a VLAN tag that is not in the bytes.
     fn is_tagged(&self) -> bool;
     /// True: the frame is addressed to this host and not overheard or broadcast.
@@ -295,6 +307,10 @@ pub trait Host: Store {
     fn read_transport(&self) -> u64;
     /// [`crate::general::parse_quoted`], in the kernel a function of its own.
     fn parse_quoted(&self) -> u32;
+    /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
+    fn parse_tunnelled(&self) -> u32;
+    /// [`crate::general::find_segment`], in the kernel a function of its own.
+    fn find_segment(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.
     fn parse_transport(&self) -> u32;
     /// Cuts the frame to this length. As for windows, see [`Host::grow`].

@@ -10,7 +10,7 @@ use crate::word::{Word, Word64};
 
 /// Version of everything in this file. A daemon refuses pinned memory of another
 /// version. Raise it with every change of a layout or of a field's meaning.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// An address of either family, as four words that stand as in an IPv6 header.
 pub type Address = [u32; 4];
@@ -308,9 +308,13 @@ pub struct Service {
     /// Persistence: which clients share a template. IPv4: a mask as it stands in the
     /// packet. IPv6: a prefix length, 1 to 128.
     pub netmask: Word,
-    /// Not used.
-    pub reserved: Word,
+    /// Largest segment, in bytes, that TCP's ends may ask for when they open a connection; 0:
+    /// any; [`SEGMENT_BY_WAY`].
+    pub segment: Word,
 }
+
+/// In [`Service::segment`]: as large as the way to the server has room for.
+pub const SEGMENT_BY_WAY: u32 = u32::MAX;
 
 /// Flags of [`Service::flags`].
 pub mod service_flags {
@@ -688,6 +692,12 @@ pub mod features {
     pub const FTP: u32 = 1 << 5;
     /// Rules of [`MarkRules`](super::MarkRules).
     pub const MARK_RULES: u32 = 1 << 6;
+    /// Servers behind tunnels.
+    pub const TUNNELS: u32 = 1 << 7;
+    /// Services that lower the segment that TCP's ends ask for.
+    pub const SEGMENTS: u32 = 1 << 8;
+    /// Services of firewall marks that no rule gives, so that somebody else has to.
+    pub const FOREIGN_MARKS: u32 = 1 << 9;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by
@@ -709,7 +719,7 @@ pub mod settings {
     pub const NAT_ICMP_SEND: u32 = 1 << 7;
     /// ICMP errors about packets without a connection are scheduled.
     pub const SCHEDULE_ICMP: u32 = 1 << 8;
-    /// Packets that are too large for a way are answered, not only dropped.
+    /// Tunnels by IPv4 have packets cut on their way only where their senders allow it.
     pub const PMTU_DISC: u32 = 1 << 9;
     /// Tunnels to the virtual address are not scheduled.
     pub const IGNORE_TUNNELED: u32 = 1 << 10;

@@ -40,8 +40,8 @@ pub struct Memory<'a> {
     pub reasons: &'a [Reasons],
     /// Interfaces, [`crate::layout::INTERFACES`] of them.
     pub interfaces: &'a [Interface],
-    /// Rules that mark packets; none: the instance has no place for them.
-    pub mark_rules: Option<&'a MarkRules>,
+    /// Rules that mark packets.
+    pub mark_rules: &'a MarkRules,
 }
 
 /// All arrays of one instance, or a copy of them, as the packet path on the host reads
@@ -73,6 +73,8 @@ pub trait Arrays: Ledger {
     fn counters(&self, cpu: u32, server: u32) -> Option<&Counters>;
     /// Reasons of a CPU.
     fn reasons(&self, cpu: u32) -> Option<&Reasons>;
+    /// [`Memory::mark_rules`]
+    fn mark_rules(&self) -> &MarkRules;
     /// The record at a place of [`Memory::interfaces`].
     fn interface(&self, place: u32) -> Option<&Interface>;
 }
@@ -117,6 +119,9 @@ impl Arrays for Memory<'_> {
     }
     fn reasons(&self, cpu: u32) -> Option<&Reasons> {
         self.reasons.get(cpu as usize)
+    }
+    fn mark_rules(&self) -> &MarkRules {
+        self.mark_rules
     }
     fn interface(&self, place: u32) -> Option<&Interface> {
         self.interfaces.get(place as usize)

@@ -64,6 +64,16 @@ reasons! {
     Answered = 21, "answered";
     /// Dropped: no address and port is free for source NAT.
     NoPort = 22, "source_nat_exhausted";
+    /// An ICMP error about a tunnel's packet was told to the client.
+    Relayed = 23, "tunnel_error_relayed";
+    /// Passed to the kernel: an ICMP error about a tunnel's packet that quotes too little of it.
+    QuoteTooShort = 24, "tunnel_error_short";
+    /// Left to the kernel, which cuts it: larger than the way's MTU.
+    LeftToBeCut = 25, "left_to_be_cut";
+    /// Dropped: a server's packet without a connection, while `nat_icmp_send` is 1.
+    Unexpected = 26, "unexpected_from_server";
+    /// Passed to the kernel: the service has no server, and `cache_bypass` is 1.
+    Bypassed = 27, "bypassed";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

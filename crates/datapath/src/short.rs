@@ -2,8 +2,8 @@
 //! port. What it can't finish it leaves untouched to the general way.
 
 use crate::forward::{
-    Sendable, Verdict, client_port, count_connection, count_packet, counted_length, is_alive,
-    leave, method_of, pass, ports, sendable, track,
+    Extent, Sendable, Verdict, client_port, count_connection, count_packet, counted_length,
+    is_alive, leave, method_of, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::hash;
@@ -169,7 +169,7 @@ fn inbound<H: Host>(
         return Verdict::GENERAL;
     }
     let way = hop::to_server(host, server, packet.source, packet.protocol);
-    match sendable(host, packet.length, packet.ttl(), &way) {
+    match sendable(host, extent(packet), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(_) => return Verdict::GENERAL,
@@ -183,6 +183,16 @@ fn inbound<H: Host>(
     track(host, found.entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     send(host, packet, server, method, aim, way)
+}
+
+#[inline(always)]
+fn extent<W: Window>(packet: &Packet<W>) -> Extent {
+    Extent {
+        length: packet.length,
+        ttl: packet.ttl(),
+        transport: packet.transport,
+        protocol: packet.protocol,
+    }
 }
 
 /// The state after a packet of TCP or UDP.
@@ -231,9 +241,12 @@ fn outbound<H: Host>(
     client: Endpoint,
     from: Endpoint,
 ) -> Verdict {
+    if flags & tcp_flags::SYN != 0 && has(host, features::SEGMENTS) {
+        return Verdict::GENERAL;
+    }
     let Some((found, server)) = find_from_server(host, packet.protocol, client, from) else {
         // The server's own business, as far as can be seen from here.
-        return if has(host, features::WIDE_SERVERS) {
+        return if has(host, features::WIDE_SERVERS) || is_set(host, settings::NAT_ICMP_SEND) {
             Verdict::GENERAL
         } else {
             Verdict::Pass
@@ -251,7 +264,7 @@ fn outbound<H: Host>(
         client.address,
         packet.protocol,
     );
-    match sendable(host, packet.length, packet.ttl(), &way) {
+    match sendable(host, extent(packet), &way) {
         Sendable::Yes => {}
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(_) => return Verdict::GENERAL,
@@ -292,13 +305,15 @@ fn is_opening(flags: u8) -> bool {
 }
 
 /// True for a SYN on a connection that is over or nearly so, or that its server's weight
-/// may end: the client uses its port again.
+/// may end: the client uses its port again. And for one that asks for a segment where that
+/// is lowered.
 #[inline(always)]
 fn may_begin_anew<H: Host>(host: &H, flags: u8, old: Found<'_, Bucket>) -> bool {
     const THESE: u32 = 1 << state::TIME_WAIT | 1 << state::FIN_WAIT | 1 << state::CLOSE;
     is_opening(flags)
         && ((THESE >> (old.entry.state.get() & state_word::STATE)) & 1 != 0
-            || is_set(host, settings::EXPIRE_NODEST_CONN))
+            || is_set(host, settings::EXPIRE_NODEST_CONN)
+            || has(host, features::SEGMENTS))
 }
 
 /// True: the setting ([`settings`]) is on.
@@ -334,6 +349,7 @@ fn open<H: Host>(
     // Before a server's turn is taken, which the general way would take again.
     if number != scheduler::RING
         || service.flags.get() & NOT_HERE != 0
+        || service.segment.get() != 0
         || has(host, features::FULL_NAT)
     {
         return Err(Verdict::GENERAL);

@@ -244,7 +244,7 @@ impl Tables {
                 mark: w(),
                 persistence: w(),
                 netmask: w(),
-                reserved: w(),
+                segment: w(),
             }),
             servers: many(sizes.servers, || Server {
                 address: w(),
@@ -320,7 +320,7 @@ impl Tables {
             counters: &self.counters,
             reasons: &self.reasons,
             interfaces: &self.interfaces,
-            mark_rules: self.mark_rules.first(),
+            mark_rules: &self.mark_rules[0],
         }
     }
 }
@@ -353,6 +353,9 @@ pub struct Circumstances<'a> {
 /// As [`Routes`], for IPv6.
 pub type WideRoutes<'a> = &'a dyn Fn(Address, Address, u8) -> Route;
 
+/// How often a packet can be kept: before its transport header is read, and after; for what
+/// an ICMP error quotes, and twice again when its connection is open.
+const KEPT: usize = 8;
 /// Bytes before the frame that headers can be put into.
 const HEADROOM: usize = 128;
 
@@ -363,7 +366,7 @@ pub(crate) struct Simulated<'a, M, const TC: bool> {
     /// Where it begins and ends.
     start: Cell<usize>,
     end: Cell<usize>,
-    kept: [OnceCell<Arrival>; 2],
+    kept: [OnceCell<Arrival>; KEPT],
     around: Circumstances<'a>,
     /// What was decided on the way, for who wants to know.
     notes: RefCell<Vec<Note>>,
@@ -427,7 +430,7 @@ pub(crate) fn in_place<M: Arrays, const TC: bool, T>(
         bytes: Cell::from_mut(bytes.as_mut_slice()).as_slice_of_cells(),
         start: Cell::new(HEADROOM),
         end: Cell::new(end),
-        kept: [const { OnceCell::new() }; 2],
+        kept: [const { OnceCell::new() }; KEPT],
         around,
         notes: RefCell::default(),
     };
@@ -572,6 +575,15 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     fn counters(&self, server: u32) -> Option<&Counters> {
         self.memory.counters(self.around.cpu, server)
     }
+    fn mark_rules(&self) -> Option<&MarkRules> {
+        Some(self.memory.mark_rules())
+    }
+    fn marked(&self, interface: u32) -> u32 {
+        general::marked(self, interface)
+    }
+    fn fits(&self, place: u32, interface: u32) -> u32 {
+        general::fits(self, place, interface)
+    }
     fn reasons(&self) -> Option<&Reasons> {
         self.memory.reasons(self.around.cpu)
     }
@@ -579,7 +591,7 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         value
     }
     fn kept(&self) -> Option<&Arrival> {
-        self.kept[1].get().or_else(|| self.kept[0].get())
+        self.kept.iter().rev().find_map(OnceCell::get)
     }
     fn may_answer(&self) -> bool {
         true
@@ -694,10 +706,14 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
         true
     }
     fn keep(&self, arrival: Arrival) {
-        // Twice a packet: before its transport header is read, and after.
-        if let Err(arrival) = self.kept[0].set(arrival) {
-            let _ = self.kept[1].set(arrival);
+        let mut arrival = Some(arrival);
+        for slot in &self.kept {
+            arrival = arrival.and_then(|arrival| slot.set(arrival).err());
         }
+        debug_assert!(
+            arrival.is_none(),
+            "a packet is kept more often than it can be"
+        );
     }
     fn step(&self, next: u32, offset: u32) -> u64 {
         general::step(self, next, offset)
@@ -710,6 +726,12 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     }
     fn parse_quoted(&self) -> u32 {
         general::parse_quoted(self)
+    }
+    fn parse_tunnelled(&self) -> u32 {
+        general::parse_tunnelled(self)
+    }
+    fn find_segment(&self) -> u32 {
+        general::find_segment(self)
     }
     fn parse_ipv4(&self) -> u32 {
         general::parse_ipv4(self)
@@ -731,8 +753,8 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     fn wide_route(&self, source: Address, destination: Address, protocol: u8) -> Route {
         (self.around.wide_routes)(source, destination, protocol)
     }
-    fn is_cut_later(&self) -> bool {
-        false
+    fn piece(&self) -> u32 {
+        0
     }
     fn is_tagged(&self) -> bool {
         TC && self.around.tagged

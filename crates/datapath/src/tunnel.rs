@@ -5,13 +5,17 @@
 use crate::checksum::fold;
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Header, Host, Room, Window};
-use crate::layout::{Server, server_flags, tunnel};
+use crate::layout::{Server, server_flags, settings, tunnel};
 
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const GUE: usize = 12;
 const GRE: usize = 4;
 const GRE_CHECKSUM: usize = 8;
+/// The flag of an IPv4 header, as it stands in the packet.
+const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
+/// What every way takes (RFC 8200, 5).
+const IPV6_LEAST_MTU: u32 = 1280;
 
 /// What of a packet shows in its outer header.
 #[derive(Clone, Copy)]
@@ -22,9 +26,11 @@ struct Inner {
     /// Time to live, or hop limit.
     ttl: u8,
     length: u32,
-    /// IPv4: identification, and the flag that forbids fragments.
+    /// Identification for an outer header of IPv4, and the flag that forbids fragments.
     id: u16,
     dont_fragment: u16,
+    /// As `id`, for an inner header that needs none and so may have none.
+    own_id: u16,
     /// Tells flows apart.
     hash: u32,
     /// Sum of the whole packet, as far as it can be told without reading it.
@@ -90,15 +96,21 @@ fn look<H: Host>(host: &H) -> Option<Inner> {
     let sum = transport_sum(host, next, ETHERNET + IPV6, length - IPV6 as u32, addresses);
     // The header itself, whose addresses and length the pseudo header has too.
     let fixed = u64::from(head.u32(0)) + u64::from(head.u16(4)) + u64::from(head.u16(6));
-    let ports = host.window(ETHERNET + IPV6, 4).map_or(0, |w| w.u32(0));
+    let (ports, own_id) = told_apart(host, ETHERNET + IPV6);
     Some(
         Inner {
             is_ipv6: true,
             tos,
             ttl: head.u8(7),
             length,
-            id: 0,
-            dont_fragment: 0,
+            id: own_id,
+            // What every way has to take is let through, cut if need be (RFC 4213, 3.2.2).
+            dont_fragment: if length > IPV6_LEAST_MTU {
+                DONT_FRAGMENT
+            } else {
+                0
+            },
+            own_id,
             hash: fold(addresses).into(),
             sum: sum.map(|sum| sum + fixed + addresses),
         }
@@ -118,10 +130,10 @@ fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Inner {
     } else {
         None
     };
-    let ports = if is_whole {
-        host.window(ETHERNET + IPV4, 4).map_or(0, |w| w.u32(0))
+    let (ports, own_id) = if is_whole {
+        told_apart(host, ETHERNET + IPV4)
     } else {
-        0
+        (0, 0)
     };
     Inner {
         is_ipv6: false,
@@ -129,7 +141,8 @@ fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Inner {
         ttl: head.u8(8),
         length,
         id: head.u16(4),
-        dont_fragment: head.u16(6) & 0x4000_u16.to_be(),
+        dont_fragment: head.u16(6) & DONT_FRAGMENT,
+        own_id,
         hash: fold(addresses).into(),
         // A header with a right checksum sums up to nothing.
         sum,
@@ -137,7 +150,30 @@ fn look_ipv4<H: Host>(host: &H, head: H::Window) -> Inner {
     .with_ports(ports)
 }
 
+/// Ports, by which flows are told apart; and what tells a flow's packets apart, as TCP's
+/// sequence number or UDP's checksum do: an identification that does not come again soon.
+#[inline(always)]
+fn told_apart<H: Host>(host: &H, transport: usize) -> (u32, u16) {
+    match host.window(transport, 8) {
+        Some(head) => (
+            head.u32(0),
+            fold(u64::from(head.u32(0)) + u64::from(head.u32(4))),
+        ),
+        None => (0, 0),
+    }
+}
+
 impl Inner {
+    /// For a packet that may be cut.
+    #[inline(always)]
+    fn identification(&self) -> u16 {
+        if self.dont_fragment == 0 {
+            self.id
+        } else {
+            self.own_id
+        }
+    }
+
     #[inline(always)]
     fn with_ports(mut self, ports: u32) -> Self {
         let mixed = (self.hash ^ ports).wrapping_mul(0x9E37_79B1);
@@ -176,6 +212,13 @@ const fn outer_tos(inner: u8) -> u8 {
     }
 }
 
+/// True: senders who forbid fragments are to be told of ways that are too small.
+#[inline(always)]
+fn discovers_mtu<H: Host>(host: &H) -> bool {
+    host.control()
+        .is_none_or(|control| control.settings.get() & settings::PMTU_DISC != 0)
+}
+
 #[inline(always)]
 fn outer_ipv4<H: Host>(host: &H, server: &Server, inner: &Inner, next: u8, length: u32) -> bool {
     let Some(head) = host.window(0, ETHERNET + IPV4) else {
@@ -185,8 +228,17 @@ fn outer_ipv4<H: Host>(host: &H, server: &Server, inner: &Inner, next: u8, lengt
     head.set_u8(14, 0x45);
     head.set_u8(15, outer_tos(inner.tos));
     head.set_u16(16, ((length + IPV4 as u32) as u16).to_be());
-    head.set_u16(18, inner.id);
-    head.set_u16(20, inner.dont_fragment);
+    // Without it (`pmtu_disc` is 0) routers cut the packet, and need an identification.
+    let may_be_cut = inner.dont_fragment == 0 || !discovers_mtu(host);
+    head.set_u16(
+        18,
+        if may_be_cut {
+            inner.identification()
+        } else {
+            inner.id
+        },
+    );
+    head.set_u16(20, if may_be_cut { 0 } else { DONT_FRAGMENT });
     head.set_u8(22, inner.ttl);
     head.set_u8(23, next);
     head.set_u16(24, 0);

@@ -17,7 +17,10 @@ use evenkeel_lab::{http, sandbox, wait};
 
 /// Longest that a guest may take to start, and a command in it to end. Emulation
 /// is slow, on a busy machine the more so.
-const LONG: Duration = Duration::from_mins(3);
+const LONG: Duration = Duration::from_mins(8);
+/// What programs of the lab are told in a guest: to be patient, and not to try as many
+/// packets as elsewhere.
+const SLOW: &str = "EVENKEEL_PATIENCE=6 EVENKEEL_PACKETS=20000";
 const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
 const PROGRAM: &str = "/usr/sbin/evenkeel";
 /// What a network of namespaces and the attachment take.
@@ -69,7 +72,7 @@ fn every_point_of_case1_holds() {
             .program("apache2")?
             .directory(Path::new("/usr/lib/apache2/modules"))?;
         let mut vm = Vm::boot(&guest, LONG)?;
-        let text = vm.expect("evenkeel lab case1", LONG)?;
+        let text = vm.expect(&format!("{SLOW} evenkeel lab case1"), LONG)?;
         println!("{text}");
         let passed = text.lines().filter(|line| line.starts_with("PASS "));
         let verdict = format!("{} passed, 0 failed", passed.count());
@@ -100,7 +103,10 @@ fn the_tests_of_the_kernels_side_pass() {
         guest.file(&object, "/evenkeel.bpf.o");
         let mut vm = Vm::boot(&guest, LONG)?;
         for name in found {
-            let text = vm.expect(&format!("EVENKEEL_BPF_OBJECT=/evenkeel.bpf.o {name}"), LONG)?;
+            let text = vm.expect(
+                &format!("{SLOW} EVENKEEL_BPF_OBJECT=/evenkeel.bpf.o {name}"),
+                LONG,
+            )?;
             println!("{text}");
             let ran = text.contains("test result: ok. ") && !text.contains("ok. 0 passed");
             assert!(ran, "{name} ran no test");
@@ -130,7 +136,10 @@ fn frames_with_vlan_tags_pass() {
             .built(&tests, "/usr/bin/lab_dataplane")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_dataplane --nocapture others_frames_pass";
-        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 2 passed"));
         assert!(!text.contains("not tried"), "the guest has no VLANs either");
@@ -155,7 +164,10 @@ fn tunnels_lead_to_real_servers() {
             .built(&tests, "/usr/bin/lab_realserver")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_realserver --nocapture tunnels";
-        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 1 passed"));
         assert!(!text.contains("skipped"), "the guest has no tunnels either");
@@ -192,7 +204,10 @@ fn every_tunnel_and_sctp() {
             .built(&tests, "/usr/bin/lab_matrix")?;
         let mut vm = Vm::boot(&guest, LONG)?;
         let command = "lab_matrix --nocapture devices::";
-        let text = vm.expect(&format!("EVENKEEL_PROGRAM={PROGRAM} {command}"), 2 * LONG)?;
+        let text = vm.expect(
+            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
+            LONG,
+        )?;
         println!("{text}");
         assert!(text.contains("test result: ok. 1 passed"));
         assert!(

@@ -8,8 +8,8 @@ use std::path::Path;
 use evenkeel_core::model::Timeouts;
 use evenkeel_datapath::layout::{
     Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
-    Interface, LAYOUT_VERSION, Load, POOL_PORTS_DEFAULT, Reasons, Server, Service, TICK_SHIFT,
-    WideBucket, WideEndpointBucket, settings,
+    Interface, LAYOUT_VERSION, Load, MarkRules, POOL_PORTS_DEFAULT, Reasons, Server, Service,
+    TICK_SHIFT, WideBucket, WideEndpointBucket, settings,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::word::Word;
@@ -67,6 +67,7 @@ struct Arrays {
     counters: Mapping<Counters>,
     reasons: Mapping<Reasons>,
     interfaces: Mapping<Interface>,
+    mark_rules: Mapping<MarkRules>,
 }
 
 impl Dataplane {
@@ -178,7 +179,7 @@ impl Dataplane {
     pub fn memory(&self) -> Memory<'_> {
         let arrays = &self.arrays;
         Memory {
-            // Of these two, `open` has mapped exactly one.
+            // Of these, `open` has mapped exactly one.
             control: &arrays.control.slice()[0],
             connections: arrays.connections.slice(),
             wide_connections: arrays.wide_connections.slice(),
@@ -193,8 +194,7 @@ impl Dataplane {
             counters: arrays.counters.slice(),
             reasons: arrays.reasons.slice(),
             interfaces: arrays.interfaces.slice(),
-            // The programs have no map of them yet.
-            mark_rules: None,
+            mark_rules: &arrays.mark_rules.slice()[0],
         }
     }
 
@@ -241,6 +241,7 @@ impl Arrays {
             counters: map_pin(pins, "COUNTERS", sizes.counters())?,
             reasons: map_pin(pins, "REASONS", sizes.cpus)?,
             interfaces: map_pin(pins, "INTERFACES", INTERFACES)?,
+            mark_rules: map_pin(pins, "MARK_RULES", 1)?,
         })
     }
 }

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use evenkeel_datapath::layout::{
-    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, Reasons,
-    Server, Service, WideBucket, WideEndpointBucket,
+    Addresses, Bucket, ClientHop, Control, Counters, EndpointBucket, Interface, Load, MarkRules,
+    Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -35,6 +35,7 @@ shared!(
     EndpointBucket,
     Interface,
     Load,
+    MarkRules,
     Reasons,
     Server,
     Service,

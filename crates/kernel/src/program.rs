@@ -51,6 +51,15 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_open", "evenkeel_tc_open"],
     ["evenkeel_xdp_wide_open", "evenkeel_tc_wide_open"],
     ["evenkeel_xdp_deliver", "evenkeel_tc_deliver"],
+    ["evenkeel_xdp_tunnel_error", "evenkeel_tc_tunnel_error"],
+    ["evenkeel_xdp_icmp_deliver", "evenkeel_tc_icmp_deliver"],
+    [
+        "evenkeel_xdp_translated_icmp",
+        "evenkeel_tc_translated_icmp",
+    ],
+    ["evenkeel_xdp_icmp_open", "evenkeel_tc_icmp_open"],
+    ["evenkeel_xdp_nobody", "evenkeel_tc_nobody"],
+    ["evenkeel_xdp_segment", "evenkeel_tc_segment"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

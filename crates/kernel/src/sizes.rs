@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
     Addresses, Bucket, CLIENT_HOPS, ClientHop, Control, Counters, EndpointBucket, INTERFACES,
-    Interface, Load, Reasons, SERVICES_MAX, Server, Service, WAYS, WideBucket, WideEndpointBucket,
+    Interface, Load, MarkRules, Reasons, SERVICES_MAX, Server, Service, WAYS, WideBucket,
+    WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
 
@@ -154,7 +155,7 @@ impl Sizes {
     }
 
     /// The arrays, by their names in the object.
-    pub(crate) fn arrays(&self) -> [ArrayShape; 14] {
+    pub(crate) fn arrays(&self) -> [ArrayShape; 15] {
         [
             shape::<Bucket>("CONNECTIONS", self.buckets),
             shape::<WideBucket>("WIDE_CONNECTIONS", self.wide_buckets),
@@ -173,6 +174,7 @@ impl Sizes {
             shape::<Reasons>("REASONS", self.cpus),
             shape::<Interface>("INTERFACES", INTERFACES),
             shape::<Control>("CONTROL", 1),
+            shape::<MarkRules>("MARK_RULES", 1),
         ]
     }
 }

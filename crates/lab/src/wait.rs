@@ -1,5 +1,6 @@
 //! Waiting for a condition, never for a time.
 
+use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,18 @@ use anyhow::{Result, bail};
 /// Pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Looks at a condition until it gives a value, at most for `deadline`.
+/// The environment variable with the factor that every deadline is multiplied by, a whole
+/// number: for machines that are slow, as emulated ones are.
+pub const PATIENCE: &str = "EVENKEEL_PATIENCE";
+
+/// How much longer than usual to wait.
+fn patience() -> u32 {
+    let factor = env::var(PATIENCE).ok();
+    factor.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Looks at a condition until it gives a value, at most for `deadline`, or several times
+/// that ([`PATIENCE`]).
 ///
 /// `condition` says in its `Err` what it saw instead; the last one stands in the
 /// error, beside `what` was waited for.
@@ -17,6 +29,7 @@ pub fn until<T>(
     what: &str,
     mut condition: impl FnMut() -> Result<T, String>,
 ) -> Result<T> {
+    let deadline = deadline * patience();
     let end = Instant::now() + deadline;
     loop {
         let seen = match condition() {

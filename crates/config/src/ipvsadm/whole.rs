@@ -127,6 +127,7 @@ impl Draft<'_> {
             one_packet,
             engine: self.engine.clone(),
             compatible: None,
+            mss_clamp: None,
         })
     }
 

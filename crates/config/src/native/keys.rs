@@ -14,6 +14,8 @@ pub enum Kind {
     Number(RangeInclusive<u32>),
     /// `true` or `false`.
     Flag,
+    /// `true`, `false`, or a whole number within this range.
+    FlagOrNumber(RangeInclusive<u32>),
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list of these words.

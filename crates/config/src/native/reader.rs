@@ -253,6 +253,13 @@ impl<'a> Reader<'a> {
                 let read = found.as_bool().map(Value::Flag);
                 self.or_wrong(key, value, read, "true or false")
             }
+            Kind::FlagOrNumber(range) => {
+                let number = number(found).filter(|number| range.contains(number));
+                let read = found.as_bool().map(Value::Flag);
+                let (low, high) = (range.start(), range.end());
+                let expected = format!("true, false, or a whole number from {low} to {high}");
+                self.or_wrong(key, value, read.or(number.map(Value::Number)), &expected)
+            }
             Kind::Word(words) => self.word(key, value, words, "").map(Value::Word),
             Kind::WordOrPath(words) => match found.as_str() {
                 Some(path) if path.starts_with('/') => Some(Value::Word(path.into())),

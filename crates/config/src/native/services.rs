@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use evenkeel_core::model::{
-    ConfiguredService, Family, ForwardMethod, Netmask, Persistence, Protocol, SchedulerFlags,
-    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
+    ConfiguredService, Family, ForwardMethod, MSS_MIN, MssClamp, Netmask, Persistence, Protocol,
+    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
 };
 use toml::de::DeTable;
 
@@ -51,6 +51,7 @@ pub struct ServiceDraft {
     one_packet: bool,
     engine: Option<String>,
     compatible: Option<bool>,
+    mss_clamp: MssClamp,
 }
 
 /// The keys of `[[service]]`, beside `server`.
@@ -135,6 +136,19 @@ pub const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
         help: "\"ipvs\": IPVS's ways where Evenkeel has better ones; \"none\": those; default as \
                [compat] says",
         set: |draft, value| draft.compatible = Some(is_ipvs(&value.word())),
+    },
+    Key {
+        name: "mss_clamp",
+        kind: Kind::FlagOrNumber(MSS_MIN as u32..=65_495),
+        help: "TCP: largest segment, in bytes, that both ends may ask for when they open a \
+               connection; true: what the way to the server has room for; default false: any",
+        set: |draft, value| {
+            draft.mss_clamp = match value.number() {
+                0 if value.flag() => MssClamp::Way,
+                0 => MssClamp::Off,
+                _ => MssClamp::Bytes(value.port()),
+            };
+        },
     },
 ];
 
@@ -429,6 +443,7 @@ impl Checked<'_, '_> {
             one_packet: draft.one_packet,
             engine: draft.engine.clone(),
             compatible: Some(compatible),
+            mss_clamp: Some(draft.mss_clamp),
         }
     }
 

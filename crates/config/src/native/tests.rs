@@ -1,8 +1,8 @@
 //! The configuration file as its users write it.
 
 use evenkeel_core::model::{
-    Family, ForwardMethod, Netmask, Persistence, Prefix, Protocol, Scheduler, SchedulerFlags,
-    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
+    Family, ForwardMethod, MssClamp, Netmask, Persistence, Prefix, Protocol, Scheduler,
+    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
 };
 use proptest::prelude::*;
 
@@ -172,7 +172,7 @@ fn the_manual_has_every_key_with_its_range() {
         for ((name, takes, _), (_, kind)) in rows.iter().zip(keys) {
             match kind {
                 // What all of a table take may stand above it.
-                Kind::Number(range) if title != "`[timeouts]`" => {
+                Kind::Number(range) | Kind::FlagOrNumber(range) if title != "`[timeouts]`" => {
                     let text = format!("{} to {}", range.start(), range.end());
                     assert!(takes.contains(&text), "{title} {name}: {takes}");
                 }
@@ -244,6 +244,7 @@ fn every_key_of_a_service_is_read() {
         one_packet = false
         persistence_engine = "sip"
         compat = "ipvs"
+        mss_clamp = 1400
 
         [[service.server]]
         address = "192.168.1.1"
@@ -281,11 +282,12 @@ fn every_key_of_a_service_is_read() {
         }),
         engine: Some("sip".into()),
         compatible: Some(true),
+        mss_clamp: Some(MssClamp::Bytes(1400)),
         ..ServiceSettings::scheduled_by("mh")
     };
     assert_eq!(service.settings, settings);
     let places: Vec<usize> = servers.iter().map(|place| place.line).collect();
-    assert_eq!(places, [15, 23]);
+    assert_eq!(places, [16, 24]);
     let at = |address: &str, port| ServerKey {
         address: address.parse().unwrap(),
         port,

@@ -30,7 +30,11 @@ impl Director {
             Edit::AddService { service, settings } => self.add_service(service, settings, memory),
             Edit::EditService { service, settings } => {
                 let index = self.live_service(service).ok_or(EditError::NoSuchService)?;
-                let checked = Settings::check(service, settings)?;
+                let mut checked = Settings::check(service, settings)?;
+                if let (None, Some(before)) = (settings.mss_clamp, self.state.services().get(index))
+                {
+                    checked.mss_clamp = before.settings.mss_clamp;
+                }
                 self.edit_service(index, checked, settings.compatible)
             }
             Edit::DeleteService { service } => {
@@ -142,7 +146,8 @@ impl Director {
             s.settled = true;
             s.change = s.change.max(Change::Record);
         });
-        self.state.features.add(fresh.features());
+        let features = self.state.features_of(&fresh);
+        self.state.features.add(features);
         self.state.add_endpoint(fresh.endpoint(), index)
     }
 
@@ -162,8 +167,9 @@ impl Director {
             configured: before.configured || self.origin == Origin::Configuration,
             ..before
         };
-        self.state.features.remove(before.features());
-        self.state.features.add(after.features());
+        let [former, present] = [&before, &after].map(|s| self.state.features_of(s));
+        self.state.features.remove(former);
+        self.state.features.add(present);
         self.state.change_service(index, |s| {
             s.settings = settings;
             s.compatible = after.compatible;
@@ -197,7 +203,8 @@ impl Director {
         for server in servers {
             self.trash_server(server, now_ms);
         }
-        self.state.features.remove(service.features());
+        let features = self.state.features_of(&service);
+        self.state.features.remove(features);
         self.state.remove_endpoint(service.endpoint(), now_ms);
         if let Some(block) = service.staged {
             self.state.discard_ring(block);

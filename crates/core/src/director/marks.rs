@@ -124,9 +124,7 @@ impl MarkRecord {
 
 /// Writes rules where packets do not look now, and then makes them look there.
 pub(super) fn write(memory: &Memory<'_>, records: &[MarkRecord]) {
-    let Some(rules) = memory.mark_rules else {
-        return;
-    };
+    let rules = memory.mark_rules;
     let half = !rules.active.get() >> 16 & 1;
     for (rule, record) in rules.rules[half as usize].iter().zip(records) {
         record.write(rule);
@@ -136,9 +134,7 @@ pub(super) fn write(memory: &Memory<'_>, records: &[MarkRecord]) {
 }
 
 fn present(memory: &Memory<'_>) -> Vec<MarkRecord> {
-    let Some(rules) = memory.mark_rules else {
-        return Vec::new();
-    };
+    let rules = memory.mark_rules;
     let active = rules.active.get();
     let half = &rules.rules[(active >> 16 & 1) as usize];
     let count = active as usize & 0xffff;
@@ -147,7 +143,7 @@ fn present(memory: &Memory<'_>) -> Vec<MarkRecord> {
 
 impl Director {
     /// Sets the rules that mark packets, in their order, each with the index of its
-    /// interface, 0 where it has none. False: the memory has no place for rules.
+    /// interface, 0 where it has none.
     ///
     /// # Errors
     /// [`EditError::OutOfRange`] and [`EditError::Invalid`]: a rule, or their number, that
@@ -156,7 +152,7 @@ impl Director {
         &mut self,
         rules: impl IntoIterator<Item = (&'r MarkRule, u32)>,
         memory: &Memory<'_>,
-    ) -> Result<bool, EditError> {
+    ) -> Result<(), EditError> {
         let records = rules.into_iter().map(|(rule, i)| MarkRecord::of(rule, i));
         let records: Vec<MarkRecord> = records.collect::<Result<_, _>>()?;
         if records.len() > MARK_RULES {
@@ -171,19 +167,25 @@ impl Director {
         self.state.features.remove(self.rules_feature);
         self.state.features.add(bit);
         self.rules_feature = bit;
-        // Packets look for rules before there are some, and until there are none.
-        self.write_features(self.written_features | bit);
+        self.state
+            .set_rule_marks(records.iter().map(|record| record.mark));
+        // Packets look for rules before there are some, and until there are none; and for
+        // others' marks likewise.
+        self.write_features(self.written_features | self.state.features.bits());
         if present(memory) != records {
             self.writes
                 .push_back(Write::MarkRules(records.into_boxed_slice()));
         }
         self.write_features(self.state.features.bits());
-        Ok(memory.mark_rules.is_some())
+        Ok(())
     }
 
     /// The rules that the memory has go on until others are set.
     pub(super) fn adopt_mark_rules(&mut self, memory: &Memory<'_>) {
-        if !present(memory).is_empty() {
+        let rules = present(memory);
+        self.state
+            .set_rule_marks(rules.iter().map(|rule| rule.mark));
+        if !rules.is_empty() {
             self.rules_feature = features::MARK_RULES;
             self.state.features.add(self.rules_feature);
         }

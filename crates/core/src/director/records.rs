@@ -4,16 +4,16 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evenkeel_datapath::layout::{
-    self, Address, AddressWords, MAPPED, mapped, method, scheduler, server_flags, service_flags,
-    tunnel,
+    self, Address, AddressWords, MAPPED, SEGMENT_BY_WAY, mapped, method, scheduler, server_flags,
+    service_flags, tunnel,
 };
 
 use super::server::Server;
 use super::service::{Service, Settings};
 use super::write::{ServerRecord, ServiceRecord};
 use crate::model::{
-    Family, ForwardMethod, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags, ServerKey,
-    ServerSettings, ServiceKey, Tunnel, TunnelChecksum,
+    Family, ForwardMethod, MssClamp, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags,
+    ServerKey, ServerSettings, ServiceKey, Tunnel, TunnelChecksum,
 };
 
 /// An address as it stands in packets, an IPv4 one mapped.
@@ -161,6 +161,7 @@ pub(super) fn service_record(service: &Service) -> ServiceRecord {
     let Settings {
         scheduler,
         persistence,
+        mss_clamp,
         ..
     } = service.settings;
     let mark = match service.key {
@@ -177,6 +178,11 @@ pub(super) fn service_record(service: &Service) -> ServiceRecord {
         mark,
         persistence: persistence.map_or(0, |p| p.timeout_s),
         netmask: persistence.map_or(0, netmask),
+        segment: match mss_clamp {
+            MssClamp::Off => 0,
+            MssClamp::Way => SEGMENT_BY_WAY,
+            MssClamp::Bytes(bytes) => bytes.into(),
+        },
     }
 }
 
@@ -192,6 +198,7 @@ pub(super) fn read_service(record: &layout::Service) -> ServiceRecord {
         mark: record.mark.get(),
         persistence: record.persistence.get(),
         netmask: record.netmask.get(),
+        segment: record.segment.get(),
     }
 }
 
@@ -239,6 +246,10 @@ pub(super) fn service_of(record: &ServiceRecord, now_ms: u64) -> Option<Service>
         persistence: persistence_of(record, key.family()),
         one_packet: is(service_flags::ONE_PACKET),
         sip: is(service_flags::SIP),
+        mss_clamp: match record.segment {
+            0 => MssClamp::Off,
+            bytes => u16::try_from(bytes).map_or(MssClamp::Way, MssClamp::Bytes),
+        },
     };
     let service = Service {
         live: !is(service_flags::DELETED),

@@ -114,6 +114,11 @@ impl Server {
     pub(super) fn features(&self, service: &Service) -> u32 {
         let of_method = match self.settings.method {
             ForwardMethod::FullNat => features::FULL_NAT,
+            // Errors about what it is sent come by the family of its address.
+            ForwardMethod::Tunnel(_) if self.key.address.is_ipv6() => {
+                features::TUNNELS | features::IPV6
+            }
+            ForwardMethod::Tunnel(_) => features::TUNNELS,
             _ => 0,
         };
         let of_endpoint = match (self.key.address, self.endpoint_kind(service)) {

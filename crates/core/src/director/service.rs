@@ -10,8 +10,8 @@ use super::rings::Block;
 use super::schedule::{Shape, Weights};
 use super::state::NONE;
 use crate::model::{
-    EditError, Family, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey,
-    ServiceSettings,
+    EditError, Family, MSS_MIN, MssClamp, Netmask, Persistence, Protocol, Scheduler,
+    SchedulerFlags, ServiceKey, ServiceSettings,
 };
 
 /// Longest persistence in seconds: 31 days.
@@ -41,6 +41,7 @@ pub(super) struct Settings {
     pub persistence: Option<Persistence>,
     pub one_packet: bool,
     pub sip: bool,
+    pub mss_clamp: MssClamp,
 }
 
 impl Settings {
@@ -63,6 +64,10 @@ impl Settings {
             persistence: wanted.persistence,
             one_packet: wanted.one_packet,
             sip,
+            mss_clamp: match wanted.mss_clamp.unwrap_or_default() {
+                MssClamp::Bytes(bytes) if bytes < MSS_MIN => return Err(EditError::OutOfRange),
+                clamp => clamp,
+            },
         })
     }
 }
@@ -76,6 +81,7 @@ impl From<Settings> for ServiceSettings {
             one_packet: settings.one_packet,
             engine: settings.sip.then(|| SIP.into()),
             compatible: None,
+            mss_clamp: Some(settings.mss_clamp).filter(|clamp| *clamp != MssClamp::Off),
         }
     }
 }
@@ -254,6 +260,10 @@ impl Service {
             Family::V4 => 0,
             Family::V6 => features::IPV6,
         };
-        of_key | of_family
+        let of_clamp = match self.settings.mss_clamp {
+            MssClamp::Off => 0,
+            MssClamp::Way | MssClamp::Bytes(_) => features::SEGMENTS,
+        };
+        of_key | of_family | of_clamp
     }
 }

@@ -4,8 +4,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use evenkeel_datapath::layout::SERVICES_MAX;
-use hashbrown::HashMap;
+use evenkeel_datapath::layout::{SERVICES_MAX, features};
+use hashbrown::{HashMap, HashSet};
 
 use super::endpoints::{self, Endpoints, Key};
 use super::features::Features;
@@ -65,6 +65,8 @@ pub(super) struct State {
     server_names: Names,
     pub endpoints: Endpoints,
     pub features: Features,
+    /// Marks that rules give.
+    rule_marks: HashSet<u32>,
     pub rings: Rings,
     /// Blocks staged and then not used.
     pub discarded: Vec<Block>,
@@ -88,6 +90,7 @@ impl State {
             server_names: Names::default(),
             endpoints,
             features: Features::default(),
+            rule_marks: HashSet::new(),
             rings,
             discarded: Vec::new(),
             zeros: HashMap::new(),
@@ -235,6 +238,40 @@ impl State {
         self.journal.steps.reserve(2 * servers);
         self.touched_servers.reserve(servers);
         self.endpoints.reserve(servers);
+    }
+
+    /// What packets have to look for while a service lives.
+    pub(super) fn features_of(&self, service: &Service) -> u32 {
+        let is_foreign = match service.key {
+            ServiceKey::Mark { mark, .. } => !self.rule_marks.contains(&mark),
+            ServiceKey::Address { .. } => false,
+        };
+        service.features()
+            | if is_foreign {
+                features::FOREIGN_MARKS
+            } else {
+                0
+            }
+    }
+
+    /// Sets the marks that rules give.
+    pub(super) fn set_rule_marks(&mut self, marks: impl Iterator<Item = u32>) {
+        let marks = marks.collect();
+        if self.rule_marks == marks {
+            return;
+        }
+        let before = core::mem::replace(&mut self.rule_marks, marks);
+        let live = self.services.iter().filter(|(_, service)| service.live);
+        for (_, service) in live {
+            let ServiceKey::Mark { mark, .. } = service.key else {
+                continue;
+            };
+            match (before.contains(&mark), self.rule_marks.contains(&mark)) {
+                (true, false) => self.features.add(features::FOREIGN_MARKS),
+                (false, true) => self.features.remove(features::FOREIGN_MARKS),
+                _ => {}
+            }
+        }
     }
 
     // Changing. Every method notes how to take its change back.
@@ -426,7 +463,8 @@ impl State {
     /// Enters a service that the memory holds.
     pub(super) fn adopt_service(&mut self, index: u32, service: Service) {
         if service.live {
-            self.features.add(service.features());
+            let features = self.features_of(&service);
+            self.features.add(features);
         }
         self.service_names
             .insert(&Name::service(&service.key), index);

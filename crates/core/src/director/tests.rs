@@ -12,7 +12,7 @@ use evenkeel_datapath::simulated::{Sizes, Tables};
 use super::write::{self, Write};
 use super::{AsOf, Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
-    Edit, EditError, Family, ForwardMethod, Netmask, Persistence, Protocol, ServerKey,
+    Edit, EditError, Family, ForwardMethod, MssClamp, Netmask, Persistence, Protocol, ServerKey,
     ServerSettings, ServerView, ServiceKey, ServiceSettings, Timeouts, Tunnel, TunnelChecksum,
 };
 
@@ -189,11 +189,14 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
 mod configuration;
 mod crash;
 mod edits;
+mod errors;
 mod estimates;
 mod kinds;
 mod maglev;
+mod marked;
 mod packets;
 mod schedulers;
+mod segments;
 mod speed;
 mod trees;
 mod walk;

@@ -165,6 +165,8 @@ pub struct ServiceRecord {
     pub persistence: u32,
     /// [`Service::netmask`]
     pub netmask: u32,
+    /// [`Service::segment`]
+    pub segment: u32,
 }
 
 /// [`Server`] without its hops and its place in a tree. IPv4 addresses are mapped.
@@ -351,6 +353,7 @@ fn write_service(service: &Service, record: &ServiceRecord) {
     service.mark.set(record.mark);
     service.persistence.set(record.persistence);
     service.netmask.set(record.netmask);
+    service.segment.set(record.segment);
     fence(Ordering::SeqCst);
     service.flags.set(record.flags);
 }

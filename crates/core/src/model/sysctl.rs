@@ -170,7 +170,6 @@ const DAY: SysctlValue = SysctlValue::Number(24 * 60 * 60);
 const NO_SYNC: Option<&str> = Some("connections are not synchronised yet");
 const NO_DEFENCE: Option<&str> =
     Some("there is no such defence yet; a full table gives up half-open connections first");
-const NOT_HEEDED: Option<&str> = Some("the packet path does not heed it yet");
 
 sysctls! {
     AmDroprate, "am_droprate", SysctlKind::Number(1..=u32::MAX), SysctlValue::Number(10),
@@ -181,7 +180,7 @@ sysctls! {
     BackupOnly, "backup_only", SWITCH, OFF,
         "1: nothing is scheduled while this director is a backup", NO_SYNC;
     CacheBypass, "cache_bypass", SWITCH, OFF,
-        "1: what has a firewall mark and no server goes to where it was sent to", NOT_HEEDED;
+        "1: what has a firewall mark and no server goes to where it was sent to, by the kernel", None;
     ConnReuseMode, "conn_reuse_mode", MODE, ON,
         "a client begins a connection from a port that it has used: 0: it stays with the former \
          one's server; 1: it is scheduled anew when that is over; 2 and 3: also when one side \
@@ -201,22 +200,23 @@ sysctls! {
         "1: persistence does not lead to a server of weight 0. For services that are compatible \
          with IPVS; with others it never does", None;
     IgnoreTunneled, "ignore_tunneled", SWITCH, OFF,
-        "1: tunnels to a virtual address are not scheduled", NOT_HEEDED;
+        "1: tunnels to a virtual address are not scheduled",
+        Some("what comes out of a tunnel on this machine is never scheduled, as with 1");
     LblcExpiration, "lblc_expiration", SECONDS, DAY,
         "lblc: seconds after which a destination that nobody asked for is forgotten", None;
     LblcrExpiration, "lblcr_expiration", SECONDS, DAY,
         "lblcr: the same, and seconds without a change after which a destination gives up its \
          busiest server", None;
     NatIcmpSend, "nat_icmp_send", SWITCH, OFF,
-        "1: a server's packet without a connection is answered with ICMP unreachable", NOT_HEEDED;
+        "1: a server's packet without a connection is answered with ICMP unreachable", None;
     PmtuDisc, "pmtu_disc", SWITCH, ON,
-        "1: packets too large for a way are answered with its MTU; 0: they are only dropped",
-        NOT_HEEDED;
+        "0: what goes into a tunnel by IPv4 may be cut on its way, whatever its sender says",
+        None;
     RunEstimation, "run_estimation", SWITCH, ON,
         "0: counters are not sampled, so that rates and ipvsadm's counters stay as they are",
         None;
     ScheduleIcmp, "schedule_icmp", SWITCH, OFF,
-        "1: ICMP errors about packets without a connection are scheduled", NOT_HEEDED;
+        "1: ICMP errors about packets without a connection are scheduled", None;
     SecureTcp, "secure_tcp", MODE, OFF,
         "TCP's states move more strictly: modes as of drop_entry", NO_DEFENCE;
     SloppySctp, "sloppy_sctp", SWITCH, OFF,

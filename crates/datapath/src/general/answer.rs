@@ -3,7 +3,7 @@
 use super::Arrival;
 use super::packet::{Packet, what};
 use crate::checksum::fold;
-use crate::forward::{Verdict, drop};
+use crate::forward::{Verdict, drop, leave};
 use crate::frame::{ETHERNET, protocol};
 use crate::host::{Header, Host, Room, Window};
 use crate::layout::Address;
@@ -19,19 +19,30 @@ pub(crate) mod kind {
     pub(crate) const TIME_EXCEEDED: u32 = 2;
     /// The packet is larger than its way allows.
     pub(crate) const TOO_BIG: u32 = 3;
+    /// Somebody else's error, for the packet at [`Arrival::inner`]: with type (bits 8 to 15)
+    /// and code (bits 0 to 7). It leaves by the job's way.
+    pub(crate) const AS_IT_IS: u32 = 1 << 31;
 }
 
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const ICMP: usize = 8;
+/// Where in a frame what is quoted may begin at most.
+const OFFSET_MAX: usize = 511;
 /// Bytes of a packet that are quoted: as many of these as it has.
 const QUOTES: [usize; 2] = [128, 64];
+/// All of IPv4's and TCP's headers without options. Where TCP's checksum is still to be
+/// completed the kernel cuts no frame in front of it.
+const TCP_QUOTE: usize = IPV4 + 20;
 /// The least, with ports: behind an IPv4 header without options, behind an IPv6 one.
 const LEAST: [usize; 2] = [IPV4 + 8, IPV6 + 8];
 
 /// Type and code for what is answered (RFC 792, RFC 4443).
 #[inline(always)]
 const fn type_and_code(answer: u32, is_ipv6: bool) -> (u8, u8) {
+    if answer & kind::AS_IT_IS != 0 {
+        return ((answer >> 8) as u8, answer as u8);
+    }
     match (answer, is_ipv6) {
         (kind::UNREACHABLE, false) => (3, 3),
         (kind::UNREACHABLE, true) => (1, 4),
@@ -61,7 +72,7 @@ fn may_be_answered(packet: &Packet) -> bool {
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let packet = &arrival.packet;
-    if !may_be_answered(packet) || host.is_cut_later() || !host.may_answer() {
+    if !may_be_answered(packet) || !host.may_answer() {
         return Verdict::Drop;
     }
     let is_ipv6 = packet.is_ipv6;
@@ -69,6 +80,8 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         QUOTES[0]
     } else if packet.length as usize >= QUOTES[1] {
         QUOTES[1]
+    } else if !is_ipv6 && packet.length as usize >= TCP_QUOTE {
+        TCP_QUOTE
     } else if packet.length as usize >= LEAST[usize::from(is_ipv6)] {
         LEAST[usize::from(is_ipv6)]
     } else {
@@ -80,19 +93,61 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         header: Header::Answer,
         is_ipv6,
     };
-    let length = ETHERNET + header + ICMP + quote;
-    if !host.grow(room) || !host.cut(length as u32) {
+    // Before the frame is cut, after which nobody knows any more.
+    let is_completed = host.is_cut_later();
+    let is_relayed = arrival.answer.get() & kind::AS_IT_IS != 0;
+    let has_room = if is_relayed {
+        to_front(host, arrival, quote) && host.cut((ETHERNET + room.bytes + quote) as u32)
+    } else {
+        host.cut((ETHERNET + quote) as u32) && host.grow(room)
+    };
+    if !has_room {
         return drop(host, Reason::RewriteFailed);
     }
     let written = if is_ipv6 {
-        ipv6(host, arrival, quote)
+        ipv6(host, arrival, quote, is_completed)
     } else {
-        ipv4(host, arrival, quote)
+        ipv4(host, arrival, quote, is_completed)
     };
     if !written {
         return drop(host, Reason::RewriteFailed);
     }
+    if is_relayed {
+        crate::count_reason(host, Reason::Relayed);
+        return leave(host, arrival.job.way());
+    }
     back(host)
+}
+
+/// Moves what is quoted to where the answer has it, from farther behind: there is more in
+/// front of it than the answer has.
+#[inline(always)]
+fn to_front<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+    let from = arrival.inner.get() as usize & OFFSET_MAX;
+    let header = if arrival.packet.is_ipv6 { IPV6 } else { IPV4 };
+    let to = ETHERNET + header + ICMP;
+    if quote == QUOTES[0] {
+        copy::<H, { QUOTES[0] }>(host, from, to)
+    } else if quote == QUOTES[1] {
+        copy::<H, { QUOTES[1] }>(host, from, to)
+    } else if quote == TCP_QUOTE {
+        copy::<H, TCP_QUOTE>(host, from, to)
+    } else if quote == LEAST[0] {
+        copy::<H, { LEAST[0] }>(host, from, to)
+    } else {
+        copy::<H, { LEAST[1] }>(host, from, to)
+    }
+}
+
+#[inline(always)]
+fn copy<H: Host, const LENGTH: usize>(host: &H, from: usize, to: usize) -> bool {
+    let (Some(source), Some(target)) = (host.window(from, LENGTH), host.window(to, LENGTH)) else {
+        return false;
+    };
+    for word in 0..LENGTH / 4 {
+        target.set_u32(word * 4, source.u32(word * 4));
+    }
+    true
 }
 
 /// Sends the frame back by the interface that it came by.
@@ -131,6 +186,11 @@ fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
         for word in 0..QUOTES[1] / 4 {
             sum += u64::from(quoted.u32(word * 4));
         }
+    } else if quote == TCP_QUOTE {
+        let quoted = host.window(offset, TCP_QUOTE)?;
+        for word in 0..TCP_QUOTE / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
     } else if quote == LEAST[0] {
         let quoted = host.window(offset, LEAST[0])?;
         for word in 0..LEAST[0] / 4 {
@@ -145,6 +205,31 @@ fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
     Some(sum)
 }
 
+/// Sum of the quoted bytes when the kernel or the network card has completed the transport
+/// checksum among them, as of every frame that is to be cut. Till then that checksum is the
+/// sum of the pseudo header alone; after it, all words from the transport header on sum up to
+/// its complement, and those of an IPv4 header to nothing.
+#[inline(always)]
+fn completed_sum<H: Host>(host: &H, arrival: &Arrival, moved: usize) -> Option<u64> {
+    let packet = &arrival.packet;
+    let at = if packet.protocol == protocol::UDP {
+        6
+    } else {
+        16
+    };
+    let checksum = host.window(packet.transport() + moved + at, 2)?;
+    let rest = u64::from(!checksum.u16(0));
+    if !packet.is_ipv6 {
+        return Some(rest);
+    }
+    if packet.transport() != ETHERNET + IPV6 {
+        return None;
+    }
+    let head = host.window(ETHERNET + moved, IPV6)?;
+    let words = (0..IPV6 / 4).map(|word| u64::from(head.u32(word * 4)));
+    Some(rest + words.sum::<u64>())
+}
+
 /// Writes the ICMP header. `sum` is that of what it covers besides.
 #[inline(always)]
 fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
@@ -155,7 +240,8 @@ fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
     header.set_u8(0, kind);
     header.set_u8(1, code);
     header.set_u16(2, 0);
-    let mtu = if arrival.answer.get() == kind::TOO_BIG {
+    let answer = arrival.answer.get();
+    let mtu = if answer == kind::TOO_BIG || answer & kind::AS_IT_IS != 0 {
         arrival.mtu.get().to_be()
     } else {
         0
@@ -167,7 +253,7 @@ fn icmp<H: Host>(host: &H, arrival: &Arrival, offset: usize, sum: u64) -> bool {
 }
 
 #[inline(always)]
-fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize, is_completed: bool) -> bool {
     let Some(head) = host.window(ETHERNET, IPV4) else {
         return false;
     };
@@ -184,14 +270,19 @@ fn ipv4<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
     head.set_u32(16, packet.source[3]);
     let own: u64 = (0..5).map(|word| u64::from(head.u32(word * 4))).sum();
     head.set_u16(10, !fold(own));
-    let Some(sum) = sum(host, ETHERNET + IPV4 + ICMP, quote) else {
+    let sum = if is_completed {
+        completed_sum(host, arrival, IPV4 + ICMP)
+    } else {
+        sum(host, ETHERNET + IPV4 + ICMP, quote)
+    };
+    let Some(sum) = sum else {
         return false;
     };
     icmp(host, arrival, ETHERNET + IPV4, sum)
 }
 
 #[inline(always)]
-fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
+fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize, is_completed: bool) -> bool {
     let Some(head) = host.window(ETHERNET, IPV6) else {
         return false;
     };
@@ -208,7 +299,12 @@ fn ipv6<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
         head.set_u32(24 + 4 * word, to[word]);
         pseudo += u64::from(from[word]) + u64::from(to[word]);
     }
-    let Some(sum) = sum(host, ETHERNET + IPV6 + ICMP, quote) else {
+    let sum = if is_completed {
+        completed_sum(host, arrival, IPV6 + ICMP)
+    } else {
+        sum(host, ETHERNET + IPV6 + ICMP, quote)
+    };
+    let Some(sum) = sum else {
         return false;
     };
     icmp(host, arrival, ETHERNET + IPV6, sum + pseudo)

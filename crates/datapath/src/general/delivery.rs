@@ -44,6 +44,8 @@ pub(crate) struct Job {
     is_ready: Cell<u32>,
     interface: Cell<u32>,
     macs: [Cell<u32>; 3],
+    /// Largest segment that it may ask for ([`super::segment`]).
+    segment: Cell<u32>,
 }
 
 impl NewEnd {
@@ -87,7 +89,14 @@ impl Job {
             is_ready: Cell::new(0),
             interface: Cell::new(0),
             macs: [const { Cell::new(0) }; 3],
+            segment: Cell::new(0),
         }
+    }
+
+    /// What is to be done: [`task`].
+    #[inline(always)]
+    pub(crate) fn what(&self) -> u32 {
+        self.what.get()
     }
 
     /// Gives the packet another source.
@@ -123,6 +132,18 @@ impl Job {
         self.what.set(self.what.get() | task::TUNNEL);
     }
 
+    /// Has the packet ask for no larger segment.
+    #[inline(always)]
+    pub(crate) fn set_segment(&self, limit: u32) {
+        self.segment.set(limit);
+    }
+
+    /// Largest segment that the packet may ask for; 0: any.
+    #[inline(always)]
+    pub(crate) fn segment(&self) -> u32 {
+        self.segment.get()
+    }
+
     /// Leaves the packet to the local stack.
     #[inline(always)]
     pub(crate) fn set_local(&self) {
@@ -140,8 +161,9 @@ impl Job {
         }
     }
 
+    /// The way that the packet leaves by.
     #[inline(always)]
-    fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         Route {
             answer: if self.is_ready.get() == 0 {
                 RouteAnswer::Unresolved
@@ -202,10 +224,13 @@ fn rewrite<H: Host>(host: &H, arrival: &Arrival) -> bool {
     if what & task::LOCAL != 0 {
         return true;
     }
-    if !rewrite::pass_on(host, packet) {
-        return false;
-    }
-    if what & task::TUNNEL == 0 {
+    rewrite::pass_on(host, packet) && enter(host, job)
+}
+
+/// Puts the packet into a tunnel, if it is to go by one.
+#[inline(always)]
+pub(super) fn enter<H: Host>(host: &H, job: &Job) -> bool {
+    if job.what.get() & task::TUNNEL == 0 {
         return true;
     }
     match host.server(job.server.get()) {

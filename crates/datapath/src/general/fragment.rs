@@ -1,7 +1,7 @@
 //! Fragments: the first one has ports, and says where the others go. Which way it went
 //! is kept like a connection, for as long as a receiver would wait for the rest.
 
-use super::inbound::{check, set_job};
+use super::inbound::{check, check_inbound, set_job};
 use super::packet::{Packet, what};
 use super::rewrite::WideEnd;
 use super::{Arrival, Part};
@@ -9,7 +9,7 @@ use crate::forward::{Verdict, count_packet, counted_length, drop, is_alive, pass
 use crate::hash;
 use crate::hop;
 use crate::host::{Host, Store};
-use crate::layout::{WideBucket, server_flags};
+use crate::layout::WideBucket;
 use crate::reason::Reason;
 use crate::state::{self, Direction};
 use crate::table::{self, Aim, By, Found, WantedWide, WideOpening, address_of};
@@ -90,7 +90,6 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let from_server = entry.ports.get() == FROM_SERVER;
     let address = address_of(&entry.virtual_address);
     let flags = server.flags.get();
-    let is_local = !from_server && flags & server_flags::LOCAL != 0;
     let way = if from_server {
         hop::remembered(host, entry, || {
             hop::route(
@@ -104,7 +103,12 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     } else {
         hop::to_server_wide(host, server, packet.source, packet.protocol)
     };
-    if !is_local && let Err(verdict) = check(host, arrival, &way) {
+    let checked = if from_server {
+        check(host, arrival, &way)
+    } else {
+        check_inbound(host, arrival, flags, &way)
+    };
+    if let Err(verdict) = checked {
         return verdict;
     }
     let direction = if from_server {

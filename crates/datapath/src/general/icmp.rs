@@ -2,22 +2,24 @@
 //! `ip_vs_in_icmp` and `ip_vs_out_icmp`): the quoted packet is translated back, so that
 //! the receiver knows it as its own.
 
-use super::inbound::check;
+use super::delivery::{self, task};
+use super::inbound::{check, set_job, settings};
 use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd, difference};
 use super::width::Width;
-use super::{Arrival, end, seek_at};
+use super::{Arrival, Part, end, has_source_nat, seek_at, source_nat, tunnel_error};
+use crate::checksum;
 use crate::forward::{Verdict, count_packet, drop, is_alive, leave, method_of};
-use crate::frame::{ETHERNET, End};
+use crate::frame::{ETHERNET, End, protocol};
 use crate::hop;
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, NOBODY, Server, WideBucket, endpoint_kind, method, server_flags, service_flags,
+    Bucket, NOBODY, Server, Service, WideBucket, endpoint_kind, method, server_flags,
+    service_flags, settings,
 };
 use crate::reason::Reason;
-use crate::state::Direction;
+use crate::state::{Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
-use crate::{checksum, tunnel};
 
 /// Bytes of an ICMP header.
 const HEADER: usize = 8;
@@ -27,6 +29,10 @@ const HEADER: usize = 8;
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let transport = &arrival.transport;
+    let protocol = arrival.quoted.protocol;
+    if tunnel_error::is_tunnel(protocol) {
+        return about_a_tunnel(host);
+    }
     let to = u32::from(transport.destination_port);
     let about_request = (!arrival.packet.is_ipv6
         && seek_at(host, end::QUOTED_DESTINATION, to, endpoint_kind::SERVER))
@@ -45,10 +51,24 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     if service == NOBODY {
         service = host.seek(end::QUOTED_SOURCE, 0, endpoint_kind::SERVICE);
     }
-    if service == NOBODY {
-        return Verdict::Pass;
+    if service != NOBODY {
+        arrival.index.set(service);
+        return about_a_reply(host, arrival, service);
     }
-    about_a_reply(host, arrival, service)
+    if protocol == protocol::UDP {
+        return about_a_tunnel(host);
+    }
+    Verdict::Pass
+}
+
+#[inline(always)]
+fn about_a_tunnel<H: Host>(host: &H) -> Verdict {
+    if tunnel_error::may_be(host) {
+        return Verdict::Then {
+            part: Part::TunnelError,
+        };
+    }
+    Verdict::Pass
 }
 
 /// The quoted packet turned round: as the one would look that answers it.
@@ -83,13 +103,17 @@ fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     }
     let wanted = WideBucket::of_server(host, &packet, transport);
     let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
-    match found {
-        Some(found) => match host.server(found.entry.server.get()) {
-            Some(server) => to_client::<H, WideBucket>(host, arrival, found.entry, server),
-            None => Verdict::Pass,
-        },
-        None => Verdict::Pass,
+    if let Some(found) = found
+        && let Some(server) = host.server(found.entry.server.get())
+    {
+        return to_client::<H, WideBucket>(host, arrival, found.entry, server);
     }
+    if has_source_nat(host) {
+        return Verdict::Then {
+            part: Part::TranslatedIcmp,
+        };
+    }
+    Verdict::Pass
 }
 
 /// Translates for the client, from whom the quoted packet came.
@@ -121,11 +145,15 @@ fn to_client<H: Host, W: Width>(
         return verdict;
     }
     count_packet(host, entry.server().get(), packet.length, Direction::Output);
-    if !translate(host, arrival, End::Source, before, after) {
-        return drop(host, Reason::RewriteFailed);
-    }
-    leave(host, way)
+    arrival.job.set_source(after);
+    arrival.job.set_way(&way);
+    DELIVER
 }
+
+/// On to where the job is carried out.
+pub(super) const DELIVER: Verdict = Verdict::Then {
+    part: Part::IcmpDeliver,
+};
 
 /// About a server's reply: the server knows only its own address.
 #[inline(always)]
@@ -139,15 +167,54 @@ fn about_a_reply<H: Host>(host: &H, arrival: &Arrival, index: u32) -> Verdict {
         let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
         return match found {
             Some(found) => to_server::<H, Bucket>(host, arrival, found.entry),
-            None => Verdict::Pass,
+            None => unknown(host, service),
         };
     }
     let wanted = WideBucket::of_client(&packet, transport, index);
     let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
     match found {
         Some(found) => to_server::<H, WideBucket>(host, arrival, found.entry),
-        None => Verdict::Pass,
+        None => unknown(host, service),
     }
+}
+
+/// About a packet that belongs to no connection: another director's, it may be.
+#[inline(always)]
+fn unknown<H: Host>(host: &H, service: &Service) -> Verdict {
+    if settings(host) & settings::SCHEDULE_ICMP == 0
+        || service.flags.get() & service_flags::ONE_PACKET != 0
+    {
+        return Verdict::Pass;
+    }
+    Verdict::Then {
+        part: Part::IcmpOpen,
+    }
+}
+
+/// Begins a connection to the service with the packet that is quoted, turned round: a server
+/// gets the error that would have got the client's packets (`ip_vs_try_to_schedule`). Then
+/// the error is looked at again.
+#[inline(always)]
+pub(super) fn open<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    const INIT: u8 = 1;
+    let index = arrival.index.get();
+    let (packet, transport) = turned(arrival);
+    let event = match packet.protocol {
+        protocol::TCP => tcp_flags::SYN,
+        protocol::SCTP => INIT,
+        _ => 0,
+    };
+    host.keep(Arrival {
+        packet,
+        transport: Transport { event, ..transport },
+        ..Arrival::empty()
+    });
+    let Some(arrival) = host.kept() else {
+        return Verdict::Pass;
+    };
+    arrival.index.set(index);
+    arrival.is_quoted.set(1);
+    Verdict::Then { part: Part::Choose }
 }
 
 /// Translates for the server, from whom the quoted packet came; or, where it has the
@@ -167,30 +234,54 @@ fn to_server<H: Host, W: Width>(host: &H, arrival: &Arrival, entry: &W::Entry) -
         return verdict;
     }
     count_packet(host, index, packet.length, Direction::Input);
-    let sent = if method == method::MASQ {
-        let before = WideEnd {
-            address: arrival.quoted.source,
-            port: arrival.transport.source_port,
-        };
-        translate(
-            host,
-            arrival,
-            End::Destination,
-            before,
-            W::server_end(entry, server),
-        )
-    } else {
-        is_local
-            || (rewrite::pass_on(host, packet)
-                && (method != method::TUNNEL || tunnel::enter(host, server)))
-    };
-    if !sent {
+    let job = &arrival.job;
+    set_job(job, index, server, W::server_end(entry, server));
+    if method == method::FULL_NAT && !is_local {
+        let reference = entry.server_tag().get();
+        job.set_source(source_nat::source_end(host, server, reference));
+    }
+    job.set_way(&way);
+    DELIVER
+}
+
+/// Carries out the job of the ICMP error that is kept.
+#[inline(always)]
+pub(super) fn deliver<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let job = &arrival.job;
+    if !rewrite(host, arrival) {
         return drop(host, Reason::RewriteFailed);
     }
-    if is_local {
+    if job.what() & task::LOCAL != 0 {
         return Verdict::Pass;
     }
-    leave(host, way)
+    if !rewrite::pass_on(host, &arrival.packet) || !delivery::enter(host, job) {
+        return drop(host, Reason::RewriteFailed);
+    }
+    leave(host, job.way())
+}
+
+/// Gives the error its new ends, and the quoted packet the same the other way round.
+#[inline(always)]
+fn rewrite<H: Host>(host: &H, arrival: &Arrival) -> bool {
+    let (quoted, transport, job) = (&arrival.quoted, &arrival.transport, &arrival.job);
+    let what = job.what();
+    if what & task::SOURCE != 0 {
+        let before = WideEnd {
+            address: quoted.destination,
+            port: transport.destination_port,
+        };
+        if !translate(host, arrival, End::Source, before, job.source()) {
+            return false;
+        }
+    }
+    if what & task::DESTINATION != 0 {
+        let before = WideEnd {
+            address: quoted.source,
+            port: transport.source_port,
+        };
+        return translate(host, arrival, End::Destination, before, job.destination());
+    }
+    true
 }
 
 /// Rewrites the outer `end` to `after`'s address and the opposite end of the quoted
@@ -238,5 +329,4 @@ fn translate<H: Host>(
         before.address,
         after.address,
     ) && rewrite::set_address_at(host, ETHERNET, packet.is_ipv6, end, outer, after.address)
-        && rewrite::pass_on(host, packet)
 }

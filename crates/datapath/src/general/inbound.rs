@@ -5,7 +5,7 @@ use super::persistence;
 use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
 use super::{
-    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, source_nat,
+    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, source_nat,
 };
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, method_of,
@@ -13,7 +13,7 @@ use crate::forward::{
 };
 use crate::frame::protocol;
 use crate::hop;
-use crate::host::Host;
+use crate::host::{Host, RouteAnswer};
 use crate::layout::{
     NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings, state_word,
 };
@@ -40,7 +40,9 @@ impl core::ops::Deref for Inbound<'_> {
     }
 }
 
-fn settings<H: Host>(host: &H) -> u32 {
+/// What of `net.ipv4.vs` packets heed.
+#[inline(always)]
+pub(super) fn settings<H: Host>(host: &H) -> u32 {
     host.control()
         .map_or(settings::DEFAULT, |control| control.settings.get())
 }
@@ -74,9 +76,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     };
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     let flags = server.flags.get();
-    if flags & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, arrival.arrival, &way)
-    {
+    if let Err(verdict) = check_inbound(host, arrival.arrival, flags, &way) {
         return verdict;
     }
     let direction = direction_of(method_of(flags));
@@ -101,9 +101,38 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
 #[inline(always)]
 pub(super) fn check<H: Host>(host: &H, arrival: &Arrival, way: &hop::Way) -> Result<(), Verdict> {
     let packet = &arrival.packet;
-    match sendable(host, packet.length, packet.ttl, way) {
+    match sendable(host, packet.extent(), way) {
         Sendable::Yes => Ok(()),
         Sendable::Later => Err(pass(host, Reason::Deferred)),
+        Sendable::No(reason) => Err(refuse(host, arrival, reason, way.hop.mtu)),
+    }
+}
+
+/// As [`check`], for a client's packet to a server with these flags. One that is too large
+/// and may be cut is left to the kernel when it has its new destination: that routes it to
+/// the same server, and can make two packets of one. Not so with another method, by which
+/// the kernel would take the packet for its own.
+#[inline(always)]
+pub(super) fn check_inbound<H: Host>(
+    host: &H,
+    arrival: &Arrival,
+    flags: u32,
+    way: &hop::Way,
+) -> Result<(), Verdict> {
+    if flags & server_flags::LOCAL != 0 {
+        return Ok(());
+    }
+    let packet = &arrival.packet;
+    match sendable(host, packet.extent(), way) {
+        Sendable::Yes => Ok(()),
+        Sendable::Later => Err(pass(host, Reason::Deferred)),
+        Sendable::No(Reason::TooBig)
+            if packet.dont_fragment == 0 && method_of(flags) == method::MASQ =>
+        {
+            crate::count_reason(host, Reason::LeftToBeCut);
+            arrival.job.set_local();
+            Ok(())
+        }
         Sendable::No(reason) => Err(refuse(host, arrival, reason, way.hop.mtu)),
     }
 }
@@ -116,8 +145,9 @@ pub(super) fn refuse<H: Host>(host: &H, arrival: &Arrival, reason: Reason, mtu: 
     let packet = &arrival.packet;
     let answer = match reason {
         Reason::TimeToLive => answer::kind::TIME_EXCEEDED,
-        Reason::NoServer => answer::kind::UNREACHABLE,
-        Reason::TooBig if packet.dont_fragment != 0 => answer::kind::TOO_BIG,
+        Reason::NoServer | Reason::Unexpected => answer::kind::UNREACHABLE,
+        // Where it may be cut, too: its sender can do that, and the packet path can't.
+        Reason::TooBig => answer::kind::TOO_BIG,
         _ => return Verdict::Drop,
     };
     if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
@@ -265,9 +295,7 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         let inbound = &Inbound { arrival, service };
         if !matches!(fate(host, inbound, before.entry), Fate::Ends) {
             // Another CPU has opened it meanwhile.
-            return Verdict::Then {
-                part: part_of(service, packet),
-            };
+            return opened_in(service, arrival);
         }
         crate::count_reason(host, Reason::Reused);
     }
@@ -276,9 +304,18 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         return drop(host, Reason::TableFull);
     }
     count_connection(host, index);
-    Verdict::Then {
-        part: part_of(service, packet),
-    }
+    opened_in(service, arrival)
+}
+
+/// To where the connection that is open now was needed.
+#[inline(always)]
+fn opened_in(service: &Service, arrival: &Arrival) -> Verdict {
+    let part = if arrival.is_quoted.get() != 0 {
+        Part::General
+    } else {
+        part_of(service, &arrival.packet)
+    };
+    Verdict::Then { part }
 }
 
 /// Which packets of a connection are seen with this forwarding method.
@@ -338,12 +375,40 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         schedule::choose(host, service, arrival.index.get(), &arrival.request())
     };
     if chosen == NOBODY {
-        return refuse(host, arrival.arrival, Reason::NoServer, 0);
+        return Verdict::Then { part: Part::Nobody };
     }
     arrival.chosen.set(chosen);
     Verdict::Then {
         part: opening_of(service, &arrival.packet),
     }
+}
+
+/// What becomes of a packet that nobody serves (`ip_vs_leave`).
+#[inline(always)]
+pub(super) fn nobody<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let Some(service) = host.service(arrival.index.get()) else {
+        return Verdict::Pass;
+    };
+    if arrival.is_quoted.get() != 0 {
+        // An error is not answered with one.
+        return drop(host, Reason::NoServer);
+    }
+    if settings(host) & settings::CACHE_BYPASS != 0
+        && service.mark.get() != 0
+        && leads_elsewhere(host, arrival)
+    {
+        return pass(host, Reason::Bypassed);
+    }
+    refuse(host, arrival, Reason::NoServer, 0)
+}
+
+/// True: the packet was sent to another machine, which the kernel knows a way to.
+#[inline(always)]
+fn leads_elsewhere<H: Host>(host: &H, arrival: &Arrival) -> bool {
+    let packet = &arrival.packet;
+    let (from, to) = (packet.source, packet.destination);
+    let way = hop::route(host, packet.is_ipv6, from, to, packet.protocol);
+    matches!(way.answer, RouteAnswer::Ready | RouteAnswer::Unresolved)
 }
 
 /// True for the packet of a TCP connection that another director may have opened: with
@@ -372,9 +437,7 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return drop(host, Reason::NoServer);
     };
     let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
-    if server.flags.get() & server_flags::LOCAL == 0
-        && let Err(verdict) = check(host, arrival.arrival, &way)
-    {
+    if let Err(verdict) = check_inbound(host, arrival.arrival, server.flags.get(), &way) {
         return verdict;
     }
     count_connection(host, index);
@@ -400,9 +463,7 @@ fn send<H: Host>(
     set_job(job, index, server, after);
     job.set_way(&way);
     fragment::note(host, arrival.arrival, index, Direction::Input);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next(arrival.arrival, arrival.service, server)
 }
 
 /// What is to be done with a client's packet, by its server's forwarding method.

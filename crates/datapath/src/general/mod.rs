@@ -6,13 +6,16 @@ mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
+mod marks;
 mod outbound;
 mod packet;
 mod persistence;
 mod rewrite;
+mod segment;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
+mod tunnel_error;
 mod width;
 
 pub use persistence::masked;
@@ -53,6 +56,12 @@ pub struct Arrival {
     /// What is answered ([`answer::kind`]), and the MTU to tell.
     pub(crate) answer: Cell<u32>,
     pub(crate) mtu: Cell<u32>,
+    /// Of a tunnel's packet that an ICMP error quotes: where the packet in it begins in the
+    /// frame.
+    pub(crate) inner: Cell<u32>,
+    /// 1: the packet is one that an ICMP error quotes, and the frame is taken apart again
+    /// when its connection is open.
+    pub(crate) is_quoted: Cell<u32>,
 }
 
 /// In [`Arrival::chosen`]: the scheduler has not been asked.
@@ -73,7 +82,17 @@ impl Arrival {
             job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
+            inner: Cell::new(0),
+            is_quoted: Cell::new(0),
         }
+    }
+
+    /// The protocol of the packet, or of the one that it quotes.
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        let is_error = matches!(self.packet.protocol, protocol::ICMP | protocol::ICMPV6);
+        let packet = if is_error { &self.quoted } else { &self.packet };
+        packet.protocol
     }
 
     /// What the scheduler knows of it.
@@ -123,10 +142,22 @@ pub enum Part {
     WideOpen = 13,
     /// Rewrites the packet and sends it.
     Deliver = 14,
+    /// An ICMP error about a tunnel's packet.
+    TunnelError = 15,
+    /// Translates an ICMP error and sends it.
+    IcmpDeliver = 16,
+    /// An ICMP error about a packet with a translated source.
+    TranslatedIcmp = 17,
+    /// Begins a connection with what an ICMP error quotes.
+    IcmpOpen = 18,
+    /// Nobody serves a client's new connection.
+    Nobody = 19,
+    /// Lowers the segment that a packet asks for.
+    Segment = 20,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 15;
+pub const PARTS: u32 = 21;
 
 /// Carries out a part.
 #[inline(always)]
@@ -152,17 +183,27 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             Verdict::Pass if has_source_nat(host) => Verdict::Then {
                 part: Part::Translated,
             },
+            Verdict::Pass => outbound::unexpected(host, arrival),
             verdict => verdict,
         },
         Part::Choose => inbound::choose(host, arrival),
         Part::Icmp => icmp::process(host, arrival),
         Part::Answer => answer::process(host, arrival),
         Part::Fragment => fragment::process(host, arrival),
-        Part::Translated => source_nat::process(host, arrival),
+        Part::Translated => match source_nat::process(host, arrival) {
+            Verdict::Pass => outbound::unexpected(host, arrival),
+            verdict => verdict,
+        },
         Part::Translate => inbound::translate(host, arrival),
         Part::Open => inbound::open::<H, Bucket>(host, arrival),
         Part::WideOpen => inbound::open::<H, WideBucket>(host, arrival),
         Part::Deliver => delivery::process(host, arrival),
+        Part::TunnelError => tunnel_error::process(host),
+        Part::IcmpDeliver => icmp::deliver(host, arrival),
+        Part::TranslatedIcmp => source_nat::error(host, arrival),
+        Part::IcmpOpen => icmp::open(host, arrival),
+        Part::Nobody => inbound::nobody(host, arrival),
+        Part::Segment => segment::process(host, arrival),
     }
 }
 
@@ -215,6 +256,18 @@ fn process<H: Host>(host: &H) -> Verdict {
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
+}
+
+/// The mark that rules give the packet that is kept, which came by `interface`; 0: none.
+#[inline(always)]
+pub fn marked<S: Store>(store: &S, interface: u32) -> u32 {
+    marks::marked(store, interface)
+}
+
+/// The mark of a rule, by its place, if the packet that is kept fits it; else 0.
+#[inline(always)]
+pub fn fits<S: Store>(store: &S, place: u32, interface: u32) -> u32 {
+    marks::fits(store, place, interface)
 }
 
 /// Notes where the packet that is kept goes, the first fragment of one, for the others.
@@ -324,14 +377,33 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
     1
 }
 
+/// Takes apart the packet in a tunnel's packet that the ICMP error that is kept quotes, and
+/// keeps that too: 1; 0: there is none; 2: too little of it.
+#[inline(always)]
+pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
+    tunnel_error::parse(host)
+}
+
+/// Where in the frame the largest segment stands that the TCP packet that is kept asks for;
+/// 0: nowhere.
+#[inline(always)]
+pub fn find_segment<H: Host>(host: &H) -> u32 {
+    segment::find(host)
+}
+
 #[inline(always)]
 fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let features = host.control().map_or(0, |control| control.features.get());
-    if !H::FINISHES && features & features::MARKS != 0 {
-        // Marks are seen by the next stage only.
+    let mark = if features & features::MARKS == 0 {
+        0
+    } else {
+        marks::of(host, features)
+    };
+    if !H::FINISHES && mark == 0 && features & features::FOREIGN_MARKS != 0 {
+        // It may carry a mark that the next stage sees.
         return pass(host, Reason::Deferred);
     }
-    let service = service_of(host, arrival, features);
+    let service = service_of(host, arrival, features, mark);
     if service == NOBODY && !outbound::is_from_server(host, arrival) {
         return Verdict::Pass;
     }
@@ -454,18 +526,15 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// Ports from which on clients may open what FTP has told them.
 const FREE_PORTS: u16 = 1024;
 
-/// The service that a packet is for: by its mark, by address and port, as data of FTP,
+/// The service that a packet is for: by its mark (0: it has none), by address and port, as data of FTP,
 /// by address alone (`ip_vs_service_find`). [`NOBODY`]: none.
 #[inline(always)]
-fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32) -> u32 {
+fn service_of<H: Host>(host: &H, arrival: &Arrival, features: u32, mark: u32) -> u32 {
     let packet = &arrival.packet;
-    if features & features::MARKS != 0 {
-        let mark = host.mark();
+    if mark != 0 {
         let family = if packet.is_ipv6 { 6 } else { 4 };
         let key = endpoint_key(mark, family, u8::MAX, endpoint_kind::MARK);
-        if mark != 0
-            && let Some(service) = endpoint::find_stepwise(host, key)
-        {
+        if let Some(service) = endpoint::find_stepwise(host, key) {
             return service;
         }
     }

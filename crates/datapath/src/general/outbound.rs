@@ -1,14 +1,16 @@
 //! From servers to clients.
 
-use super::inbound::check;
+use super::inbound::{check, refuse, settings};
 use super::packet::{Packet, Transport};
 use super::width::Width;
-use super::{Arrival, Part, end, fragment, next_state};
+use super::{Arrival, end, fragment, next_state, segment};
 use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
+use crate::frame::protocol;
 use crate::hop;
 use crate::host::Host;
-use crate::layout::{NOBODY, Server, endpoint_kind, method};
-use crate::state::Direction;
+use crate::layout::{NOBODY, Server, endpoint_kind, method, settings};
+use crate::reason::Reason;
+use crate::state::{Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
 
 /// True: a server may have sent the packet.
@@ -19,6 +21,23 @@ pub(super) fn is_from_server<H: Host>(host: &H, arrival: &Arrival) -> bool {
     (!arrival.packet.is_ipv6 && at(port, endpoint_kind::SERVER))
         || at(port, endpoint_kind::WIDE_SERVER)
         || at(0, endpoint_kind::WIDE_SERVER)
+}
+
+/// A server's packet that belongs to no connection: its own business, or to be answered
+/// (`handle_response` and what comes before it in `ip_vs_out_hook`).
+#[inline(always)]
+pub(super) fn unexpected<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    const ABORT: u8 = 6;
+    let event = arrival.transport.event;
+    let is_end = match arrival.packet.protocol {
+        protocol::TCP => event & tcp_flags::RST != 0,
+        protocol::SCTP => event == ABORT,
+        _ => false,
+    };
+    if settings(host) & settings::NAT_ICMP_SEND == 0 || is_end {
+        return Verdict::Pass;
+    }
+    refuse(host, arrival, Reason::Unexpected, 0)
 }
 
 /// From a server to a client; [`Verdict::Pass`]: there is no such connection, it is the
@@ -93,7 +112,5 @@ fn send<H: Host, W: Width>(
     arrival.job.set_source(after);
     fragment::note(host, arrival, entry.server().get(), direction);
     arrival.job.set_way(&way);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next_of(host, arrival, entry.service().get(), server)
 }

@@ -1,6 +1,8 @@
 //! A packet taken apart: both families, extension headers, fragments.
 
 use super::Arrival;
+use super::tunnel_error::is_tunnel;
+use crate::forward::Extent;
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
@@ -318,6 +320,17 @@ impl Packet {
         self.transport & TRANSPORT_MAX
     }
 
+    /// What decides whether it can leave.
+    #[inline(always)]
+    pub(crate) fn extent(&self) -> Extent {
+        Extent {
+            length: self.length,
+            ttl: self.ttl,
+            transport: self.transport(),
+            protocol: self.protocol,
+        }
+    }
+
     /// Length of what follows the IP headers.
     #[inline(always)]
     pub(crate) fn payload(&self) -> u32 {
@@ -474,7 +487,8 @@ fn sctp_event<H: Host>(host: &H, packet: &Packet, sctp: H::Window) -> u8 {
 }
 
 /// The packet that an ICMP error quotes, and its ports; its length and the like are not
-/// told. None: not an error, or about nothing with ports.
+/// told. None: not an error, or about nothing with ports and no
+/// tunnel either.
 #[inline(always)]
 pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Transport)> {
     const HEADER: usize = 8;
@@ -495,11 +509,11 @@ pub(crate) fn quoted<H: Host>(host: &H, packet: &Packet) -> Option<(Packet, Tran
     } else {
         quoted_ipv4(host, offset)?
     };
-    if !matches!(
+    let is_known = matches!(
         quoted.protocol,
         protocol::TCP | protocol::UDP | protocol::SCTP
-    ) || quoted.transport + 8 > packet.length as usize + ETHERNET
-    {
+    ) || is_tunnel(quoted.protocol);
+    if !is_known || quoted.transport + 8 > packet.length as usize + ETHERNET {
         return None;
     }
     let quoted = forgotten(host, quoted);

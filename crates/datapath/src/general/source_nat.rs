@@ -6,10 +6,11 @@
 //! ([`state::TRANSLATED`]) that finds the connection for the server's answers. The
 //! connection's entry names the pair in place of the server's tag.
 
+use super::icmp;
 use super::inbound::check;
 use super::rewrite::WideEnd;
 use super::width::Width;
-use super::{Arrival, Part, UNASKED, next_state};
+use super::{Arrival, UNASKED, next_state, segment};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::hash;
 use crate::hop;
@@ -18,8 +19,11 @@ use crate::layout::{Address, Bucket, Control, MAPPED, POOL, Server, WideBucket};
 use crate::state::{self, Direction};
 use crate::table::{self, Aim, By, Found, Slot, WantedNarrow, WantedWide, WideOpening, address_of};
 
-/// Ports that are tried for a new connection.
-const TRIES: u32 = 16;
+/// Ports that are tried for a new connection: while nine of ten are taken, one in thirty
+/// connections finds none.
+const TRIES: u32 = 64;
+/// How many of them are anywhere; the others follow each other.
+const SCATTERED: u32 = 32;
 /// In place of a pool's address: the director's own on the way to the server.
 const OWN: u32 = POOL as u32;
 
@@ -89,15 +93,18 @@ pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
     if count == 0 {
         return false;
     }
-    // The client's own port if it is one of these, else any; then one after the other.
+    // The client's own port if it is one of these, then any, then one after the other:
+    // of a small range all are tried, and of a large one ports that have nothing to do
+    // with those of other clients.
     let own = u32::from(u16::from_be(transport.source_port)).wrapping_sub(low);
-    let first = if own < count {
-        own
-    } else {
-        place.bucket % count
-    };
+    let step = place.signature | 1;
     for turn in 0..TRIES {
-        let port = low + (first + turn * turn) % count;
+        let at = match turn {
+            0 if own < count => own,
+            0..SCATTERED => place.bucket.wrapping_add(turn.wrapping_mul(step)),
+            _ => place.bucket.wrapping_add(turn),
+        };
+        let port = low + at % count;
         let wanted = reference(number, (port as u16).to_be());
         if host.reserve(wanted) != 0 {
             arrival.reference.set(wanted);
@@ -171,6 +178,48 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     is_ours.into()
 }
 
+/// What is done with the connection of a translated source, once it is found.
+trait Go {
+    fn go<H: Host, W: Width>(
+        host: &H,
+        arrival: &Arrival,
+        client: WideEnd,
+        entry: &W::Entry,
+        server: &Server,
+    ) -> Verdict;
+}
+
+/// [`reply`]
+struct Reply;
+/// [`tell`]
+struct Tell;
+
+impl Go for Reply {
+    #[inline(always)]
+    fn go<H: Host, W: Width>(
+        host: &H,
+        arrival: &Arrival,
+        client: WideEnd,
+        entry: &W::Entry,
+        server: &Server,
+    ) -> Verdict {
+        reply::<H, W>(host, arrival, client, entry, server)
+    }
+}
+
+impl Go for Tell {
+    #[inline(always)]
+    fn go<H: Host, W: Width>(
+        host: &H,
+        arrival: &Arrival,
+        client: WideEnd,
+        entry: &W::Entry,
+        server: &Server,
+    ) -> Verdict {
+        tell::<H, W>(host, arrival, client, entry, server)
+    }
+}
+
 /// A server's answer to a translated source; [`Verdict::Pass`]: it is none.
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
@@ -183,7 +232,29 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         address: packet.source,
         port: transport.source_port,
     };
-    let wanted = wanted(host, packet.protocol, to, from);
+    find::<H, Reply>(host, arrival, to, from)
+}
+
+/// An ICMP error about a packet with a translated source; [`Verdict::Pass`]: it is none.
+#[inline(always)]
+pub(super) fn error<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let (quoted, transport) = (&arrival.quoted, &arrival.transport);
+    let source = WideEnd {
+        address: quoted.source,
+        port: transport.source_port,
+    };
+    let server = WideEnd {
+        address: quoted.destination,
+        port: transport.destination_port,
+    };
+    find::<H, Tell>(host, arrival, source, server)
+}
+
+/// Finds the connection whose translated source is `to`, with the server at `from`.
+#[inline(always)]
+fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd) -> Verdict {
+    let protocol = arrival.protocol();
+    let wanted = wanted(host, protocol, to, from);
     let translated: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
     let Some(translated) = translated else {
         return Verdict::Pass;
@@ -192,14 +263,14 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let Some(server) = host.server(entry.server.get()) else {
         return Verdict::Pass;
     };
-    if !table::is_address(&server.wide_address, packet.source) {
+    if !table::is_address(&server.wide_address, from.address) {
         return Verdict::Pass;
     }
     let client = WideEnd {
         address: address_of(&entry.virtual_address),
         port: entry.ports.get() as u16,
     };
-    let port = client_port(client.port, packet.protocol);
+    let port = client_port(client.port, protocol);
     let by = By::ServerTag(entry.hop.get());
     let [a, b, c, d] = client.address;
     if a == 0 && b == 0 && c == MAPPED {
@@ -210,7 +281,7 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         };
         let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
         if let Some(found) = found {
-            return reply::<H, Bucket>(host, arrival, client, found.entry, server);
+            return G::go::<H, Bucket>(host, arrival, client, found.entry, server);
         }
     }
     let wanted = WantedWide {
@@ -220,9 +291,34 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     };
     let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
     match found {
-        Some(found) => reply::<H, WideBucket>(host, arrival, client, found.entry, server),
+        Some(found) => G::go::<H, WideBucket>(host, arrival, client, found.entry, server),
         None => Verdict::Pass,
     }
+}
+
+/// Tells the client of an error about what it sent.
+#[inline(always)]
+fn tell<H: Host, W: Width>(
+    host: &H,
+    arrival: &Arrival,
+    client: WideEnd,
+    entry: &W::Entry,
+    server: &Server,
+) -> Verdict {
+    let packet = &arrival.packet;
+    let after = W::virtual_end(entry, server);
+    let way = hop::remembered(host, entry, || {
+        let (from, to) = (after.address, client.address);
+        hop::route(host, packet.is_ipv6, from, to, packet.protocol)
+    });
+    if let Err(verdict) = check(host, arrival, &way) {
+        return verdict;
+    }
+    count_packet(host, entry.server().get(), packet.length, Direction::Output);
+    arrival.job.set_source(after);
+    arrival.job.set_destination(client);
+    arrival.job.set_way(&way);
+    icmp::DELIVER
 }
 
 /// Sends a server's answer to the client.
@@ -256,9 +352,7 @@ fn reply<H: Host, W: Width>(
     arrival.job.set_source(after);
     arrival.job.set_destination(client);
     arrival.job.set_way(&way);
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    segment::next_of(host, arrival, entry.service().get(), server)
 }
 
 const _: () = assert!(POOL.is_power_of_two() && reference(OWN, u16::MAX) < UNASKED);

@@ -178,7 +178,7 @@ fn service_of<H: Host>(host: &H, notes: &[Note]) -> Option<(u32, By)> {
     // Marks are looked for first, and nothing else after one was found.
     let is_sought = notes.iter().any(|note| matches!(note, Note::Sought { .. }));
     let service = arrival.index.get();
-    let has_mark = host.mark() != 0 && host.service(service)?.mark.get() == host.mark();
+    let has_mark = host.service(service)?.mark.get() != 0;
     (has_mark && !is_sought).then_some((service, By::Mark))
 }
 

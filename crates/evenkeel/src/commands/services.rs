@@ -8,8 +8,8 @@ use clap::Args;
 use evenkeel_api::client::{Client, ClientError};
 use evenkeel_api::keys;
 use evenkeel_core::model::{
-    ForwardMethod, MethodKind, Netmask, Rates, ServerKey, ServerView, ServiceKey, ServiceView,
-    Tunnel,
+    ForwardMethod, MethodKind, MssClamp, Netmask, Rates, ServerKey, ServerView, ServiceKey,
+    ServiceView, Tunnel,
 };
 use serde_json::{Value, json};
 
@@ -202,6 +202,11 @@ fn notes(service: &ServiceView) -> String {
             .as_ref()
             .map(|name| format!("engine {name}")),
     );
+    notes.extend(match settings.mss_clamp {
+        Some(MssClamp::Way) => Some("segments as the way".into()),
+        Some(MssClamp::Bytes(bytes)) => Some(format!("segments of {bytes}")),
+        Some(MssClamp::Off) | None => None,
+    });
     for (is_set, name) in [
         (settings.flags.fallback, "fallback"),
         (settings.flags.port, "port"),

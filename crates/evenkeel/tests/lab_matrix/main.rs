@@ -8,6 +8,7 @@ mod devices;
 mod kinds;
 mod marks;
 mod methods;
+mod path_mtu;
 mod sctp;
 mod traffic;
 mod watch;

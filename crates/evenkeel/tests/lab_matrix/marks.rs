@@ -1,19 +1,20 @@
-//! Services by firewall mark.
+//! Services by firewall mark, by marks of others and by the director's own rules.
 //!
-//! Marks have to be there before a packet comes to the director's hook. On the machine's
+//! Marks of others have to be there before a packet comes to the director's hook. On the machine's
 //! own cable that hook is the first one, in front of all filters of `tc` and of
 //! netfilter; so the cable is made the port of a bridge, which the director then sits on,
 //! and a filter at the port marks what comes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use evenkeel_lab::sandbox;
 
 use crate::kinds::{rules, servers, vip};
 use crate::traffic::{self, echo, new_port, sender};
 use crate::world::{
-    CLIENT_PORT, Decapsulation, ECHO, FAMILIES, Family, SINK, SOURCES, VIP, WEB, World, run, source,
+    CLIENT_PORT, Decapsulation, ECHO, FAMILIES, Family, SERVERS, SINK, SOURCES, VIP, WEB, World,
+    run, source,
 };
 
 const BRIDGE: &str = "front";
@@ -101,6 +102,73 @@ fn firewall_marks() {
         for family in FAMILIES {
             methods(&world, family)?;
             persistence(&world, family).with_context(|| format!("{:?}", world.reasons()))?;
+        }
+        Ok(())
+    });
+}
+
+/// The rules of the page about the configuration that stand beside those of `iptables`.
+fn example() -> Result<&'static str> {
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+    let rules = PAGE.split("iptables -t mangle").nth(1);
+    let rules = rules.and_then(|rest| rest.split("```toml\n").nth(1));
+    let rules = rules.and_then(|rest| rest.split("```").next());
+    rules.context("docs/configuration.md has no example")
+}
+
+/// What the page's example says: two ports of an address are one service, and no more.
+fn as_with_iptables(world: &World) -> Result<()> {
+    const HTTPS: u16 = 443;
+    let family = Family::V4;
+    for (index, server) in world.servers.iter().enumerate() {
+        let address = SocketAddr::new(SERVERS[index].of(family), HTTPS);
+        traffic::serve_sink(server, address, index as u8)?;
+        let address = SocketAddr::new(SERVERS[index].of(family), SINK + 1);
+        traffic::serve_sink(server, address, index as u8)?;
+    }
+    let at = servers(family, 0);
+    world.rules(&rules(service(family), "-s rr -p 300", at, "-m"))?;
+    for last in SOURCES.take(4) {
+        let from = source(family, last);
+        let page = |port| traffic::page_of(&world.client, from, vip(family, port));
+        let by_http = page(WEB)?;
+        let client = SocketAddr::new(from, new_port());
+        let (_, by_https) = traffic::connect(&world.client, client, vip(family, HTTPS))?;
+        ensure!(by_http == by_https, "{from}: {by_http}, then {by_https}");
+    }
+    // Nobody listens there on the director.
+    let client = SocketAddr::new(source(family, SOURCES.start), new_port());
+    if traffic::connect(&world.client, client, vip(family, SINK + 1)).is_ok() {
+        bail!("a port that no rule marks was taken");
+    }
+    Ok(())
+}
+
+/// Rules for all that the tests send.
+fn all_rules(hook: &str) -> String {
+    let rule = |address: IpAddr| {
+        format!(
+            "[[mark]]\nmark = 1\ndestination = \"{address}\"\n\
+             ports = [{WEB}, {SINK}, {ECHO}]\n"
+        )
+    };
+    let rules = FAMILIES.map(|family| rule(VIP.of(family)));
+    format!("[dataplane]\nhook = \"{hook}\"\n{}", rules.concat())
+}
+
+#[test]
+fn marks_by_rules() {
+    sandbox::run_test(|| {
+        let mut world = World::start("xdp", Decapsulation::ByTest)?;
+        let hook = "[dataplane]\nhook = \"xdp\"\n";
+        world.configure(&format!("{hook}{}", example()?))?;
+        as_with_iptables(&world).with_context(|| format!("{:?}", world.reasons()))?;
+        for hook in ["xdp", "tc"] {
+            world.configure(&all_rules(hook))?;
+            for family in FAMILIES {
+                methods(&world, family).context(hook)?;
+                persistence(&world, family).with_context(|| format!("{:?}", world.reasons()))?;
+            }
         }
         Ok(())
     });

@@ -26,7 +26,7 @@ const TRANSFERS: usize = 2;
 const SENDERS: usize = 4;
 
 /// Text without a pattern, the same each time (xorshift).
-fn text() -> &'static str {
+pub(crate) fn text() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -139,6 +139,14 @@ pub(crate) fn echo(socket: &UdpSocket, length: usize) -> Result<u8> {
         "{length} bytes came otherwise"
     );
     Ok(answer[0])
+}
+
+/// The server that a page comes from.
+pub(crate) fn page_of(client: &Host, from: IpAddr, web: SocketAddr) -> Result<u8> {
+    let stream = open(client, SocketAddr::new(from, new_port()), web)?;
+    let page = http::get_over(stream, web)?;
+    ensure!(page.status == 200, "status {}", page.status);
+    Ok(page.body.split_at(1).0.parse()?)
 }
 
 /// Loads pages, sends to the sink; each server has to get its half of both.

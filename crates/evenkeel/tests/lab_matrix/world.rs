@@ -33,7 +33,7 @@ use evenkeel_lab::{decapsulate, wait};
 use crate::traffic;
 
 /// Longest that a program may take to come up, on an emulated machine as well.
-const START: Duration = Duration::from_mins(3);
+pub(crate) const START: Duration = Duration::from_mins(3);
 /// Longest that a change may take to show.
 pub(crate) const SHOW: Duration = Duration::from_secs(30);
 
@@ -51,7 +51,7 @@ pub(crate) struct Pair(Ipv4Addr, Ipv6Addr);
 
 impl Pair {
     /// In network `net`, with this last byte.
-    const fn new(net: [u8; 3], last: u8) -> Self {
+    pub(crate) const fn new(net: [u8; 3], last: u8) -> Self {
         let [a, b, c] = net;
         let group = (b as u16) << 8 | c as u16;
         Self(
@@ -183,6 +183,14 @@ impl World {
         self.wait_for_status(&format!("the hooks of {hook}"), is_as_wanted)
     }
 
+    /// Has the daemon start anew, with this configuration.
+    pub(crate) fn configure(&mut self, text: &str) -> Result<()> {
+        self.director.kill_daemon()?;
+        self.director.configure(text)?;
+        self.director.run_with(&[]);
+        self.director.start_daemon(START)
+    }
+
     /// Clears the table and gives it these rules, lines as `ipvsadm -R` takes them.
     pub(crate) fn rules(&self, rules: &str) -> Result<()> {
         let line = format!("ipvsadm -C && ipvsadm -R <<'END'\n{rules}END");
@@ -232,14 +240,15 @@ impl World {
 }
 
 /// The daemon's program; in a guest it is not where it was built.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var_os("EVENKEEL_PROGRAM")
         .unwrap_or_else(|| env!("CARGO_BIN_EXE_evenkeel").into())
         .into()
 }
 
 /// Answers come by other interfaces than what they answer left by.
-const LOOSE: &str = "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done";
+pub(crate) const LOOSE: &str =
+    "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done";
 
 fn topology() -> Topology {
     let cables = [CLIENT_PORT]
@@ -368,7 +377,7 @@ fn serve(host: &Host, index: usize) -> Result<Apache> {
 }
 
 /// A socket that nobody reads from.
-fn hold(host: &Host, address: &str, port: u16) -> Result<UdpSocket> {
+pub(crate) fn hold(host: &Host, address: &str, port: u16) -> Result<UdpSocket> {
     let address = SocketAddr::new(address.parse()?, port);
     // The one for IPv6 must not want IPv4 as well.
     host.within(|| {

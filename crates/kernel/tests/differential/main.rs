@@ -9,6 +9,7 @@ mod pair;
 mod rules;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use common::isolated;
 use evenkeel_datapath::Reason;
@@ -16,6 +17,20 @@ use evenkeel_kernel::Program;
 use packets::{Flow, Random, assert_right, fragments, frame, icmp, sctp, tcp, udp};
 use pair::Pair;
 use rules::{CLIENTS, SERVERS, VIPS, address};
+
+/// Options with which a connection is opened, right ones and others.
+const OPTIONS: [&[u8]; 8] = [
+    &[2, 4, 5, 0xb4],
+    &[2, 4, 5, 0xb4, 1, 3, 3, 7],
+    &[1, 2, 4, 5, 0xb4, 1, 1, 1],
+    &[
+        4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 4, 0x40, 0, 0, 1, 1,
+    ],
+    &[1, 1, 2, 4, 2, 0, 0, 0],
+    &[2, 3, 5, 1],
+    &[7, 0, 0, 0, 2, 4, 5, 0xb4],
+    &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 5, 0xb4],
+];
 
 /// A packet such as a director meets: mostly of its services.
 fn packet(random: &mut Random) -> Vec<u8> {
@@ -43,7 +58,10 @@ fn packet(random: &mut Random) -> Vec<u8> {
     let mapped = |random: &mut Random, port: u16| random.of(&[port, port + 8000]);
     let any = random.of(&[20, 21, 80, 1234, 5000]);
     let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
-    match random.below(19) {
+    let options = random.of(&OPTIONS);
+    match random.below(21) {
+        17 => packets::tcp_with(&up(80), 0x02, options, 0, extra),
+        18 => packets::tcp_with(&down(mapped(random, 80)), 0x12, options, 0, extra),
         0..=3 => tcp(&up(80), flags, data, extra),
         4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
         6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
@@ -109,10 +127,42 @@ struct Seen {
     verdicts: BTreeMap<u32, u32>,
     /// Answers to packets whose source was translated.
     answers: Vec<(Flow, u8)>,
+    /// Packets as they were sent on, by tunnels too.
+    sent: Vec<Vec<u8>>,
 }
 
 /// The director's own addresses on the servers' side.
 const OWN: [&str; 2] = ["10.2.0.1", "fd02::1"];
+
+/// An error about a packet that was sent on, from a router on its way or from where it went.
+fn about_sent(random: &mut Random, sent: &[u8]) -> Vec<u8> {
+    let is_ipv6 = sent[0] >> 4 == 6;
+    let ends: [IpAddr; 2] = if is_ipv6 {
+        let at = |at: usize| <[u8; 16]>::try_from(&sent[at..at + 16]).unwrap().into();
+        [at(8), at(24)]
+    } else {
+        let at = |at: usize| <[u8; 4]>::try_from(&sent[at..at + 4]).unwrap().into();
+        [at(12), at(16)]
+    };
+    let [back, reached] = ends;
+    let router = address(["10.2.0.77", "fd02::77"][usize::from(is_ipv6)]);
+    let from = random.of(&[router, reached]);
+    let (kind, code) = if is_ipv6 {
+        random.of(&[(1, 4), (2, 0), (2, 0), (3, 0), (4, 1)])
+    } else {
+        random.of(&[(3, 1), (3, 4), (3, 4), (4, 0), (11, 0)])
+    };
+    let mtu = random.of(&[0_u32, 60, 1200, 1300, 1400]).to_be_bytes();
+    let [a, b, c, d] = mtu;
+    let quote = random.of(&[28, 36, 56, 90, 150, 300, 500]).min(sent.len());
+    let header = [kind, code, 0, 0, a, b, c, d];
+    packets::icmp_with(from, back, header, &sent[..quote])
+}
+
+/// Whether the kernel would take a packet with this source.
+fn is_believable(sent: &[u8]) -> bool {
+    sent[0] >> 4 == 6 || sent[12] == 10
+}
 
 fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
     isolated(move |pins| {
@@ -122,6 +172,7 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         for _ in 0..tables {
             pair.edit(&[evenkeel_core::model::Edit::Flush]);
             assert!(pair.edit(&rules::table(&mut random)) > 5);
+            pair.mark(&rules::marks(&mut random));
             for _ in 0..frames {
                 if random.one_in(200) {
                     pair.edit(&[rules::change(&mut random)]);
@@ -133,6 +184,8 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         let verdicts = &seen.verdicts;
         println!("verdicts {verdicts:?}, {} answered", seen.answers.len());
         assert!(verdicts.len() >= 3, "too little variety: {verdicts:?}");
+        // Marks are seen at tc alone.
+        assert_eq!(pair.count(Reason::Bypassed) > 0, program == Program::Tc);
         assert!(!seen.answers.is_empty(), "no source was translated");
         for reason in [
             Reason::Malformed,
@@ -142,6 +195,10 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
             Reason::OtherHost,
             Reason::TooBig,
             Reason::Answered,
+            Reason::Relayed,
+            Reason::QuoteTooShort,
+            Reason::LeftToBeCut,
+            Reason::Unexpected,
         ] {
             assert!(
                 pair.count(reason) > 0,
@@ -167,8 +224,18 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
                 _ => udp(&flow, true, 10, 0),
             }
         }
-        _ => packet(random),
+        _ => match seen.sent.last() {
+            Some(_) if random.one_in(8) => {
+                let recent = &seen.sent[seen.sent.len().saturating_sub(40)..];
+                let which = random.below(recent.len() as u32) as usize;
+                about_sent(random, &recent[which])
+            }
+            _ => packet(random),
+        },
     };
+    if random.one_in(2) {
+        packets::keep_whole(&mut packet);
+    }
     let whole = packet.clone();
     damage(random, &mut packet);
     let mark = if random.one_in(8) {
@@ -188,6 +255,9 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     *seen.verdicts.entry(verdict).or_insert(0) += 1;
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);
+        if is_believable(&after[14..]) {
+            seen.sent.push(after[14..].to_vec());
+        }
         let answer = packets::answered(&after);
         // A tunnel's outer header is no translation: answers to it would be taken for
         // tunnels, by their port, where they are translated in turn.

@@ -155,11 +155,24 @@ pub(crate) fn packet(flow: &Flow, protocol: u8, extra: usize, payload: &[u8]) ->
 }
 
 pub(crate) fn tcp(flow: &Flow, flags: u8, data: usize, extra: usize) -> Vec<u8> {
-    let mut segment = vec![0u8; 20 + data];
+    tcp_with(flow, flags, &[], data, extra)
+}
+
+/// With these options, a multiple of 4 bytes.
+pub(crate) fn tcp_with(
+    flow: &Flow,
+    flags: u8,
+    options: &[u8],
+    data: usize,
+    extra: usize,
+) -> Vec<u8> {
+    let header = 20 + options.len();
+    let mut segment = vec![0u8; header + data];
     segment[..4].copy_from_slice(&flow.ports());
-    segment[12] = 0x50;
+    segment[12] = (header as u8 / 4) << 4;
     segment[13] = flags;
-    segment[20..].fill(0xa5);
+    segment[20..header].copy_from_slice(options);
+    segment[header..].fill(0xa5);
     flow.checksum(TCP, &mut segment, 16);
     packet(flow, TCP, extra, &segment)
 }
@@ -219,6 +232,18 @@ pub(crate) fn fragments(flow: &Flow, id: u16) -> [Vec<u8>; 2] {
     [piece(first, 0, true), piece(rest, 50, false)]
 }
 
+/// Forbids that a whole packet of IPv4 is cut.
+pub(crate) fn keep_whole(packet: &mut [u8]) {
+    if packet[0] >> 4 != 4 || packet[6..8] != [0, 0] {
+        return;
+    }
+    let header = usize::from(packet[0] & 0xf) * 4;
+    packet[6] = 0x40;
+    packet[10..12].fill(0);
+    let checksum = finish(sum(&packet[..header], 0));
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
 /// An ICMP error from `source` to `destination` that quotes `about`.
 pub(crate) fn icmp(
     source: IpAddr,
@@ -227,15 +252,30 @@ pub(crate) fn icmp(
     code: u8,
     about: &[u8],
 ) -> Vec<u8> {
+    let quote = if source.is_ipv4() { 28 } else { 48 + 16 };
+    icmp_with(
+        source,
+        destination,
+        [kind, code, 0, 0, 0, 0, 0, 0],
+        &about[..about.len().min(quote)],
+    )
+}
+
+/// An ICMP error with this header, but for the checksum, and this quote.
+pub(crate) fn icmp_with(
+    source: IpAddr,
+    destination: IpAddr,
+    header: [u8; 8],
+    quote: &[u8],
+) -> Vec<u8> {
     let flow = Flow {
         source,
         source_port: 0,
         destination,
         destination_port: 0,
     };
-    let quote = if source.is_ipv4() { 28 } else { 48 + 16 };
-    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
-    message.extend_from_slice(&about[..about.len().min(quote)]);
+    let mut message = header.to_vec();
+    message.extend_from_slice(quote);
     if source.is_ipv4() {
         let checksum = finish(sum(&message, 0));
         message[2..4].copy_from_slice(&checksum.to_be_bytes());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use evenkeel_core::director::{Director, Hop, Reach};
-use evenkeel_core::model::Edit;
+use evenkeel_core::model::{Edit, MarkRule};
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{Address, Entry, WideEntry, state_word};
 use evenkeel_datapath::memory::Memory;
@@ -172,6 +172,16 @@ impl Pair {
         edits.len() - refused[0].len()
     }
 
+    /// Sets the rules that mark packets in both.
+    pub(crate) fn mark(&mut self, rules: &[(MarkRule, u32)]) {
+        let (kernel, host) = (self.dataplane.memory(), self.tables.memory());
+        for (director, memory) in [(&mut self.kernel, kernel), (&mut self.host, host)] {
+            let rules = rules.iter().map(|(rule, interface)| (rule, *interface));
+            director.set_mark_rules(rules, &memory).unwrap();
+            director.write_all(&memory);
+        }
+    }
+
     /// Where servers are: the last of each family is not known.
     fn reaches(&self) -> Vec<(IpAddr, Option<Reach>)> {
         let reach = |server: &str, source: &str| {
@@ -195,6 +205,10 @@ impl Pair {
 
     /// What the kernel would answer about the way to an address.
     fn route(&self, to: IpAddr) -> Route {
+        let own = ["10.1.0.1", "10.2.0.1", "fd01::1", "fd02::1"];
+        if own.iter().any(|own| address(own) == to) {
+            return Route::without_hop(RouteAnswer::None);
+        }
         let unresolved = |interface| Route {
             answer: RouteAnswer::Unresolved,
             hop: PathHop {

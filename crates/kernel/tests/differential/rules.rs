@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use evenkeel_core::model::{
-    Edit, Family, ForwardMethod, Netmask, Persistence, Protocol, Scheduler, SchedulerFlags,
-    ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
+    Edit, Family, ForwardMethod, MarkRule, MssClamp, Netmask, Persistence, Prefix, Protocol,
+    Scheduler, SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Sysctl,
+    SysctlValue, Tunnel, TunnelChecksum,
 };
 
 use crate::packets::Random;
@@ -78,6 +79,12 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
         one_packet: udp && random.one_in(4),
         engine: None,
         compatible: random.of(&[None, Some(true), Some(false)]),
+        mss_clamp: random.of(&[
+            None,
+            Some(MssClamp::Off),
+            Some(MssClamp::Way),
+            Some(MssClamp::Bytes(1000)),
+        ]),
     }
 }
 
@@ -138,9 +145,24 @@ fn server(random: &mut Random, service: &ServiceKey) -> (ServerKey, ServerSettin
     (key, settings)
 }
 
+/// Settings that the packet path heeds, beside those that tables are made with.
+const SETTINGS: [Sysctl; 4] = [
+    Sysctl::CacheBypass,
+    Sysctl::NatIcmpSend,
+    Sysctl::PmtuDisc,
+    Sysctl::ScheduleIcmp,
+];
+
+fn set(random: &mut Random, setting: Sysctl) -> Edit {
+    Edit::Set {
+        setting,
+        value: SysctlValue::Number(random.below(2)),
+    }
+}
+
 /// A table to begin with.
 pub(crate) fn table(random: &mut Random) -> Vec<Edit> {
-    let mut edits = Vec::new();
+    let mut edits: Vec<Edit> = SETTINGS.iter().map(|&which| set(random, which)).collect();
     for service in services() {
         // Marks come before all else, and so are rarely there.
         if matches!(service, ServiceKey::Mark { .. }) && !random.one_in(3) {
@@ -165,11 +187,54 @@ pub(crate) fn table(random: &mut Random) -> Vec<Edit> {
     edits
 }
 
+/// Rules that mark packets, each with the index of its interface: none half of the time.
+pub(crate) fn marks(random: &mut Random) -> Vec<(MarkRule, u32)> {
+    let count = if random.one_in(2) { random.below(6) } else { 0 };
+    (0..count).map(|_| mark(random)).collect()
+}
+
+fn mark(random: &mut Random) -> (MarkRule, u32) {
+    let family = random.below(2) as usize;
+    let bits = random.of(&[0, 32]);
+    let prefix = |random: &mut Random, list: &[&str]| {
+        let address = address(random.of(list));
+        let bits = if family == 0 { bits } else { 4 * bits };
+        let none = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        Prefix {
+            address: if bits == 0 {
+                none.parse().unwrap()
+            } else {
+                address
+            },
+            bits,
+        }
+    };
+    let rule = MarkRule {
+        mark: 1 + random.below(3),
+        protocol: random.of(&[None, Some(Protocol::Tcp), Some(Protocol::Sctp)]),
+        source: random
+            .one_in(2)
+            .then(|| prefix(random, &CLIENTS[family][..2])),
+        destination: Some(prefix(random, &VIPS[family])),
+        ports: random
+            .of::<&[_]>(&[&[], &[(80, 80)], &[(20, 21), (1000, 6000)]])
+            .iter()
+            .map(|&(low, high)| low..=high)
+            .collect(),
+        interface: None,
+    };
+    (rule, random.of(&[0, 0, 1, 2]))
+}
+
 /// A change while connections are there.
 pub(crate) fn change(random: &mut Random) -> Edit {
     let service = random.of(&services());
     let (server, new) = server(random, &service);
     match random.below(12) {
+        0 if random.one_in(2) => {
+            let which = random.of(&SETTINGS);
+            set(random, which)
+        }
         0 => Edit::DeleteServer { service, server },
         1 | 2 => Edit::AddServer {
             service,

@@ -334,9 +334,9 @@ fn rules_that_mark_packets_are_where_packets_look() {
         ..rule(8)
     };
     let memory = rig.tables.memory();
-    let rules = memory.mark_rules.unwrap();
+    let rules = memory.mark_rules;
     let wanted = [(&narrow, 0), (&wide, 3), (&rule(9), 0)];
-    assert_eq!(rig.director.set_mark_rules(wanted, &memory), Ok(true));
+    assert_eq!(rig.director.set_mark_rules(wanted, &memory), Ok(()));
     let order: Vec<_> = core::iter::from_fn(|| {
         let write = rig.director.poll_write()?;
         write::apply(&memory, &write);
@@ -377,16 +377,55 @@ fn rules_that_mark_packets_are_where_packets_look() {
     rig.restart();
     let memory = rig.tables.memory();
     assert_eq!(memory.control.features.get(), features::MARK_RULES);
-    assert_eq!(rig.director.set_mark_rules(wanted, &memory), Ok(true));
+    assert_eq!(rig.director.set_mark_rules(wanted, &memory), Ok(()));
     assert_eq!(rig.director.poll_write(), None);
     // Others go where packets do not look.
-    assert_eq!(rig.director.set_mark_rules([(&wide, 4)], &memory), Ok(true));
+    assert_eq!(rig.director.set_mark_rules([(&wide, 4)], &memory), Ok(()));
     rig.director.write_all(&memory);
-    assert_eq!(memory.mark_rules.unwrap().active.get(), 1);
-    assert_eq!(rig.director.set_mark_rules([], &memory), Ok(true));
+    assert_eq!(memory.mark_rules.active.get(), 1);
+    assert_eq!(rig.director.set_mark_rules([], &memory), Ok(()));
     rig.director.write_all(&memory);
-    assert_eq!(memory.mark_rules.unwrap().active.get(), 1 << 16);
+    assert_eq!(memory.mark_rules.active.get(), 1 << 16);
     assert_eq!(memory.control.features.get(), 0);
+}
+
+/// XDP leaves packets for marks that it can not see to tc; those that rules give it sees.
+#[test]
+fn marks_that_no_rule_gives_are_somebody_elses() {
+    let foreign = features::MARKS | features::FOREIGN_MARKS;
+    let own = features::MARKS | features::MARK_RULES;
+    let mut rig = Rig::new();
+    let set = |rig: &mut Rig, marks: &[u32]| {
+        let rules: Vec<MarkRule> = marks.iter().map(|&mark| rule(mark)).collect();
+        let memory = rig.tables.memory();
+        let wanted = rules.iter().map(|rule| (rule, 0));
+        assert_eq!(rig.director.set_mark_rules(wanted, &memory), Ok(()));
+        let steps = core::iter::from_fn(|| {
+            let write = rig.director.poll_write()?;
+            write::apply(&memory, &write);
+            match write {
+                Write::Features(features) => Some(Some(features)),
+                _ => Some(None),
+            }
+        });
+        steps.collect::<Vec<_>>()
+    };
+    rig.apply(add(mark(1, Family::V4), "rr"));
+    assert_eq!(rig.memory().control.features.get(), foreign);
+    let steps = [Some(foreign | own), None, Some(own)];
+    assert_eq!(set(&mut rig, &[7, 1]), steps, "the rules between");
+    rig.restart();
+    assert_eq!(rig.memory().control.features.get(), own);
+    rig.apply(add(mark(2, Family::V4), "rr"));
+    assert_eq!(rig.memory().control.features.get(), own | foreign);
+    rig.apply(Edit::DeleteService {
+        service: mark(2, Family::V4),
+    });
+    assert_eq!(rig.memory().control.features.get(), own);
+    let steps = [Some(foreign | own), None];
+    assert_eq!(set(&mut rig, &[7]), steps);
+    let steps = [None, Some(foreign)];
+    assert_eq!(set(&mut rig, &[]), steps);
 }
 
 #[test]
@@ -424,5 +463,5 @@ fn rules_that_can_not_be_are_refused() {
     assert_eq!(refused, Err(EditError::OutOfRange));
     assert_eq!(rig.director.poll_write(), None);
     let most = [(&one, 0); MARK_RULES];
-    assert_eq!(rig.director.set_mark_rules(most, &memory), Ok(true));
+    assert_eq!(rig.director.set_mark_rules(most, &memory), Ok(()));
 }

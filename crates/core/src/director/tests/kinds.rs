@@ -69,7 +69,11 @@ fn services_of_all_kinds_are_found() {
             assert_eq!(record.flags.get() & kind, flags, "{key} {restarted}");
             assert_eq!(record.persistence.get(), 60);
         }
-        let there = features::MARKS | features::ANY_PORT | features::IPV6 | features::FTP;
+        let there = features::MARKS
+            | features::FOREIGN_MARKS
+            | features::ANY_PORT
+            | features::IPV6
+            | features::FTP;
         assert_eq!(features_of(&rig), there);
         rig.restart();
         assert_eq!(rig.director.repairs(), 0);
@@ -157,6 +161,7 @@ fn settings_come_back_as_they_were_given() {
         one_packet: true,
         engine: Some("sip".into()),
         compatible: None,
+        mss_clamp: Some(MssClamp::Bytes(1300)),
     };
     let prefix = ServiceSettings {
         persistence: Some(Persistence {
@@ -234,7 +239,7 @@ fn what_a_server_is_found_by_follows_its_method() {
             Some(WIDE),
             features::FULL_NAT | features::WIDE_SERVERS,
         ),
-        (tunnel, None, 0),
+        (tunnel, None, features::TUNNELS),
     ];
     for (method, kind, features) in methods {
         rig.apply(Edit::EditServer {
@@ -269,7 +274,8 @@ fn servers_without_a_port_of_their_own_answer_from_any() {
             assert!(rig.find(at(&server(0), port, protocol, WIDE)).is_some());
         }
     }
-    assert_eq!(features_of(&rig), features::MARKS | features::WIDE_SERVERS);
+    let there = features::MARKS | features::FOREIGN_MARKS | features::WIDE_SERVERS;
+    assert_eq!(features_of(&rig), there);
     let record = &rig.memory().servers[server_index(&rig, &by_mark, &server(0))];
     assert_eq!(record.ports.get(), 0);
     rig.apply(Edit::DeleteService { service: by_mark });
