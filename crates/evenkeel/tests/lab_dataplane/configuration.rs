@@ -243,13 +243,17 @@ fn on_a_closed_address_only_services_are_reached() {
 
         let closed = format!("[closed]\naddresses = [\"{VIP}\"]\n{}", services(&[0, 1]));
         restart(&mut world, &closed)?;
-        let refused = world.client.within(|| TcpStream::connect_timeout(&own, ANSWER))?;
+        let refused = world
+            .client
+            .within(|| TcpStream::connect_timeout(&own, ANSWER))?;
         let kind = refused.err().map(|error| error.kind());
         ensure!(
             kind == Some(ErrorKind::ConnectionRefused),
             "{kind:?} {:?} {}",
             world.status()?.reasons,
-            world.director.shell("evenkeel trace 10.10.0.2 10.99.0.1:2200; evenkeel services")?
+            world
+                .director
+                .shell("evenkeel trace 10.10.0.2 10.99.0.1:2200; evenkeel services")?
         );
         ensure!(world.reason("no_server")? > 0);
         world.connect()?;

@@ -200,7 +200,9 @@ fn connect_from(world: &World, port: u16) -> Result<u8> {
 /// Segments that the client had to send again.
 fn sent_again(world: &World) -> Result<u64> {
     let text = run(&world.client, "nstat -asz TcpRetransSegs")?;
-    let number = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+    let number = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1));
     let number = number.last().and_then(|word| word.parse().ok());
     number.with_context(|| format!("no count: {text}"))
 }
@@ -219,7 +221,10 @@ fn ports_that_are_used_again_wait_for_nothing() {
         for round in 0..ROUNDS {
             if round == ROUNDS / 2 {
                 ensure!(seen.contains(&1) && seen.contains(&2));
-                world.admin(&[&format!("ipvsadm -e -t {WEB} -r {}:8080 -m -w 0", SERVERS[0])])?;
+                world.admin(&[&format!(
+                    "ipvsadm -e -t {WEB} -r {}:8080 -m -w 0",
+                    SERVERS[0]
+                )])?;
                 seen.clear();
             }
             for port in PORTS {
