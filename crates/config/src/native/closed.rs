@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use evenkeel_core::model::{
-    ConfiguredService, Family, Netmask, Persistence, Protocol, SchedulerFlags, ServiceKey,
-    ServiceSettings,
+    ConfiguredService, Family, Netmask, Persistence, Protocol, ServiceKey, ServiceSettings,
 };
 
 use super::{Config, Place, PlacedService};
@@ -24,15 +23,12 @@ pub(super) fn close(config: &mut Config, place: &Place) {
                 continue;
             }
             let settings = ServiceSettings {
-                scheduler: "rr".into(),
-                flags: SchedulerFlags::default(),
                 persistence: Some(Persistence {
                     timeout_s: PERSISTENCE_S,
                     netmask: Netmask::host(Family::of(&address)),
                 }),
-                one_packet: false,
-                engine: None,
                 compatible: Some(false),
+                ..ServiceSettings::scheduled_by("rr")
             };
             config.services.push(PlacedService {
                 service: ConfiguredService {

@@ -151,3 +151,33 @@ fn data_of_ftp_keeps_its_port_there_and_back() {
         assert_eq!(back[34..36], port.to_be_bytes());
     }
 }
+
+#[test]
+fn a_persistent_client_leaves_a_quiesced_server_unless_ipvs_would_keep_it() {
+    for (compatible, expires, expected) in [
+        (false, false, SECOND),
+        (true, false, FIRST),
+        (true, true, SECOND),
+    ] {
+        let mut rig = Rig::new();
+        let service = service(80);
+        let settings = ServiceSettings {
+            persistence: Some(persistent(Family::V4)),
+            compatible: Some(compatible),
+            ..ServiceSettings::scheduled_by("rr")
+        };
+        rig.apply(add_with(service, settings));
+        rig.apply(add_server(service, at(FIRST), 1));
+        assert_eq!(sent_to(&rig, syn(1024)), FIRST);
+        rig.apply(add_server(service, at(SECOND), 1));
+        assert_eq!(sent_to(&rig, syn(1025)), FIRST);
+        if expires {
+            let settings = &rig.memory().control.settings;
+            settings.set(settings.get() | settings::EXPIRE_QUIESCENT_TEMPLATE);
+        }
+        rig.apply(edit_server(service, at(FIRST), 0));
+        for port in [1026, 1027] {
+            assert_eq!(sent_to(&rig, syn(port)), expected, "{compatible} {expires}");
+        }
+    }
+}
