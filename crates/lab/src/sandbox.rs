@@ -239,6 +239,29 @@ pub fn set_hosts(lines: &str) -> Result<()> {
         .context("cannot write the lab's /etc/hosts")
 }
 
+/// Makes `/etc` of the sandbox a copy that can be written. Before any host is made, which
+/// take it over.
+pub fn own_etc() -> Result<()> {
+    if !is_inside() {
+        bail!("/etc is only written inside the sandbox");
+    }
+    let hosts = fs::read("/etc/hosts").context("cannot read the lab's /etc/hosts")?;
+    let switch = fs::read("/etc/nsswitch.conf").context("cannot read nsswitch.conf")?;
+    let [upper, work] = ["etc", "etc-work"].map(|name| Path::new(DIRECTORY).join(name));
+    for place in [&upper, &work] {
+        fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
+    }
+    let options = format!(
+        "lowerdir=/etc,upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    mount_new("overlay", "/etc", Some(&options))?;
+    // What stood in front of these is hidden now.
+    fs::write("/etc/hosts", hosts).context("cannot write the lab's /etc/hosts")?;
+    fs::write("/etc/nsswitch.conf", switch).context("cannot write the lab's nsswitch.conf")
+}
+
 /// `/sys` of the calling thread's network, with the lab's BPF file system in it.
 pub(crate) fn mount_sys() -> Result<()> {
     mount_new("sysfs", "/sys", None)?;
