@@ -8,7 +8,7 @@
 //! touches.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch, core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics, macro_metavar_expr)]
 #![allow(
     internal_features,
     reason = "there is no other way to an atomic on this target"
@@ -17,6 +17,7 @@
 mod generator;
 mod maps;
 mod packet;
+mod parts;
 mod routing;
 mod store;
 mod xdp;
@@ -32,6 +33,7 @@ use evenkeel_datapath::host::{Hop, Host, Window, count};
 use evenkeel_datapath::layout::{endpoint_key, endpoint_kind, server_flags};
 use evenkeel_datapath::state::{self, Direction};
 use packet::{Bytes, distance, window};
+use parts::all_parts;
 
 /// What the wrapper runs, in the first of the frame's last six bytes.
 mod mode {
@@ -127,23 +129,7 @@ macro_rules! parts {
     };
 }
 
-parts! {
-    General: evenkeel_xdp_general, evenkeel_tc_general;
-    Inbound: evenkeel_xdp_inbound, evenkeel_tc_inbound;
-    WideInbound: evenkeel_xdp_wide_inbound, evenkeel_tc_wide_inbound;
-    OnePacket: evenkeel_xdp_one_packet, evenkeel_tc_one_packet;
-    Outbound: evenkeel_xdp_outbound, evenkeel_tc_outbound;
-    WideOutbound: evenkeel_xdp_wide_outbound, evenkeel_tc_wide_outbound;
-    Choose: evenkeel_xdp_choose, evenkeel_tc_choose;
-    Icmp: evenkeel_xdp_icmp, evenkeel_tc_icmp;
-    Answer: evenkeel_xdp_answer, evenkeel_tc_answer;
-    Fragment: evenkeel_xdp_fragment, evenkeel_tc_fragment;
-    Translated: evenkeel_xdp_translated, evenkeel_tc_translated;
-    Translate: evenkeel_xdp_translate, evenkeel_tc_translate;
-    Open: evenkeel_xdp_open, evenkeel_tc_open;
-    WideOpen: evenkeel_xdp_wide_open, evenkeel_tc_wide_open;
-    Deliver: evenkeel_xdp_deliver, evenkeel_tc_deliver;
-}
+all_parts!(parts);
 
 /// Only here because an instance has one.
 #[classifier]
@@ -203,7 +189,11 @@ fn rearm<const LENGTH: usize>(frame: Bytes, is_reply: bool) {
     let flow = flow(count, u32::from(order & 31), order & OTHER_ORDER != 0);
     let (client, port) = (0x0a00_0000 | flow >> 4, 1024 + (flow & 15));
     let end = PORTS[usize::from(is_reply)];
-    let ports = if is_reply { end << 16 | port } else { port << 16 | end };
+    let ports = if is_reply {
+        end << 16 | port
+    } else {
+        port << 16 | end
+    };
     // Whole words that are read whole: a load that needs the bytes of two stores
     // waits for both, and a packet from the wire has no such stores.
     if LENGTH == FRAME_IPV6 {
@@ -220,7 +210,11 @@ fn rearm<const LENGTH: usize>(frame: Bytes, is_reply: bool) {
     let protocol = u16::from(frame.u8(23));
     frame.set_u16(22, (64 << 8 | protocol).to_be());
     let own: u32 = if is_reply { 0x0a02_000b } else { 0x0a09_0001 };
-    let (from, to) = if is_reply { (own, client) } else { (client, own) };
+    let (from, to) = if is_reply {
+        (own, client)
+    } else {
+        (client, own)
+    };
     frame.set_u32(26, from.to_be());
     frame.set_u32(30, to.to_be());
     frame.set_u32(34, ports.to_be());

@@ -3,6 +3,7 @@
 //! which, so transport checksums change through its helper.
 
 use crate::packet::{Bytes, window};
+use crate::parts::go_on;
 use crate::{maps, routing, store};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
@@ -68,9 +69,7 @@ fn answer(context: &TcContext, verdict: Verdict) -> i32 {
             unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
         }
         Verdict::Then { part } => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is no such program.
-            let _ = unsafe { maps::TC_PARTS.tail_call(context, part as u32) };
+            go_on!(maps::TC_PARTS, context, part);
             NEXT
         }
     }

@@ -3,6 +3,7 @@
 //! partial) is passed on untouched, and tc on the same interface finishes it.
 
 use crate::packet::{Bytes, distance, window};
+use crate::parts::go_on;
 use crate::{maps, routing, store};
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
@@ -42,9 +43,7 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
             }
         }
         Verdict::Then { part } => {
-            // SAFETY: the context is the program's own, and of the array's kind. It comes
-            // back only if there is no such program.
-            let _ = unsafe { maps::XDP_PARTS.tail_call(context, part as u32) };
+            go_on!(maps::XDP_PARTS, context, part);
             xdp_action::XDP_PASS
         }
     }

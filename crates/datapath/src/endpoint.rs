@@ -14,6 +14,18 @@ fn is_known<S: Store>(store: &S, bit: u32) -> bool {
         .is_some_and(|word| word.get() >> (bit % 32) & 1 != 0)
 }
 
+/// False: no endpoint has this IPv4 address, as it stands in the packet.
+#[inline(always)]
+pub fn is_known_narrow<S: Store>(store: &S, address: u32) -> bool {
+    is_known(store, hash::address(address, store.seed()))
+}
+
+/// False: no endpoint has this IPv6 address.
+#[inline(always)]
+pub fn is_known_wide<S: Store>(store: &S, address: Address) -> bool {
+    is_known(store, hash::wide_address(address, store.seed()))
+}
+
 /// Value of the endpoint with this key.
 #[inline(always)]
 pub fn find<S: Store>(store: &S, key: u64) -> Option<u32> {
@@ -113,6 +125,21 @@ pub fn find_stepwise<S: Store>(store: &S, key: u64) -> Option<u32> {
         }
     }
     None
+}
+
+/// Value of the endpoint with this IPv6 address, which [`is_known_wide`], looked for here
+/// and not in a function of its own; in its first bucket alone, where nearly all are.
+#[inline(always)]
+pub fn find_wide_here<S: Store>(
+    store: &S,
+    address: Address,
+    port: u16,
+    protocol: u8,
+    kind: u32,
+) -> Option<u32> {
+    let key = wide_endpoint_key(port, protocol, kind);
+    let seen = probe_wide(store, hash::wide_endpoint(address, key, store.seed()), address, key);
+    (seen & probe::FOUND != 0).then_some(seen as u32)
 }
 
 /// Value of the IPv6 endpoint at an end of the packet that is kept

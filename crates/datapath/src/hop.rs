@@ -102,12 +102,8 @@ pub fn remembered<H: Host, E: Slot>(host: &H, entry: &E, ask: impl FnOnce() -> W
         return Way::without_hop(RouteAnswer::None);
     };
     let generation = control.route_generation.get() & 0xffff;
-    let known = entry.hop().get();
-    if known & 0xffff != 0
-        && known >> 16 == generation
-        && let Some(slot) = host.client_hop(known & 0xffff)
-    {
-        return ready(read(&slot.hop, slot.mtu.get()));
+    if let Some(way) = in_generation(host, entry, generation) {
+        return way;
     }
     crate::count_reason(host, Reason::RouteLookup);
     let way = ask();
@@ -117,6 +113,23 @@ pub fn remembered<H: Host, E: Slot>(host: &H, entry: &E, ask: impl FnOnce() -> W
         entry.hop().set(generation << 16 | index);
     }
     way
+}
+
+/// The way that the entry remembers.
+#[inline(always)]
+pub fn known<H: Host, E: Slot>(host: &H, entry: &E) -> Option<Way> {
+    let generation = host.control()?.route_generation.get() & 0xffff;
+    in_generation(host, entry, generation)
+}
+
+#[inline(always)]
+fn in_generation<H: Host, E: Slot>(host: &H, entry: &E, generation: u32) -> Option<Way> {
+    let known = entry.hop().get();
+    if known & 0xffff == 0 || known >> 16 != generation {
+        return None;
+    }
+    let slot = host.client_hop(known & 0xffff)?;
+    Some(ready(read(&slot.hop, slot.mtu.get())))
 }
 
 const HALF: u32 = CLIENT_HOPS / 2;

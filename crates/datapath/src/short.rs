@@ -6,6 +6,7 @@ use crate::forward::{
     is_alive, leave, method_of, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
+use crate::general::Part;
 use crate::hash;
 use crate::hop::{self, Way};
 use crate::host::{Host, Window};
@@ -24,7 +25,8 @@ pub fn process<H: Host>(host: &H) -> Verdict {
     match frame::parse(host) {
         Parsed::Other => Verdict::Pass,
         Parsed::Ipv6 if !has(host, features::IPV6) => Verdict::Pass,
-        Parsed::Ipv6 | Parsed::Fragment => Verdict::GENERAL,
+        Parsed::Ipv6 => Verdict::Then { part: Part::Ipv6 },
+        Parsed::Fragment => Verdict::GENERAL,
         Parsed::Malformed => pass(host, Reason::Malformed),
         Parsed::Ipv4(packet) => match packet.protocol {
             protocol::TCP | protocol::UDP => transport(host, &packet),
@@ -36,7 +38,7 @@ pub fn process<H: Host>(host: &H) -> Verdict {
 
 /// True: the tables hold something of this kind ([`features`]).
 #[inline(always)]
-fn has<H: Host>(host: &H, these: u32) -> bool {
+pub(crate) fn has<H: Host>(host: &H, these: u32) -> bool {
     host.control()
         .is_some_and(|control| control.features.get() & these != 0)
 }
@@ -89,10 +91,15 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
             outbound(host, packet, flags, client, server)
         });
     }
+    let is_ours = || {
+        endpoint::is_known_narrow(host, packet.destination)
+            || endpoint::is_known_narrow(host, packet.source)
+    };
     if has(
         host,
         features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
-    ) {
+    ) && is_ours()
+    {
         return Verdict::GENERAL;
     }
     Verdict::Pass
@@ -197,7 +204,7 @@ fn extent<W: Window>(packet: &Packet<W>) -> Extent {
 
 /// The state after a packet of TCP or UDP.
 #[inline(always)]
-fn next_state(protocol: u8, present: u32, flags: u8, direction: Direction) -> u32 {
+pub(crate) fn next_state(protocol: u8, present: u32, flags: u8, direction: Direction) -> u32 {
     if protocol == protocol::TCP {
         state::next_tcp(present & state_word::STATE, flags, direction)
     } else {

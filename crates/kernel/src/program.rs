@@ -60,6 +60,7 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_icmp_open", "evenkeel_tc_icmp_open"],
     ["evenkeel_xdp_nobody", "evenkeel_tc_nobody"],
     ["evenkeel_xdp_segment", "evenkeel_tc_segment"],
+    ["evenkeel_xdp_ipv6", "evenkeel_tc_ipv6"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

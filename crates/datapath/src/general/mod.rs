@@ -6,6 +6,7 @@ mod delivery;
 mod fragment;
 mod icmp;
 mod inbound;
+mod ipv6;
 mod marks;
 mod outbound;
 mod packet;
@@ -107,8 +108,8 @@ impl Arrival {
 }
 
 /// The parts of the general way. In the kernel each is a program of its own, because
-/// each must be small enough for the verifier and for the stack. All but the first work
-/// on what [`Store::kept`] holds.
+/// each must be small enough for the verifier and for the stack. All but the first and the last
+/// work on what [`Store::kept`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Part {
@@ -154,22 +155,26 @@ pub enum Part {
     Nobody = 19,
     /// Lowers the segment that a packet asks for.
     Segment = 20,
+    /// IPv6, in a connection that is established.
+    Ipv6 = 21,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 21;
+pub const PARTS: u32 = 22;
 
 /// Carries out a part.
 #[inline(always)]
 pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
-    if part == Part::General {
-        return process(host);
+    match part {
+        Part::General => return process(host),
+        Part::Ipv6 => return ipv6::process(host),
+        _ => {}
     }
     let Some(arrival) = host.kept() else {
         return Verdict::Drop;
     };
     match part {
-        Part::General => Verdict::Drop,
+        Part::General | Part::Ipv6 => Verdict::Drop,
         Part::Inbound => inbound::connection::<H, Bucket>(host, arrival),
         Part::WideInbound => inbound::connection::<H, WideBucket>(host, arrival),
         Part::OnePacket => inbound::one_packet(host, arrival),
