@@ -108,7 +108,7 @@ const fn abilities(scheduler: Scheduler) -> Abilities {
 /// Prints all schedulers.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
-        let all: Vec<Value> = Scheduler::ALL.iter().map(in_json).collect();
+        let all: Vec<Value> = Scheduler::ALL.iter().copied().map(in_json).collect();
         print_json(&json!(all))?;
     } else {
         print(&table().to_string())?;
@@ -116,8 +116,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn in_json(scheduler: &Scheduler) -> Value {
-    let it = abilities(*scheduler);
+fn in_json(scheduler: Scheduler) -> Value {
+    let it = abilities(scheduler);
     json!({
         "name": scheduler.name(),
         "weights": it.weighs,

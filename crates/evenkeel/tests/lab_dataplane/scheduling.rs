@@ -200,10 +200,10 @@ fn connect_from(world: &World, port: u16) -> Result<u8> {
 /// Segments that the client had to send again.
 fn sent_again(world: &World) -> Result<u64> {
     let text = run(&world.client, "nstat -asz TcpRetransSegs")?;
-    let number = text
+    let mut number = text
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1));
-    let number = number.last().and_then(|word| word.parse().ok());
+    let number = number.next_back().and_then(|word| word.parse().ok());
     number.with_context(|| format!("no count: {text}"))
 }
 
