@@ -257,7 +257,8 @@ impl<'a> Now<'a> {
     fn is_quiesced(&self, entry: &impl Slot) -> bool {
         let server = self.memory.servers.get(entry.server().get() as usize);
         let is_quiesced = server.is_some_and(|server| {
-            server.flags.get() & server_flags::ALIVE != 0 && server.weight.get() == 0
+            let flags = server_flags::ALIVE | server_flags::WEIGHTED;
+            server.flags.get() & flags == server_flags::ALIVE
         });
         let service = self.service(entry);
         is_quiesced && service.is_some_and(|it| it.flags.get() & service_flags::COMPATIBLE == 0)

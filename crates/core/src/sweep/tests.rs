@@ -129,19 +129,18 @@ fn a_udp_flow_leaves_a_quiesced_server_when_it_pauses() {
     let memory = tables.memory();
     let server = &memory.servers[SERVER as usize];
     let service = &memory.services[0];
-    server.flags.set(server_flags::ALIVE);
     let mut sweeper = Sweeper::default();
     sweeper.set_udp_quiesced_seconds(20);
     put_narrow(&memory, (0, 0), state::UDP, 0);
     put_narrow(&memory, (0, 1), state::ESTABLISHED, 0);
     put_wide(&memory, (0, 0), state::UDP, 40);
     let mut expired = |weight, ways, tick| {
-        server.weight.set(weight);
+        server.flags.set(server_flags::ALIVE | weight);
         service.flags.set(ways);
         pass(&mut sweeper, &memory, tick).expired
     };
     // Not while it has a weight, nor by IPVS's ways, nor before the time.
-    assert_eq!(expired(1, 0, 81), 0);
+    assert_eq!(expired(server_flags::WEIGHTED, 0, 81), 0);
     assert_eq!(expired(0, service_flags::COMPATIBLE, 81), 0);
     assert_eq!(expired(0, 0, 80), 0);
     assert_eq!(expired(0, 0, 81), 1);

@@ -31,6 +31,9 @@ const ICMP: usize = 8;
 const OFFSET_MAX: usize = 511;
 /// Bytes of a packet that are quoted: as many of these as it has.
 const QUOTES: [usize; 2] = [128, 64];
+/// All of IPv4's and TCP's headers without options. Where TCP's checksum is still to be
+/// completed the kernel cuts no frame in front of it.
+const TCP_QUOTE: usize = IPV4 + 20;
 /// The least, with ports: behind an IPv4 header without options, behind an IPv6 one.
 const LEAST: [usize; 2] = [IPV4 + 8, IPV6 + 8];
 
@@ -77,6 +80,8 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         QUOTES[0]
     } else if packet.length as usize >= QUOTES[1] {
         QUOTES[1]
+    } else if !is_ipv6 && packet.length as usize >= TCP_QUOTE {
+        TCP_QUOTE
     } else if packet.length as usize >= LEAST[usize::from(is_ipv6)] {
         LEAST[usize::from(is_ipv6)]
     } else {
@@ -133,6 +138,8 @@ fn to_front<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
         copy::<H, { QUOTES[0] }>(host, from, to)
     } else if quote == QUOTES[1] {
         copy::<H, { QUOTES[1] }>(host, from, to)
+    } else if quote == TCP_QUOTE {
+        copy::<H, TCP_QUOTE>(host, from, to)
     } else if quote == LEAST[0] {
         copy::<H, { LEAST[0] }>(host, from, to)
     } else {
@@ -185,6 +192,11 @@ fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
     } else if quote == QUOTES[1] {
         let quoted = host.window(offset, QUOTES[1])?;
         for word in 0..QUOTES[1] / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    } else if quote == TCP_QUOTE {
+        let quoted = host.window(offset, TCP_QUOTE)?;
+        for word in 0..TCP_QUOTE / 4 {
             sum += u64::from(quoted.u32(word * 4));
         }
     } else if quote == LEAST[0] {

@@ -139,10 +139,8 @@ impl Pair {
         let kernel = Director::adopt(&dataplane.memory(), 0);
         let host = Director::adopt(&tables.memory(), 0);
         for memory in [dataplane.memory(), tables.memory()] {
-            // The two that packets come by take part, and their addresses are all zeroes.
+            // The loopback interface takes part, and its address is all zeroes.
             memory.interfaces[LOOPBACK as usize].index.set(LOOPBACK);
-            let index = clients.interface;
-            memory.interfaces[index as usize].index.set(index);
             memory.control.answers.set(0);
         }
         let mut pair = Self {
@@ -248,6 +246,15 @@ impl Pair {
         }
     }
 
+    /// The address of an interface that packets come by.
+    pub(crate) fn mac_of(&self, interface: u32) -> [u8; 6] {
+        if interface == LOOPBACK {
+            [0; 6]
+        } else {
+            self.clients.mac
+        }
+    }
+
     /// Runs a frame through both, and compares verdict and bytes.
     pub(crate) fn run_both(
         &self,
@@ -280,7 +287,7 @@ impl Pair {
                 self.route(of_words(to))
             },
             tagged: false,
-            for_us: bytes[..6] == [0; 6],
+            for_us: bytes[..6] == self.mac_of(interface),
             mark,
         };
         let memory = self.tables.memory();

@@ -16,7 +16,7 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// Interfaces: where frames come by, where servers are, where clients are.
-const INGRESS: u32 = 1;
+const INGRESS: u32 = 4;
 pub(super) const TO_SERVERS: u32 = 2;
 pub(super) const TO_CLIENTS: u32 = 3;
 const PORT: u16 = 4000;

@@ -73,7 +73,7 @@ fn send(rig: &Rig, tick: u32, mut frame: Vec<u8>) -> bool {
         },
     };
     let around = Circumstances {
-        interface: 1,
+        interface: 2,
         tick,
         cpu: 0,
         routes: &|_, _, _| route,

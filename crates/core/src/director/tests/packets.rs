@@ -54,7 +54,7 @@ fn sent(rig: &Rig, mut frame: Vec<u8>) -> Vec<u8> {
         },
     };
     let around = Circumstances {
-        interface: 1,
+        interface: 2,
         tick: 1,
         cpu: 0,
         routes: &|_, _, _| route,
@@ -226,5 +226,35 @@ fn data_of_ftp_keeps_its_port_there_and_back() {
         let back = sent(&rig, frame);
         assert_eq!(back[26..30], [10, 0, 0, 10]);
         assert_eq!(back[34..36], port.to_be_bytes());
+    }
+}
+
+#[test]
+fn a_persistent_client_leaves_a_quiesced_server_unless_ipvs_would_keep_it() {
+    for (compatible, expires, expected) in [
+        (false, false, SECOND),
+        (true, false, FIRST),
+        (true, true, SECOND),
+    ] {
+        let mut rig = Rig::new();
+        let service = service(80);
+        let settings = ServiceSettings {
+            persistence: Some(persistent(Family::V4)),
+            compatible: Some(compatible),
+            ..ServiceSettings::scheduled_by("rr")
+        };
+        rig.apply(add_with(service, settings));
+        rig.apply(add_server(service, at(FIRST), 1));
+        assert_eq!(sent_to(&rig, syn(1024)), FIRST);
+        rig.apply(add_server(service, at(SECOND), 1));
+        assert_eq!(sent_to(&rig, syn(1025)), FIRST);
+        if expires {
+            let settings = &rig.memory().control.settings;
+            settings.set(settings.get() | settings::EXPIRE_QUIESCENT_TEMPLATE);
+        }
+        rig.apply(edit_server(service, at(FIRST), 0));
+        for port in [1026, 1027] {
+            assert_eq!(sent_to(&rig, syn(port)), expected, "{compatible} {expires}");
+        }
     }
 }
