@@ -36,6 +36,12 @@ pub fn evenkeel_tc(context: TcContext) -> i32 {
     tc::run(&context)
 }
 
+/// Answers of servers on this machine, where they leave it.
+#[classifier]
+pub fn evenkeel_tc_egress(context: TcContext) -> i32 {
+    tc::run_egress(&context)
+}
+
 macro_rules! parts {
     ($($part:ident: $xdp:ident, $tc:ident;)+) => {
         $(

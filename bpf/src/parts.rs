@@ -27,6 +27,9 @@ macro_rules! all_parts {
             Nobody: evenkeel_xdp_nobody, evenkeel_tc_nobody;
             Segment: evenkeel_xdp_segment, evenkeel_tc_segment;
             Ipv6: evenkeel_xdp_ipv6, evenkeel_tc_ipv6;
+            Reply: evenkeel_xdp_reply, evenkeel_tc_reply;
+            WideReply: evenkeel_xdp_wide_reply, evenkeel_tc_wide_reply;
+            ReplyFragment: evenkeel_xdp_reply_fragment, evenkeel_tc_reply_fragment;
         }
     };
 }

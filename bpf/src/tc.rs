@@ -14,7 +14,7 @@ use aya_ebpf::programs::TcContext;
 use evenkeel_datapath::general::{Arrival, Part};
 use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route};
 use evenkeel_datapath::layout::Address;
-use evenkeel_datapath::{Verdict, frame, general, short};
+use evenkeel_datapath::{Verdict, forward, frame, general, short};
 
 /// To the next program, or the stack.
 const NEXT: i32 = -1;
@@ -45,6 +45,13 @@ pub fn run(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
     kernel.gather_headers();
     answer(context, short::process(&kernel))
+}
+
+/// Translates what servers on this machine send. The local stack puts the headers that are
+/// read into one piece, and so nothing is gathered: what has them apart is not from here.
+#[inline(always)]
+pub fn run_egress(context: &TcContext) -> i32 {
+    answer(context, forward::reply(&Kernel(context.skb.skb)))
 }
 
 /// Runs a part of the general way.

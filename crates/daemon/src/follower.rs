@@ -89,6 +89,8 @@ pub struct Follower {
     resolving_took: Duration,
     /// Addresses that the kernel was asked about.
     asked: HashSet<IpAddr>,
+    /// True: what leaves is looked at for answers of servers on this machine.
+    replies: bool,
     /// Neighbours that were probed: whether they were known, and when.
     probed: HashMap<Neighbour, (bool, Instant)>,
 }
@@ -116,8 +118,11 @@ impl Follower {
             resolved_at: now,
             resolving_took: Duration::ZERO,
             asked: HashSet::new(),
+            replies: false,
             probed: HashMap::new(),
         };
+        // As far as it is known from before: what is adopted is not to be without it.
+        follower.replies = follower.has_replies();
         follower.attach_all()?;
         follower.resolve(Which::All);
         Ok(follower)
@@ -237,7 +242,12 @@ impl Follower {
     fn attach(&mut self, link: &Link) -> InterfaceStatus {
         let master = link.master.and_then(|master| self.network.link(master));
         let (hook, why) = match self.dataplane.attach(link, master, self.attaching.hook) {
-            Ok(attachment) => (attachment.hook, attachment.why),
+            Ok(attachment) => {
+                if attachment.hook != "none" {
+                    self.set_egress(link);
+                }
+                (attachment.hook, attachment.why)
+            }
             Err(error) => {
                 // It may be on its way out; if it is not, it is tried again.
                 sooner(&mut self.attach_at, Instant::now() + RETRY_INTERVAL);
@@ -249,6 +259,30 @@ impl Follower {
             index: link.index,
             hook,
             why,
+        }
+    }
+
+    fn has_replies(&self) -> bool {
+        self.shared
+            .with_director(|director| director.has_replies_to_translate())
+    }
+
+    /// Has what leaves looked at, or not any more, if that has changed.
+    fn follow_replies(&mut self) {
+        let replies = self.has_replies();
+        if replies != self.replies {
+            self.replies = replies;
+            sooner(&mut self.attach_at, Instant::now());
+        }
+    }
+
+    /// Sets what becomes of packets that leave by an interface. Answers to clients on this
+    /// machine come in by the loopback interface, and are translated there.
+    fn set_egress(&mut self, link: &Link) {
+        let wanted = self.replies && !link.is_loopback;
+        if let Err(error) = self.dataplane.set_egress(link.index, wanted) {
+            self.shared.warn_once(format!("{}: {error}", link.name));
+            sooner(&mut self.attach_at, Instant::now() + RETRY_INTERVAL);
         }
     }
 
@@ -311,6 +345,7 @@ impl Follower {
         self.look_for_source_addresses();
         self.shared
             .with_director(|director| director.set_hops(hops));
+        self.follow_replies();
         // Neighbours that nobody needs any more are forgotten.
         self.probed
             .retain(|_, (_, at)| *at + 2 * CONFIRM_INTERVAL > now);

@@ -51,7 +51,25 @@ impl Verdict {
 /// Decides about a frame and rewrites it.
 #[inline(always)]
 pub fn process<H: Host>(host: &H) -> Verdict {
-    let mut verdict = short::process(host);
+    finish(host, short::process(host))
+}
+
+/// Decides about a frame that leaves this machine and rewrites it, if it is a server's on
+/// this machine. Frames are never sent by this.
+#[inline(always)]
+pub fn process_reply<H: Host>(host: &H) -> Verdict {
+    finish(host, reply(host))
+}
+
+/// The beginning of [`process_reply`], up to the first part of the general way.
+#[inline(always)]
+pub fn reply<H: Host>(host: &H) -> Verdict {
+    general::process_reply(host)
+}
+
+/// Goes on with the parts of the general way that a verdict names.
+#[inline(always)]
+fn finish<H: Host>(host: &H, mut verdict: Verdict) -> Verdict {
     // Each part leads to a later one, if to any.
     for _ in 0..PARTS {
         let Verdict::Then { part } = verdict else {

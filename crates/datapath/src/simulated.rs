@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use crate::checksum;
 use crate::endpoint;
+use crate::forward::process_reply;
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
 use crate::hash::Place;
@@ -409,6 +410,11 @@ pub fn run_xdp(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_
 /// Runs the packet path as at tc, for frames with whole checksums.
 pub fn run_tc(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
     run::<_, true>(&memory, frame, around)
+}
+
+/// Runs what translates answers of servers on this machine, as at tc's egress.
+pub fn run_egress(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
+    in_place::<_, true, _>(&memory, frame, around, |host| process_reply(host))
 }
 
 pub(crate) fn run<M: Arrays, const TC: bool>(

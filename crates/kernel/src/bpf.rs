@@ -29,6 +29,7 @@ pub(crate) const LINK_TYPE_TCX: u32 = 11;
 const ATTACH_XDP: u32 = 37;
 /// enum `bpf_attach_type`.
 const ATTACH_TCX_INGRESS: u32 = 46;
+const ATTACH_TCX_EGRESS: u32 = 47;
 /// Attach in the driver or not at all.
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
@@ -213,6 +214,8 @@ pub(crate) enum LinkKind {
     Xdp,
     /// tc ingress, Linux 6.6 and newer; behind what others have put there.
     Tcx,
+    /// The same at tc egress.
+    TcxEgress,
 }
 
 /// Attaches `program` to the interface for as long as the link lives.
@@ -224,6 +227,7 @@ pub(crate) fn create_link(
     let (attach_type, flags) = match kind {
         LinkKind::Xdp => (ATTACH_XDP, XDP_FLAGS_DRV_MODE),
         LinkKind::Tcx => (ATTACH_TCX_INGRESS, 0),
+        LinkKind::TcxEgress => (ATTACH_TCX_EGRESS, 0),
     };
     let mut attributes = LinkCreate {
         program: raw(program),

@@ -6,6 +6,7 @@
 //! network                      symbolic link: the network namespace it belongs to
 //! links/INDEX-xdp, INDEX-tcx   what keeps a program on an interface
 //! links/INDEX-clsact           symbolic link: a filter is there, and whose the qdisc is
+//! links/INDEX-tcx-egress, INDEX-clsact-egress   the same where packets leave
 //! ```
 //!
 //! Names can have no dots on this file system; that is why interfaces stand here by

@@ -25,6 +25,8 @@ pub enum Program {
     Xdp,
     /// The packet path.
     Tc,
+    /// What translates answers of servers on this machine, where they leave it.
+    Egress,
     /// Tells the present tick.
     Clock,
     /// A part of the general way in the accelerator: index into [`PART_NAMES`].
@@ -61,13 +63,19 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_nobody", "evenkeel_tc_nobody"],
     ["evenkeel_xdp_segment", "evenkeel_tc_segment"],
     ["evenkeel_xdp_ipv6", "evenkeel_tc_ipv6"],
+    ["evenkeel_xdp_reply", "evenkeel_tc_reply"],
+    ["evenkeel_xdp_wide_reply", "evenkeel_tc_wide_reply"],
+    [
+        "evenkeel_xdp_reply_fragment",
+        "evenkeel_tc_reply_fragment",
+    ],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.
 pub(crate) const PART_ARRAYS: [&str; 2] = ["XDP_PARTS", "TC_PARTS"];
 
 /// How many programs there are.
-const PROGRAMS: usize = 3 + 2 * PARTS as usize;
+const PROGRAMS: usize = 4 + 2 * PARTS as usize;
 
 impl Program {
     /// All of them.
@@ -75,10 +83,11 @@ impl Program {
         let mut all = [Self::Clock; PROGRAMS];
         all[0] = Self::Xdp;
         all[1] = Self::Tc;
+        all[3] = Self::Egress;
         let mut part = 0;
         while part < PARTS as usize {
-            all[3 + 2 * part] = Self::XdpPart(part);
-            all[4 + 2 * part] = Self::TcPart(part);
+            all[4 + 2 * part] = Self::XdpPart(part);
+            all[5 + 2 * part] = Self::TcPart(part);
             part += 1;
         }
         all
@@ -90,8 +99,9 @@ impl Program {
             Self::Xdp => 0,
             Self::Tc => 1,
             Self::Clock => 2,
-            Self::XdpPart(part) => 3 + 2 * part,
-            Self::TcPart(part) => 4 + 2 * part,
+            Self::Egress => 3,
+            Self::XdpPart(part) => 4 + 2 * part,
+            Self::TcPart(part) => 5 + 2 * part,
         }
     }
 
@@ -100,6 +110,7 @@ impl Program {
         match self {
             Self::Xdp => "evenkeel_xdp",
             Self::Tc => "evenkeel_tc",
+            Self::Egress => "evenkeel_tc_egress",
             Self::Clock => "evenkeel_clock",
             Self::XdpPart(part) => PART_NAMES[part][0],
             Self::TcPart(part) => PART_NAMES[part][1],
@@ -205,7 +216,7 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
                     .try_clone_to_owned()
                     .map_err(ProgramError::from)
             }),
-        Program::Tc | Program::TcPart(_) => {
+        Program::Tc | Program::Egress | Program::TcPart(_) => {
             <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
                 program.load()?;
                 program

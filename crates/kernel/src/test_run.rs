@@ -61,7 +61,7 @@ impl Dataplane {
     /// Runs a program of the instance.
     pub fn test_run(&self, program: Program, run: &TestRun<'_>) -> Result<TestRunResult> {
         let context = match program {
-            Program::Tc | Program::TcPart(_) => tc_context(run),
+            Program::Tc | Program::Egress | Program::TcPart(_) => tc_context(run),
             Program::Xdp | Program::XdpPart(_) | Program::Clock => xdp_context(run),
         };
         let mut frame = vec![0; run.frame.len() + GROWTH];

@@ -103,6 +103,17 @@ impl Director {
         addresses
     }
 
+    /// True: answers of servers on this machine are to be translated where they leave it.
+    #[must_use]
+    pub fn has_replies_to_translate(&self) -> bool {
+        let servers = self.state.servers().iter();
+        let mut local = servers.filter(|(_, server)| server.hop_flags & LOCAL != 0);
+        local.any(|(_, server)| {
+            let service = self.state.services().get(server.service);
+            service.is_some_and(|service| server.translates(service))
+        })
+    }
+
     /// [`Director::set_hops`] for one address.
     pub fn set_hop(&mut self, address: IpAddr, reach: Option<Reach>) {
         self.set_hops([(address, reach)]);

@@ -8,7 +8,7 @@ use super::endpoints::Key;
 use super::service::Service;
 use super::state::NONE;
 use crate::model::{
-    EditError, Family, ForwardMethod, ServerKey, ServerSettings, Tunnel, TunnelChecksum,
+    EditError, Family, ForwardMethod, ServerKey, ServerSettings, ServiceKey, Tunnel, TunnelChecksum,
 };
 
 /// Greatest weight: IPVS keeps it in a signed integer.
@@ -84,6 +84,19 @@ impl Server {
     /// True: it can be a server of this service.
     pub(super) fn can_serve(&self, service: &Service) -> bool {
         check_family(service.key.family(), &self.key, self.settings.method).is_ok()
+    }
+
+    /// True: it may have another end than its clients know, so that its answers are to be
+    /// translated.
+    pub(super) fn translates(&self, service: &Service) -> bool {
+        let by_nat = matches!(
+            self.settings.method,
+            ForwardMethod::Masq | ForwardMethod::FullNat
+        );
+        let ServiceKey::Address { address, port, .. } = service.key else {
+            return by_nat;
+        };
+        by_nat && (self.key.address != address || self.actual_port(service) != port)
     }
 
     /// As what packets from it find it ([`endpoint_kind`]). Nothing: its answers go to

@@ -73,6 +73,27 @@ pub(super) fn enter<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
     1
 }
 
+/// A later fragment of what a server on this machine sends follows the first one.
+#[inline(always)]
+pub(super) fn reply<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
+    let wanted = wanted(host, &arrival.packet);
+    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    let Some(found) = found.filter(|found| found.entry.ports.get() == FROM_SERVER) else {
+        return Verdict::Pass;
+    };
+    let entry = found.entry;
+    let index = entry.server.get();
+    count_packet(host, index, counted_length(host), Direction::Output);
+    arrival.job.set_source(WideEnd {
+        address: address_of(&entry.virtual_address),
+        port: 0,
+    });
+    arrival.job.set_local();
+    Verdict::Then {
+        part: Part::Deliver,
+    }
+}
+
 /// A later fragment follows the first one.
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {

@@ -282,9 +282,12 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
     if server.service.get() != arrival.index.get() {
         return drop(host, Reason::NoServer);
     }
-    let method = method_of(server.flags.get());
+    let flags = server.flags.get();
+    let method = method_of(flags);
     let reference = arrival.reference.get();
-    if method == method::FULL_NAT && reference == UNASKED {
+    // To a server on this machine, clients come as they are.
+    let is_translated = method == method::FULL_NAT && flags & server_flags::LOCAL == 0;
+    if is_translated && reference == UNASKED {
         return Verdict::Then {
             part: Part::Translate,
         };

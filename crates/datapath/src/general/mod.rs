@@ -11,6 +11,7 @@ mod marks;
 mod outbound;
 mod packet;
 mod persistence;
+mod reply;
 mod rewrite;
 mod segment;
 mod sip;
@@ -22,6 +23,7 @@ mod width;
 
 pub(crate) use inbound::is_own;
 pub use persistence::masked;
+pub(crate) use reply::process as process_reply;
 
 use core::cell::Cell;
 
@@ -162,10 +164,16 @@ pub enum Part {
     Segment = 20,
     /// IPv6, in a connection that is established.
     Ipv6 = 21,
+    /// From a server on this machine, in a connection of IPv4; at tc alone, as the next two.
+    Reply = 22,
+    /// From a server on this machine, in any other connection.
+    WideReply = 23,
+    /// A later fragment from a server on this machine.
+    ReplyFragment = 24,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 22;
+pub const PARTS: u32 = 25;
 
 /// Carries out a part.
 #[inline(always)]
@@ -173,6 +181,10 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
     match part {
         Part::General => return process(host),
         Part::Ipv6 => return ipv6::process(host),
+        // Nothing leaves by XDP.
+        Part::Reply | Part::WideReply | Part::ReplyFragment if !H::FINISHES => {
+            return Verdict::Pass;
+        }
         _ => {}
     }
     let Some(arrival) = host.kept() else {
@@ -214,6 +226,14 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::IcmpOpen => icmp::open(host, arrival),
         Part::Nobody => inbound::nobody(host, arrival),
         Part::Segment => segment::process(host, arrival),
+        Part::Reply => match reply::connection::<H, Bucket>(host, arrival) {
+            Verdict::Pass => Verdict::Then {
+                part: Part::WideReply,
+            },
+            verdict => verdict,
+        },
+        Part::WideReply => reply::connection::<H, WideBucket>(host, arrival),
+        Part::ReplyFragment => fragment::reply(host, arrival),
     }
 }
 

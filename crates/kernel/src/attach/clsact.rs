@@ -14,12 +14,12 @@ use nix::libc;
 use crate::netlink::Socket;
 
 /// `ffff:fff2`, where filters of incoming packets hang.
-const INGRESS: TcHandle = TcHandle {
+pub(super) const INGRESS: TcHandle = TcHandle {
     major: 0xffff,
     minor: TcHandle::MIN_INGRESS,
 };
-/// `ffff:fff3`.
-const EGRESS: TcHandle = TcHandle {
+/// `ffff:fff3`, where those of leaving ones do.
+pub(super) const EGRESS: TcHandle = TcHandle {
     major: 0xffff,
     minor: TcHandle::MIN_EGRESS,
 };
@@ -67,13 +67,13 @@ pub(super) fn remove_qdisc(socket: &mut Socket, interface: u32) -> io::Result<()
 /// or makes the filter, in front of others. `id` is the program's number.
 pub(super) fn set_filter(
     socket: &mut Socket,
-    interface: u32,
+    (interface, parent): (u32, TcHandle),
     name: &str,
     program: BorrowedFd<'_>,
     id: u32,
 ) -> io::Result<()> {
-    let mut message = at(interface, INGRESS);
-    let flags = match find(socket, interface, name)? {
+    let mut message = at(interface, parent);
+    let flags = match find(socket, interface, parent, name)? {
         Some(present) if present.program == Some(id) => return Ok(()),
         Some(present) => {
             message.header.info = present.info;
@@ -102,19 +102,28 @@ pub(super) fn set_filter(
 }
 
 /// Removes the filter of this name, if there is one.
-pub(super) fn remove_filter(socket: &mut Socket, interface: u32, name: &str) -> io::Result<()> {
-    let Some(filter) = find(socket, interface, name)? else {
+pub(super) fn remove_filter(
+    socket: &mut Socket,
+    (interface, parent): (u32, TcHandle),
+    name: &str,
+) -> io::Result<()> {
+    let Some(filter) = find(socket, interface, parent, name)? else {
         return Ok(());
     };
-    let mut message = at(interface, INGRESS);
+    let mut message = at(interface, parent);
     message.header.info = filter.info;
     message.header.handle = filter.handle;
     message.attributes = vec![TcAttribute::Kind(TcFilterBpf::KIND.into())];
     ignore_gone(socket.request(RouteNetlinkMessage::DelTrafficFilter(message), 0))
 }
 
-fn find(socket: &mut Socket, interface: u32, name: &str) -> io::Result<Option<Filter>> {
-    let found = filters(socket, interface, INGRESS)?;
+fn find(
+    socket: &mut Socket,
+    interface: u32,
+    parent: TcHandle,
+    name: &str,
+) -> io::Result<Option<Filter>> {
+    let found = filters(socket, interface, parent)?;
     Ok(found.iter().find_map(|message| of_name(message, name)))
 }
 

@@ -15,6 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use evenkeel_datapath::layout::{INTERFACES, Interface, interface_flags};
+use netlink_packet_route::tc::TcHandle;
 use nix::libc;
 
 pub use decide::{Attachment, Hook};
@@ -48,9 +49,12 @@ pub enum TcWay {
 }
 
 /// What keeps a program on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Keeper {
     Xdp,
+    /// Where packets leave; before what it shares the queueing discipline with.
+    TcxEgress,
+    ClsactEgress,
     Tcx,
     Clsact,
     /// No program, but [`ACCEPT_LOCAL`], which goes back to what it was.
@@ -58,11 +62,21 @@ enum Keeper {
 }
 
 impl Keeper {
-    const ALL: [Self; 4] = [Self::Xdp, Self::Tcx, Self::Clsact, Self::AcceptLocal];
+    /// In the order in which they are taken away.
+    const ALL: [Self; 6] = [
+        Self::Xdp,
+        Self::TcxEgress,
+        Self::ClsactEgress,
+        Self::Tcx,
+        Self::Clsact,
+        Self::AcceptLocal,
+    ];
 
     const fn suffix(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
+            Self::TcxEgress => "tcx-egress",
+            Self::ClsactEgress => "clsact-egress",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
             Self::AcceptLocal => "accept-local",
@@ -82,6 +96,36 @@ impl Keeper {
         Some((interface.parse().ok()?, keeper))
     }
 }
+
+/// One of tc's two places, and what belongs there.
+#[derive(Clone, Copy)]
+struct Side {
+    program: Program,
+    /// Keeps it by TCX.
+    link: Keeper,
+    kind: LinkKind,
+    /// Keeps it by clsact.
+    filter: Keeper,
+    parent: TcHandle,
+}
+
+/// Where packets come in.
+const INGRESS: Side = Side {
+    program: Program::Tc,
+    link: Keeper::Tcx,
+    kind: LinkKind::Tcx,
+    filter: Keeper::Clsact,
+    parent: clsact::INGRESS,
+};
+
+/// Where they leave.
+const EGRESS: Side = Side {
+    program: Program::Egress,
+    link: Keeper::TcxEgress,
+    kind: LinkKind::TcxEgress,
+    filter: Keeper::ClsactEgress,
+    parent: clsact::EGRESS,
+};
 
 impl Dataplane {
     /// Attaches to `link` what `hook` asks for, and detaches what it does not.
@@ -115,7 +159,7 @@ impl Dataplane {
             action: format!("attach to the interface {}", link.name),
             error,
         };
-        let tc = self.attach_tc(link.index, way).map_err(failed)?;
+        let tc = self.attach_tc(link.index, way, INGRESS).map_err(failed)?;
         if link.is_loopback
             && let Err(error) = self.accept_local(link.index)
         {
@@ -131,6 +175,25 @@ impl Dataplane {
             None
         };
         Ok(describe(why, tc, xdp))
+    }
+
+    /// Has what leaves by the interface looked at for answers of servers on this machine,
+    /// which are to be translated; or not any more. The interface is one that
+    /// [`Dataplane::attach`] has attached to.
+    pub fn set_egress(&self, interface: u32, wanted: bool) -> Result<()> {
+        self.set_egress_by(interface, wanted, TcWay::Newest)
+    }
+
+    /// [`Dataplane::set_egress`], with a choice of tc's way.
+    pub fn set_egress_by(&self, interface: u32, wanted: bool, way: TcWay) -> Result<()> {
+        let done = if wanted {
+            self.attach_tc(interface, way, EGRESS).map(drop)
+        } else {
+            [EGRESS.link, EGRESS.filter]
+                .into_iter()
+                .try_for_each(|keeper| remove_keeper(&self.pins, interface, keeper))
+        };
+        done.attempt(|| format!("attach to what leaves by interface {interface}"))
     }
 
     /// Takes everything off the interface; it may be gone.
@@ -188,12 +251,12 @@ impl Dataplane {
         self.attach_link(interface, Keeper::Xdp, LinkKind::Xdp, Program::Xdp)
     }
 
-    fn attach_tc(&self, interface: u32, way: TcWay) -> io::Result<Tc> {
+    fn attach_tc(&self, interface: u32, way: TcWay, side: Side) -> io::Result<Tc> {
         if way == TcWay::Newest {
-            match self.attach_link(interface, Keeper::Tcx, LinkKind::Tcx, Program::Tc) {
+            match self.attach_link(interface, side.link, side.kind, side.program) {
                 Ok(()) => {
                     // Both would see every packet.
-                    remove_keeper(&self.pins, interface, Keeper::Clsact)?;
+                    remove_keeper(&self.pins, interface, side.filter)?;
                     return Ok(Tc::Tcx);
                 }
                 // The kernel does not know this type of link.
@@ -201,8 +264,8 @@ impl Dataplane {
                 Err(error) => return Err(error),
             }
         }
-        self.attach_clsact(interface)?;
-        remove_keeper(&self.pins, interface, Keeper::Tcx)?;
+        self.attach_clsact(interface, side)?;
+        remove_keeper(&self.pins, interface, side.link)?;
         Ok(Tc::Clsact)
     }
 
@@ -219,20 +282,20 @@ impl Dataplane {
         fs::write(ACCEPT_LOCAL, "1")
     }
 
-    fn attach_clsact(&self, interface: u32) -> io::Result<()> {
+    fn attach_clsact(&self, interface: u32, side: Side) -> io::Result<()> {
         let mut socket = Socket::new()?;
-        let path = Keeper::Clsact.path(&self.pins, interface);
+        let path = side.filter.path(&self.pins, interface);
         if clsact::add_qdisc(&mut socket, interface)? {
             let _ = fs::remove_file(&path);
             symlink(OWN_QDISC, &path)?;
         } else if fs::symlink_metadata(&path).is_err() {
             symlink(FOUND_QDISC, &path)?;
         }
-        let program = self.programs.get(Program::Tc);
+        let program = self.programs.get(side.program);
         let id = bpf::program_info(program)?.id;
         clsact::set_filter(
             &mut socket,
-            interface,
+            (interface, side.parent),
             &filter_name(self.pins.path()),
             program,
             id,
@@ -271,7 +334,7 @@ fn open_link(path: &Path, kind: LinkKind, interface: u32) -> io::Result<Option<(
     let info = bpf::link_info(&link)?;
     let expected = match kind {
         LinkKind::Xdp => bpf::LINK_TYPE_XDP,
-        LinkKind::Tcx => bpf::LINK_TYPE_TCX,
+        LinkKind::Tcx | LinkKind::TcxEgress => bpf::LINK_TYPE_TCX,
     };
     if (info.kind, info.interface) == (expected, interface) {
         return Ok(Some((link, info.program)));
@@ -286,7 +349,7 @@ fn remove_keeper(pins: &Pins, interface: u32, keeper: Keeper) -> io::Result<()> 
         return Ok(());
     }
     match keeper {
-        Keeper::Xdp | Keeper::Tcx => {
+        Keeper::Xdp | Keeper::Tcx | Keeper::TcxEgress => {
             let link = bpf::open_pin(&path)?;
             match bpf::detach_link(link.as_fd()) {
                 // The interface is gone.
@@ -294,10 +357,15 @@ fn remove_keeper(pins: &Pins, interface: u32, keeper: Keeper) -> io::Result<()> 
                 other => other?,
             }
         }
-        Keeper::Clsact => {
+        Keeper::Clsact | Keeper::ClsactEgress => {
+            let parent = if keeper == Keeper::Clsact {
+                clsact::INGRESS
+            } else {
+                clsact::EGRESS
+            };
             let is_own = fs::read_link(&path).is_ok_and(|target| target == Path::new(OWN_QDISC));
             let mut socket = Socket::new()?;
-            clsact::remove_filter(&mut socket, interface, &filter_name(pins.path()))?;
+            clsact::remove_filter(&mut socket, (interface, parent), &filter_name(pins.path()))?;
             if is_own {
                 clsact::remove_qdisc(&mut socket, interface)?;
             }
@@ -312,6 +380,7 @@ fn remove_keeper(pins: &Pins, interface: u32, keeper: Keeper) -> io::Result<()> 
     fs::remove_file(&path)
 }
 
+/// What keeps programs on interfaces, in the order in which they are to be taken away.
 fn keepers(pins: &Pins) -> Result<Vec<(u32, Keeper)>> {
     let directory = pins.links();
     let action = || format!("read {}", directory.display());
@@ -320,6 +389,8 @@ fn keepers(pins: &Pins) -> Result<Vec<(u32, Keeper)>> {
         let name = entry.attempt(action)?.file_name();
         found.extend(name.to_str().and_then(Keeper::parse));
     }
+    // In the order of `Keeper::ALL`.
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -354,7 +425,8 @@ pub fn purge(path: &Path) -> Result<bool> {
     };
     if pins.links().exists() {
         let keepers = keepers(&pins)?;
-        if keepers.iter().any(|(_, keeper)| *keeper == Keeper::Clsact) {
+        let is_filter = |keeper| matches!(keeper, Keeper::Clsact | Keeper::ClsactEgress);
+        if keepers.iter().any(|(_, keeper)| is_filter(*keeper)) {
             // Filters can be reached in their own network namespace only.
             pins.check_namespace()?;
         }
@@ -375,6 +447,10 @@ mod tests {
     fn pins_of_links_are_found_by_name() {
         assert_eq!(Keeper::parse("12-xdp"), Some((12, Keeper::Xdp)));
         assert_eq!(Keeper::parse("3-clsact"), Some((3, Keeper::Clsact)));
+        assert_eq!(
+            Keeper::parse("3-clsact-egress"),
+            Some((3, Keeper::ClsactEgress))
+        );
         assert_eq!(Keeper::parse("eth0-xdp"), None);
         assert_eq!(Keeper::parse("3-other"), None);
     }

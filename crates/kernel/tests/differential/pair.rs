@@ -183,7 +183,7 @@ impl Pair {
         }
     }
 
-    /// Where servers are: the last of each family is not known.
+    /// Where servers are: the third of each family is this machine, and the last is not known.
     fn reaches(&self) -> Vec<(IpAddr, Option<Reach>)> {
         let reach = |server: &str, source: &str| {
             let server = address(server);
@@ -196,12 +196,14 @@ impl Pair {
             };
             (server, Some(Reach::By(hop)))
         };
+        let own = [SERVERS[0][2], SERVERS[1][2]].map(|own| (address(own), Some(Reach::Local)));
         let of = |family: usize, source: &'static str| {
-            SERVERS[family][..3]
+            SERVERS[family][..2]
                 .iter()
                 .map(move |server| reach(server, source))
         };
-        of(0, "10.2.0.1").chain(of(1, "fd02::1")).collect()
+        let others = of(0, "10.2.0.1").chain(of(1, "fd02::1"));
+        others.chain(own).collect()
     }
 
     /// What the kernel would answer about the way to an address.
@@ -303,7 +305,11 @@ impl Pair {
             };
             (verdict, number)
         } else {
-            let verdict = simulated::run_tc(memory, &mut copy, around);
+            let verdict = if program == Program::Egress {
+                simulated::run_egress(memory, &mut copy, around)
+            } else {
+                simulated::run_tc(memory, &mut copy, around)
+            };
             let number = match verdict {
                 Verdict::Drop => tc::SHOT,
                 Verdict::Transmit { .. } | Verdict::Resolve { .. } => tc::REDIRECT,
