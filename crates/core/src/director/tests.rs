@@ -196,6 +196,7 @@ mod kinds;
 mod maglev;
 mod marked;
 mod packets;
+mod replies;
 mod schedulers;
 mod segments;
 mod sip;

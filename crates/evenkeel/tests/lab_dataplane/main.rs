@@ -8,6 +8,7 @@ mod configuration;
 mod icmp;
 mod itself;
 mod lifecycle;
+mod local;
 mod network;
 mod privileges;
 mod scheduling;

@@ -1,0 +1,149 @@
+//! Answers of servers on the director itself.
+
+use evenkeel_datapath::host::{Route, RouteAnswer};
+use evenkeel_datapath::layout::state_word;
+use evenkeel_datapath::simulated::{Circumstances, run_egress, run_tc};
+use evenkeel_datapath::{Verdict, state};
+
+use super::*;
+
+const CLIENT: [u8; 4] = [10, 0, 0, 2];
+const VIP: [u8; 4] = [10, 0, 0, 10];
+const OWN: [u8; 4] = [192, 168, 1, 1];
+const PORT: u16 = 4000;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// A TCP packet; its checksums are of no matter.
+fn tcp(from: ([u8; 4], u16), to: ([u8; 4], u16), flags: u8) -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+    frame[17] = 46;
+    frame[22..24].copy_from_slice(&[64, 6]);
+    frame[26..30].copy_from_slice(&from.0);
+    frame[30..34].copy_from_slice(&to.0);
+    frame[34..36].copy_from_slice(&from.1.to_be_bytes());
+    frame[36..38].copy_from_slice(&to.1.to_be_bytes());
+    frame[46..48].copy_from_slice(&[0x50, flags]);
+    frame
+}
+
+/// What becomes of a frame that comes in, or of one that leaves: it goes on to the stack, or
+/// out, with these ends.
+fn ends(rig: &Rig, mut frame: Vec<u8>, leaves: bool) -> [([u8; 4], u16); 2] {
+    let no_way = Route::without_hop(RouteAnswer::None);
+    let around = Circumstances {
+        interface: 2,
+        tick: 1,
+        cpu: 0,
+        routes: &|_, _, _| no_way,
+        wide_routes: &|_, _, _| no_way,
+        mark: 0,
+        tagged: false,
+        for_us: true,
+    };
+    let run = if leaves { run_egress } else { run_tc };
+    assert_eq!(run(rig.memory(), &mut frame, around), Verdict::Pass);
+    assert_eq!(frame[22], 64, "a hop was counted");
+    let address = |at: usize| <[u8; 4]>::try_from(&frame[at..at + 4]).unwrap();
+    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    [(address(26), port(34)), (address(30), port(36))]
+}
+
+/// A service with a server at `port`, by this method.
+fn rig(method: ForwardMethod, port: u16) -> Rig {
+    let mut rig = Rig::new();
+    rig.apply(add(service(80), "rr"));
+    rig.apply(add_by(service(80), server(port), method));
+    rig
+}
+
+fn set_reach(rig: &mut Rig, reach: Option<Reach>) {
+    rig.director.set_hop(OWN.into(), reach);
+    rig.director.write_all(&rig.tables.memory());
+}
+
+fn states(rig: &Rig) -> Vec<u32> {
+    let buckets = rig.memory().connections.iter();
+    let entries = buckets.flat_map(|bucket| &bucket.entries);
+    let states = entries.map(|entry| entry.state.get() & state_word::STATE);
+    states.filter(|&state| state != state::FREE).collect()
+}
+
+#[test]
+fn they_get_the_end_that_the_client_knows() {
+    for method in [ForwardMethod::Masq, ForwardMethod::FullNat] {
+        let mut rig = rig(method, 8080);
+        set_reach(&mut rig, Some(Reach::Local));
+        let client = (CLIENT, PORT);
+        let (own, known) = ((OWN, 8080), (VIP, 80));
+        assert_eq!(
+            ends(&rig, tcp(client, known, SYN), false),
+            [client, own],
+            "{method:?}"
+        );
+        let answer = || tcp(own, client, SYN | ACK);
+        assert_eq!(ends(&rig, answer(), true), [known, client], "{method:?}");
+        ends(&rig, tcp(client, known, ACK), false);
+        assert_eq!(states(&rig), [state::ESTABLISHED], "{method:?}");
+        let stats = rig.servers(&service(80))[0].stats;
+        assert_eq!((stats.in_packets, stats.out_packets), (2, 1));
+        // Another client's, and another program's.
+        for other in [
+            tcp(own, (CLIENT, PORT + 1), ACK),
+            tcp((OWN, 8081), client, ACK),
+            tcp(known, client, ACK),
+        ] {
+            let before = ends(&Rig::new(), other.clone(), true);
+            assert_eq!(ends(&rig, other, true), before);
+        }
+    }
+}
+
+#[test]
+fn a_server_elsewhere_is_none_of_them() {
+    let rig = rig(ForwardMethod::Masq, 8080);
+    let answer = tcp((OWN, 8080), (CLIENT, PORT), ACK);
+    let before = ends(&Rig::new(), answer.clone(), true);
+    assert_eq!(ends(&rig, answer, true), before);
+}
+
+#[test]
+fn they_are_looked_for_while_there_may_be_some() {
+    let tunnel = ForwardMethod::Tunnel(Tunnel::Ipip);
+    for (method, wanted) in [
+        (ForwardMethod::Masq, true),
+        (ForwardMethod::FullNat, true),
+        (ForwardMethod::Route, false),
+        (tunnel, false),
+    ] {
+        let mut rig = rig(method, 80);
+        assert!(!rig.director.has_replies_to_translate());
+        set_reach(&mut rig, Some(Reach::Local));
+        assert_eq!(
+            rig.director.has_replies_to_translate(),
+            wanted,
+            "{method:?}"
+        );
+        rig.restart();
+        assert_eq!(
+            rig.director.has_replies_to_translate(),
+            wanted,
+            "{method:?}"
+        );
+        set_reach(&mut rig, None);
+        assert!(!rig.director.has_replies_to_translate());
+    }
+    // The virtual end itself.
+    let mut rig = Rig::new();
+    rig.apply(add(service(80), "rr"));
+    let same = |port| ServerKey {
+        address: VIP.into(),
+        port,
+    };
+    rig.director.set_hop(VIP.into(), Some(Reach::Local));
+    for (port, wanted) in [(80, false), (0, false), (81, true)] {
+        rig.apply(add_server(service(80), same(port), 1));
+        assert_eq!(rig.director.has_replies_to_translate(), wanted, "{port}");
+    }
+}
