@@ -130,10 +130,13 @@ fn a_server_on_the_director_takes_turns_with_others() {
 fn what_leaves_is_looked_at_no_longer_than_it_takes() {
     sandbox::run_test(|| {
         let world = world("", "-m", "")?;
-        world.admin(&[&format!("ipvsadm -e -t {WEB} -r {OWN}:8080 -g")])?;
+        let host = world.director.host();
+        run(host, &format!("ip address del {OWN}/24 dev e1"))?;
         wait_for_egress(&world, false)?;
-        world.admin(&[&format!("ipvsadm -e -t {WEB} -r {OWN}:8080 -m")])?;
-        wait_for_egress(&world, true)
+        run(host, &format!("ip address add {OWN}/24 dev e1"))?;
+        wait_for_egress(&world, true)?;
+        world.admin(&[&format!("ipvsadm -d -t {WEB} -r {OWN}:8080")])?;
+        wait_for_egress(&world, false)
     });
 }
 
