@@ -52,8 +52,8 @@ macro_rules! store {
                 $crate::store::evenkeel_rank(server);
             }
             #[inline(always)]
-            fn settle(&self, service: u32, node: u32) {
-                $crate::store::evenkeel_settle(service, node);
+            fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+                $crate::store::evenkeel_settle(number, ring, node, leaf)
             }
         }
 
@@ -137,6 +137,10 @@ macro_rules! store {
             fn opaque(&self, value: u32) -> u32 {
                 let noise: fn(&Self) -> u32 = $noise;
                 $crate::packet::opaque(value, noise(self))
+            }
+            #[inline(always)]
+            fn veiled(&self, value: u32) -> u32 {
+                $crate::packet::veiled(value)
             }
             #[inline(always)]
             fn probe(&self, bucket: u32, key: u64) -> u64 {
@@ -282,7 +286,7 @@ pub extern "C" fn evenkeel_next_state(
     event: u32,
     direction: u32,
 ) -> u32 {
-    state::next(protocol, present, event, direction)
+    state::next(&Maps, protocol, present, event, direction)
 }
 
 /// [`locality::is_idle`].
@@ -337,9 +341,8 @@ pub extern "C" fn evenkeel_seek(end: u32, port: u32, kind: u32) -> u32 {
 /// [`tree::settle`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn evenkeel_settle(service: u32, node: u32) -> u32 {
-    tree::settle(&Maps, service, node);
-    0
+pub extern "C" fn evenkeel_settle(number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+    tree::settle(&Maps, number, ring, node, leaf)
 }
 
 /// [`table::claim`] in the table of IPv4 connections.

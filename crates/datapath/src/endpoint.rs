@@ -138,7 +138,12 @@ pub fn find_wide_here<S: Store>(
     kind: u32,
 ) -> Option<u32> {
     let key = wide_endpoint_key(port, protocol, kind);
-    let seen = probe_wide(store, hash::wide_endpoint(address, key, store.seed()), address, key);
+    let seen = probe_wide(
+        store,
+        hash::wide_endpoint(address, key, store.seed()),
+        address,
+        key,
+    );
     (seen & probe::FOUND != 0).then_some(seen as u32)
 }
 

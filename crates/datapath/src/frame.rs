@@ -136,6 +136,12 @@ impl<W: Window> Packet<W> {
         self.head.u8(at::TTL)
     }
 
+    /// True: it may not be cut in fragments.
+    #[inline(always)]
+    pub fn dont_fragment(&self) -> bool {
+        self.head.u16(at::FRAGMENT) & 0x4000_u16.to_be() != 0
+    }
+
     /// Sum of the pseudo header of TCP and UDP (RFC 9293, 3.1), not folded.
     #[inline(always)]
     pub fn pseudo_header(&self) -> u64 {

@@ -142,16 +142,9 @@ pub trait Ledger {
     /// The connections of a server have changed: [`crate::tree::changed`], which in the
     /// kernel is a function of its own.
     fn rank(&self, server: u32);
-    /// Makes a comparison of a service's tree again: [`crate::tree::settle`], which in the
+    /// Makes a comparison of a tree again: [`crate::tree::settle`], which in the
     /// kernel is a function of its own.
-    fn settle(&self, service: u32, node: u32);
-
-    /// What was written before is seen by all before anything is read after. `word` is
-    /// any word; it stays as it is.
-    #[inline(always)]
-    fn barrier(&self, word: &Word) {
-        self.add(word, 0);
-    }
+    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32;
 }
 
 /// All of the shared memory, and a clock: what the packet path needs beside the packet.
@@ -194,6 +187,10 @@ pub trait Store: Ledger {
     /// Gives back `value`; the verifier forgets what it knew of it, and so need not
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;
+
+    /// Gives back `value`; the compiler forgets what it knew of it, and so can't make a
+    /// branch of what is reckoned with it.
+    fn veiled(&self, value: u32) -> u32;
 
     /// True: an answer of our own may be sent now. A bound on their rate.
     fn may_answer(&self) -> bool;
@@ -309,6 +306,13 @@ pub trait Host: Store {
     fn parse_quoted(&self) -> u32;
     /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
     fn parse_tunnelled(&self) -> u32;
+    /// [`crate::general::call_id`], in the kernel a function of its own.
+    fn call_id(&self) -> u64;
+    /// [`crate::general::call_name`], in the kernel a function of its own.
+    fn call_name(&self, begin: u32) -> u32;
+    /// Makes this many bytes from the frame's beginning readable, as far as it has them.
+    /// As for windows, see [`Host::grow`].
+    fn gather(&self, length: u32);
     /// [`crate::general::find_segment`], in the kernel a function of its own.
     fn find_segment(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.

@@ -150,7 +150,7 @@ impl Ledger for Memory<'_> {
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
     }
-    fn settle(&self, service: u32, node: u32) {
-        crate::tree::settle(self, service, node);
+    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+        crate::tree::settle(self, number, ring, node, leaf)
     }
 }

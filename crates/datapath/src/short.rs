@@ -6,15 +6,16 @@ use crate::forward::{
     is_alive, leave, method_of, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
-use crate::general::Part;
+use crate::general::{self, Part};
 use crate::hash;
 use crate::hop::{self, Way};
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, Server, endpoint_key, endpoint_kind, features, method, scheduler, server_flags,
-    service_flags, settings, state_word,
+    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
+    server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
+use crate::schedule::Request;
 use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, By, Found, Opening, WantedNarrow};
 use crate::{endpoint, schedule, tunnel};
@@ -149,6 +150,9 @@ fn inbound<H: Host>(
     aim: Endpoint,
     service: u32,
 ) -> Verdict {
+    if general::is_own(host) {
+        return Verdict::GENERAL;
+    }
     let wanted = WantedNarrow {
         address: client.address,
         port: client_port(client.port, packet.protocol),
@@ -158,7 +162,7 @@ fn inbound<H: Host>(
     let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
         Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
         Some(found) => found,
-        None => match open(host, flags, wanted, service) {
+        None => match open(host, packet, flags, wanted, aim, service) {
             Ok(found) => found,
             Err(verdict) => return verdict,
         },
@@ -186,7 +190,11 @@ fn inbound<H: Host>(
     } else {
         Direction::InputOnly
     };
-    let next = next_state(packet.protocol, found.entry.state.get(), flags, direction);
+    let present = found.entry.state.get();
+    let next = next_state(host, packet.protocol, present, flags, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, found.entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     send(host, packet, server, method, aim, way)
@@ -202,13 +210,24 @@ fn extent<W: Window>(packet: &Packet<W>) -> Extent {
     }
 }
 
-/// The state after a packet of TCP or UDP.
+/// The state after a packet of TCP or UDP; [`state::FREE`]: that is the general way's.
 #[inline(always)]
-pub(crate) fn next_state(protocol: u8, present: u32, flags: u8, direction: Direction) -> u32 {
-    if protocol == protocol::TCP {
-        state::next_tcp(present & state_word::STATE, flags, direction)
-    } else {
+pub(crate) fn next_state<H: Host>(
+    host: &H,
+    protocol: u8,
+    present: u32,
+    flags: u8,
+    direction: Direction,
+) -> u32 {
+    let present = present & state_word::STATE;
+    if protocol != protocol::TCP {
         state::UDP
+    } else if state::is_steady(present, flags) {
+        state::ESTABLISHED
+    } else if has(host, features::DEFENCE) {
+        state::FREE
+    } else {
+        state::next_tcp(present, flags, direction)
     }
 }
 
@@ -277,7 +296,10 @@ fn outbound<H: Host>(
         Sendable::No(_) => return Verdict::GENERAL,
     }
     let direction = Direction::Output;
-    let next = next_state(packet.protocol, entry.state.get(), flags, direction);
+    let next = next_state(host, packet.protocol, entry.state.get(), flags, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, entry.server.get(), counted_length(host), direction);
     if !frame::translate(host, packet, End::Source, from, virtual_end) {
@@ -330,16 +352,19 @@ fn is_set<H: Host>(host: &H, setting: u32) -> bool {
         .is_some_and(|control| control.settings.get() & setting != 0)
 }
 
-/// Opens a connection to the next server of a ring; other schedulers, and all that
-/// goes with persistence, are the general way's.
+/// Opens a connection. All that goes with persistence and with destinations that stay with
+/// their server is the general way's.
 #[inline(always)]
-fn open<H: Host>(
-    host: &H,
+fn open<'a, H: Host>(
+    host: &'a H,
+    packet: &Packet<H::Window>,
     flags: u8,
     wanted: WantedNarrow,
+    aim: Endpoint,
     index: u32,
-) -> Result<Found<'_, Bucket>, Verdict> {
+) -> Result<Found<'a, Bucket>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
+    const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
     let Some(service) = host.service(index) else {
         return Err(Verdict::GENERAL);
     };
@@ -354,18 +379,31 @@ fn open<H: Host>(
         });
     }
     // Before a server's turn is taken, which the general way would take again.
-    if number != scheduler::RING
+    if matches!(number, scheduler::LBLC | scheduler::LBLCR)
         || service.flags.get() & NOT_HERE != 0
         || service.segment.get() != 0
-        || has(host, features::FULL_NAT)
+        || wanted.port == FTP_DATA
+        || has(host, features::DEFENCE)
     {
         return Err(Verdict::GENERAL);
     }
-    let chosen = schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server));
+    let chosen = if number == scheduler::RING {
+        schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server))
+    } else {
+        let request = Request {
+            client: mapped(wanted.address),
+            client_port: wanted.port & 0xffff,
+            destination: mapped(aim.address),
+        };
+        Some(host.decide(index, &request)).filter(|&server| server != NOBODY)
+    };
     let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
     else {
         return Err(Verdict::GENERAL);
     };
+    if method_of(server.flags.get()) == method::FULL_NAT {
+        return Err(general::with_server(host, packet, flags, index, chosen));
+    }
     let new = Opening {
         address: wanted.address,
         port: wanted.port,

@@ -179,6 +179,10 @@ fn control(sizes: &Sizes) -> Control {
         pool_ports: w(),
         reserved: words(),
         pool: core::array::from_fn(|_| words()),
+        kept: words(),
+        drop_rate: w(),
+        drop_turn: w(),
+        reserved_2: words(),
     };
     control.settings.set(settings::DEFAULT);
     control.pool_ports.set(POOL_PORTS_DEFAULT);
@@ -527,8 +531,8 @@ impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
     }
-    fn settle(&self, service: u32, node: u32) {
-        crate::tree::settle(self, service, node);
+    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+        crate::tree::settle(self, number, ring, node, leaf)
     }
 }
 
@@ -590,6 +594,9 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     fn opaque(&self, value: u32) -> u32 {
         value
     }
+    fn veiled(&self, value: u32) -> u32 {
+        value
+    }
     fn kept(&self) -> Option<&Arrival> {
         self.kept.iter().rev().find_map(OnceCell::get)
     }
@@ -624,7 +631,7 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         table::location_of::<_, WideBucket>(self, place, *wanted)
     }
     fn next_state(&self, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
-        state::next(protocol, present, event, direction)
+        state::next(self, protocol, present, event, direction)
     }
     fn is_idle(&self, at: u32) -> u32 {
         locality::is_idle(self, at)
@@ -730,6 +737,13 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
     fn parse_tunnelled(&self) -> u32 {
         general::parse_tunnelled(self)
     }
+    fn call_id(&self) -> u64 {
+        general::call_id(self)
+    }
+    fn call_name(&self, begin: u32) -> u32 {
+        general::call_name(self, begin)
+    }
+    fn gather(&self, _length: u32) {}
     fn find_segment(&self) -> u32 {
         general::find_segment(self)
     }

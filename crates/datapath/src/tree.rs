@@ -12,8 +12,13 @@
 //! the place of its winner among the servers, or [`NOBODY`].
 //!
 //! Where two are equal the first in list order wins, as in IPVS, because it is on the
-//! left. When several CPUs change a node at once, each looks again after it has
-//! written, so that the last one to write has seen everything.
+//! left. Where a server neither has been nor is the winner, nothing changes further up.
+//!
+//! Several CPUs may do this at once. Each counts, in the ring's header, after it has
+//! changed a server's connections and before it compares; and when it is done and finds that
+//! another has counted meanwhile, it makes all its comparisons again. So the last one has
+//! seen everything, and whoever came before it has had the time to put right what it wrote
+//! too late.
 
 use crate::host::Ledger;
 use crate::layout::{Load, NOBODY, RING_HEADER, scheduler};
@@ -23,6 +28,8 @@ use crate::word::Word;
 pub const SERVERS_MAX: u32 = 1024;
 /// Levels of the largest tree.
 const LEVELS: u32 = 10;
+/// How often comparisons are made while others change connections, too.
+const TURNS: u32 = 4;
 
 /// Words for the comparisons among `servers`.
 #[inline(always)]
@@ -184,22 +191,24 @@ impl Tree {
         if is_right { right } else { left }
     }
 
-    /// Makes the comparison and notes it, until a look behind shows nothing new.
+    /// How often connections of its servers have changed.
     #[inline(always)]
-    fn settle<T: Ledger>(self, ledger: &T, node: u32) {
-        let Some(word) = ledger.ring(self.base.wrapping_add(node)) else {
-            return;
-        };
+    fn changes<T: Ledger>(self, ledger: &T) -> Option<&Word> {
+        ledger.ring(self.base.wrapping_sub(1))
+    }
+
+    /// Makes the comparison of a node and notes it; the winner. True: it came out as it had before.
+    #[inline(always)]
+    fn settle<T: Ledger>(self, ledger: &T, node: u32) -> (u32, bool) {
         let winner = self.compare(ledger, node);
-        if word.get() == winner {
-            return;
+        let Some(word) = ledger.ring(self.base.wrapping_add(node)) else {
+            return (winner, true);
+        };
+        let is_same = word.get() == winner;
+        if !is_same {
+            word.set(winner);
         }
-        word.set(winner);
-        ledger.barrier(word);
-        let again = self.compare(ledger, node);
-        if again != winner {
-            word.set(again);
-        }
+        (winner, is_same)
     }
 
     /// The best server, unless none takes connections.
@@ -215,8 +224,19 @@ impl Tree {
     /// Makes all comparisons, from the leaves up: for the daemon.
     #[cfg(not(target_arch = "bpf"))]
     pub fn settle_all<T: Ledger>(self, ledger: &T) {
-        for node in (1..self.nodes).rev() {
-            self.settle(ledger, node);
+        let Some(changes) = self.changes(ledger) else {
+            return;
+        };
+        let mut before = ledger.add(changes, 1).wrapping_add(1);
+        for _ in 0..TURNS {
+            for node in (1..self.nodes).rev() {
+                self.settle(ledger, node);
+            }
+            let now = ledger.add(changes, 0);
+            if now == before {
+                return;
+            }
+            before = now;
         }
     }
 }
@@ -247,26 +267,47 @@ pub fn changed<T: Ledger>(ledger: &T, index: u32) {
     if !has_tree(number) {
         return;
     }
-    let tree = Tree::of(number, service.ring.get());
+    let ring = service.ring.get();
+    let tree = Tree::of(number, ring);
     let leaf = server.leaf.get();
     if leaf >= tree.servers {
         return;
     }
-    // From the server to the top.
-    let mut node = tree.nodes.wrapping_add(leaf);
+    let Some(changes) = tree.changes(ledger) else {
+        return;
+    };
+    let mut before = ledger.add(changes, 1).wrapping_add(1);
+    for turn in 0..TURNS {
+        climb(ledger, number, ring, leaf, turn == 0);
+        // Adding nothing reads, and is a barrier as well.
+        let now = ledger.add(changes, 0);
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Makes the comparisons from a server to the top.
+#[inline(always)]
+fn climb<T: Ledger>(ledger: &T, number: u32, ring: u64, leaf: u32, may_stop: bool) {
+    let mut node = nodes_of(ring as u32).wrapping_add(leaf);
     for _ in 0..LEVELS {
         node /= 2;
         if node == 0 {
             return;
         }
-        ledger.settle(server.service.get(), node);
+        let is_last = ledger.settle(number, ring, node, leaf) != 0;
+        if is_last && may_stop {
+            return;
+        }
     }
 }
 
-/// Makes a comparison of a service's tree again.
+/// Makes a comparison of a tree again, because of the server at place `leaf`. 1: that
+/// changes nothing further up.
 #[inline(always)]
-pub fn settle<T: Ledger>(ledger: &T, service: u32, node: u32) {
-    if let Some(service) = ledger.service(service) {
-        Tree::of(service.scheduler.get(), service.ring.get()).settle(ledger, node);
-    }
+pub fn settle<T: Ledger>(ledger: &T, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
+    let (winner, is_same) = Tree::of(number, ring).settle(ledger, node);
+    u32::from(is_same && winner != leaf)
 }

@@ -4,7 +4,7 @@ use super::Arrival;
 use super::packet::{Packet, what};
 use crate::checksum::fold;
 use crate::forward::{Verdict, drop, leave};
-use crate::frame::{ETHERNET, protocol};
+use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Header, Host, Room, Window};
 use crate::layout::Address;
 use crate::reason::Reason;
@@ -120,11 +120,19 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
 }
 
 /// Moves what is quoted to where the answer has it, from farther behind: there is more in
-/// front of it than the answer has.
+/// front of it than the answer has. The frame came with the family of the tunnel.
 #[inline(always)]
 fn to_front<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
     let from = arrival.inner.get() as usize & OFFSET_MAX;
-    let header = if arrival.packet.is_ipv6 { IPV6 } else { IPV4 };
+    let (header, kind) = if arrival.packet.is_ipv6 {
+        (IPV6, ETHERTYPE_IPV6)
+    } else {
+        (IPV4, ETHERTYPE_IPV4)
+    };
+    let Some(ethertype) = host.window(ETHERNET - 2, 2) else {
+        return false;
+    };
+    ethertype.set_u16(0, kind);
     let to = ETHERNET + header + ICMP;
     if quote == QUOTES[0] {
         copy::<H, { QUOTES[0] }>(host, from, to)

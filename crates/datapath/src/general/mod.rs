@@ -13,19 +13,21 @@ mod packet;
 mod persistence;
 mod rewrite;
 mod segment;
+mod sip;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
 mod tunnel_error;
 mod width;
 
+pub(crate) use inbound::is_own;
 pub use persistence::masked;
 
 use core::cell::Cell;
 
 use crate::forward::{Verdict, pass};
-use crate::frame::protocol;
-use crate::host::{Host, Store};
+use crate::frame::{self, protocol};
+use crate::host::{Host, Store, Window};
 use crate::layout::{
     Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
@@ -60,6 +62,8 @@ pub struct Arrival {
     /// Of a tunnel's packet that an ICMP error quotes: where the packet in it begins in the
     /// frame.
     pub(crate) inner: Cell<u32>,
+    /// What the persistence engine has found ([`sip::call_id`]), the lower half first; 0: nothing.
+    pub(crate) engine: [Cell<u32>; 2],
     /// 1: the packet is one that an ICMP error quotes, and the frame is taken apart again
     /// when its connection is open.
     pub(crate) is_quoted: Cell<u32>,
@@ -84,6 +88,7 @@ impl Arrival {
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
             inner: Cell::new(0),
+            engine: [const { Cell::new(0) }; 2],
             is_quoted: Cell::new(0),
         }
     }
@@ -257,6 +262,35 @@ fn process<H: Host>(host: &H) -> Verdict {
     Verdict::Then { part }
 }
 
+/// The part that goes on with the first packet of a connection, whose server is chosen but
+/// whose source is to be translated; keeps what the parts need.
+#[inline(always)]
+pub(crate) fn with_server<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    event: u8,
+    service: u32,
+    server: u32,
+) -> Verdict {
+    let Some(header) = host.window(packet.transport, 4) else {
+        return Verdict::GENERAL;
+    };
+    host.keep(Arrival {
+        packet: Packet::of_ipv4(packet),
+        transport: Transport {
+            source_port: header.u16(0),
+            destination_port: header.u16(2),
+            event,
+            is_partial: false,
+            is_for_us: true,
+        },
+        index: Cell::new(service),
+        chosen: Cell::new(server),
+        ..Arrival::empty()
+    });
+    Verdict::Then { part: Part::Open }
+}
+
 /// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
@@ -387,6 +421,18 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
 #[inline(always)]
 pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
     tunnel_error::parse(host)
+}
+
+/// Where in the frame the value of SIP's Call-ID stands, if the message at `begin` has one; 0.
+#[inline(always)]
+pub fn call_name<H: Host>(host: &H, begin: u32) -> u32 {
+    sip::name(host, begin)
+}
+
+/// A hash of SIP's Call-ID in the datagram that is kept; 0: it has none.
+#[inline(always)]
+pub fn call_id<H: Host>(host: &H) -> u64 {
+    sip::call_id(host)
 }
 
 /// Where in the frame the largest segment stands that the TCP packet that is kept asks for;

@@ -3,7 +3,7 @@
 use super::Arrival;
 use super::tunnel_error::is_tunnel;
 use crate::forward::Extent;
-use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
+use crate::frame::{self, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
 use crate::layout::{Address, mapped};
 
@@ -313,6 +313,23 @@ pub(crate) fn extensions<H: Host>(host: &H, next: u32) -> u64 {
 }
 
 impl Packet {
+    /// A whole packet that the short way has taken apart.
+    #[inline(always)]
+    pub(super) fn of_ipv4<W: Window>(packet: &frame::Packet<W>) -> Self {
+        Self {
+            what: what::WHOLE,
+            is_ipv6: false,
+            protocol: packet.protocol,
+            ttl: packet.ttl(),
+            transport: packet.transport,
+            length: packet.length,
+            id: 0,
+            dont_fragment: u32::from(packet.dont_fragment()),
+            source: mapped(packet.source),
+            destination: mapped(packet.destination),
+        }
+    }
+
     /// Where the transport header begins. Bounded, for the verifier, which does not know
     /// what is kept.
     #[inline(always)]

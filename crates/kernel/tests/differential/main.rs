@@ -32,6 +32,21 @@ const OPTIONS: [&[u8]; 8] = [
     &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 5, 0xb4],
 ];
 
+/// What SIP says, with one of a few Call-IDs in one of its ways, or without.
+fn sip(random: &mut Random) -> Vec<u8> {
+    let via = random.of(&[0, 1, 3, 12, 20]);
+    let name = random.of(&["Call-ID: ", "call-id:", "i:", "CALL-ID :\t", "X-Call-ID: "]);
+    let call = random.below(6);
+    let length = random.of(&[0, 10, 10, 10, 200]);
+    let end = random.of(&["\r\n", "\n", " \r\n", ""]);
+    format!(
+        "INVITE sip:bob@b.example SIP/2.0\r\n{}{name}{}{call}@a.example{end}",
+        "Via: SIP/2.0/UDP 10.1.0.11;branch=z9hG4bKnashds8\r\n".repeat(via),
+        "c".repeat(length)
+    )
+    .into_bytes()
+}
+
 /// A packet such as a director meets: mostly of its services.
 fn packet(random: &mut Random) -> Vec<u8> {
     let family = random.below(2) as usize;
@@ -59,7 +74,8 @@ fn packet(random: &mut Random) -> Vec<u8> {
     let any = random.of(&[20, 21, 80, 1234, 5000]);
     let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
     let options = random.of(&OPTIONS);
-    match random.below(21) {
+    match random.below(23) {
+        19 | 20 => packets::message(&up(53), &sip(random)),
         17 => packets::tcp_with(&up(80), 0x02, options, 0, extra),
         18 => packets::tcp_with(&down(mapped(random, 80)), 0x12, options, 0, extra),
         0..=3 => tcp(&up(80), flags, data, extra),
@@ -201,10 +217,13 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
             Reason::OtherHost,
             Reason::TooBig,
             Reason::Answered,
+            Reason::EvictedHalfOpen,
+            Reason::DroppedPacket,
             Reason::Relayed,
             Reason::QuoteTooShort,
             Reason::LeftToBeCut,
             Reason::Unexpected,
+            Reason::NoCallId,
         ] {
             assert!(
                 pair.count(reason) > 0,
@@ -249,15 +268,16 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     } else {
         0
     };
+    let interface = pair.ingress(program, random);
     let mut bytes = frame(&packet, destination);
     if random.one_in(60) {
         // Tagged for VLAN 7, as a trunk port brings it: nobody's business.
         bytes.splice(12..12, [0x81, 0, 0, 7]);
-        let (_, after) = pair.run_both(program, &bytes, mark);
+        let (_, after) = pair.run_both(program, &bytes, mark, interface);
         assert_eq!(after, bytes, "a tagged frame was changed");
         return;
     }
-    let (verdict, after) = pair.run_both(program, &bytes, mark);
+    let (verdict, after) = pair.run_both(program, &bytes, mark, interface);
     *seen.verdicts.entry(verdict).or_insert(0) += 1;
     if Pair::is_sent(verdict) && packet == whole {
         assert_right(&after);

@@ -17,6 +17,7 @@ use evenkeel_kernel::test_run::TestRun;
 use evenkeel_kernel::{Program, network};
 
 use crate::common::{ip, object};
+use crate::packets::Random;
 use crate::rules::{CLIENTS, SERVERS, address};
 
 const LOOPBACK: u32 = 1;
@@ -138,8 +139,10 @@ impl Pair {
         let kernel = Director::adopt(&dataplane.memory(), 0);
         let host = Director::adopt(&tables.memory(), 0);
         for memory in [dataplane.memory(), tables.memory()] {
-            // The loopback interface takes part, and its address is all zeroes.
+            // The two that packets come by take part, and their addresses are all zeroes.
             memory.interfaces[LOOPBACK as usize].index.set(LOOPBACK);
+            let index = clients.interface;
+            memory.interfaces[index as usize].index.set(index);
             memory.control.answers.set(0);
         }
         let mut pair = Self {
@@ -235,10 +238,27 @@ impl Pair {
         }
     }
 
+    /// Which interface a packet comes by. At tc now and then it is one of this machine's
+    /// own; at XDP, test runs have no other.
+    pub(crate) fn ingress(&self, program: Program, random: &mut Random) -> u32 {
+        if program == Program::Tc && !random.one_in(8) {
+            self.clients.interface
+        } else {
+            LOOPBACK
+        }
+    }
+
     /// Runs a frame through both, and compares verdict and bytes.
-    pub(crate) fn run_both(&self, program: Program, bytes: &[u8], mark: u32) -> (u32, Vec<u8>) {
+    pub(crate) fn run_both(
+        &self,
+        program: Program,
+        bytes: &[u8],
+        mark: u32,
+        interface: u32,
+    ) -> (u32, Vec<u8>) {
         let run = TestRun {
             mark,
+            interface: if interface == LOOPBACK { 0 } else { interface },
             ..TestRun::new(bytes)
         };
         let result = self.dataplane.test_run(program, &run).unwrap();
@@ -248,7 +268,7 @@ impl Pair {
             IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap())
         };
         let around = Circumstances {
-            interface: LOOPBACK,
+            interface,
             tick: self.dataplane.now_tick().unwrap(),
             cpu: 0,
             routes: &|_, to: u32, _| self.route(IpAddr::from(to.to_ne_bytes())),
