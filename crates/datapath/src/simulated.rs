@@ -90,14 +90,14 @@ pub(crate) enum Note {
     Looked(Place, WantedNarrow),
     /// A wide one was.
     LookedWide(Place, WantedWide),
-    /// The template of persistence that may be used; [`NOBODY`]: none.
+    /// The template of persistence that may be used; [`NOBODY`](crate::layout::NOBODY): none.
     Template { server: u32 },
     /// A template was made.
     TemplateMade { server: u32 },
-    /// A slot of a ring was looked at, and its server takes connections; [`NOBODY`]: it
+    /// A slot of a ring was looked at, and its server takes connections; [`NOBODY`](crate::layout::NOBODY): it
     /// does not.
     Slot { slot: u32, server: u32 },
-    /// The scheduler has decided; [`NOBODY`]: nobody takes connections.
+    /// The scheduler has decided; [`NOBODY`](crate::layout::NOBODY): nobody takes connections.
     Decided { server: u32 },
 }
 

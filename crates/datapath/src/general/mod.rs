@@ -291,7 +291,7 @@ pub(crate) fn with_server<H: Host>(
     Verdict::Then { part: Part::Open }
 }
 
-/// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
+/// Reserves a translated source, see `source_nat`: 1, or 0 where it is taken.
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
@@ -335,13 +335,13 @@ pub fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
     packet::step(host, next, offset)
 }
 
-/// Takes an IPv4 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv4 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv4<H: Host>(host: &H) -> u32 {
     packet::ipv4(host)
 }
 
-/// Takes an IPv6 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv6 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv6<H: Host>(host: &H) -> u32 {
     packet::ipv6(host)
@@ -372,7 +372,7 @@ pub fn parse_transport<H: Host>(host: &H) -> u32 {
     1
 }
 
-/// Reads the transport header of the packet that is kept: [`Transport`] as a number; 0: to
+/// Reads the transport header of the packet that is kept: `Transport` as a number; 0: to
 /// be passed.
 #[inline(always)]
 pub fn read_transport<H: Host>(host: &H) -> u64 {
@@ -562,7 +562,7 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
 }
 
 /// Looks into a bucket of the IPv6 endpoints for the address at an end of the packet that
-/// is kept, see [`endpoint::probe`].
+/// is kept, see [`endpoint::probe`](mod@endpoint::probe).
 #[inline(always)]
 pub fn probe_wide<S: Store>(store: &S, bucket: u32, end: u32, key: u32) -> u64 {
     let Some(arrival) = store.kept() else {
