@@ -29,15 +29,17 @@ use crate::forward::{Verdict, pass};
 use crate::frame::{self, protocol};
 use crate::host::{Host, Store, Window};
 use crate::layout::{
-    Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
+    Address, Bucket, NOBODY, Server, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::Direction;
+use crate::table::address_of;
 use crate::{count_reason, endpoint};
 use delivery::Job;
 use packet::{Packet, Transport, what};
+use rewrite::WideEnd;
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
 #[repr(C)]
@@ -190,9 +192,6 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             verdict => verdict,
         },
         Part::WideOutbound => match outbound::process::<H, WideBucket>(host, arrival) {
-            Verdict::Pass if has_source_nat(host) => Verdict::Then {
-                part: Part::Translated,
-            },
             Verdict::Pass => outbound::unexpected(host, arrival),
             verdict => verdict,
         },
@@ -201,7 +200,9 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Answer => answer::process(host, arrival),
         Part::Fragment => fragment::process(host, arrival),
         Part::Translated => match source_nat::process(host, arrival) {
-            Verdict::Pass => outbound::unexpected(host, arrival),
+            Verdict::Pass => Verdict::Then {
+                part: outbound_of(&arrival.packet),
+            },
             verdict => verdict,
         },
         Part::Translate => inbound::translate(host, arrival),
@@ -289,6 +290,34 @@ pub(crate) fn with_server<H: Host>(
         ..Arrival::empty()
     });
     Verdict::Then { part: Part::Open }
+}
+
+/// Rewrites the two ends of a client's packet that the short way has taken apart, for a
+/// server that sees a translated source ([`crate::layout::Entry::server_tag`]).
+#[inline(always)]
+pub(crate) fn to_server_translated<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    ports: (u16, u16),
+    server: &Server,
+    reference: u32,
+) -> bool {
+    let packet = Packet::of_ipv4(packet);
+    let before = [
+        WideEnd {
+            address: packet.source,
+            port: ports.0,
+        },
+        WideEnd {
+            address: packet.destination,
+            port: ports.1,
+        },
+    ];
+    let after = WideEnd {
+        address: address_of(&server.wide_address),
+        port: server.ports.get() as u16,
+    };
+    source_nat::to_server(host, &packet, before, after, server, reference)
 }
 
 /// Reserves a translated source, see `source_nat`: 1, or 0 where it is taken.
@@ -465,10 +494,11 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return pass(host, Reason::Deferred);
     }
     if service == NOBODY {
-        let part = if arrival.packet.is_ipv6 {
-            Part::WideOutbound
+        // What goes to another source than a translated one, the short ways know.
+        let part = if features & features::FULL_NAT != 0 {
+            Part::Translated
         } else {
-            Part::Outbound
+            outbound_of(&arrival.packet)
         };
         return Verdict::Then { part };
     }
@@ -478,6 +508,16 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
             part: part_of(record, &arrival.packet),
         },
         None => Verdict::Pass,
+    }
+}
+
+/// The part that takes a server's packet to a client's own address.
+#[inline(always)]
+fn outbound_of(packet: &Packet) -> Part {
+    if packet.is_ipv6 {
+        Part::WideOutbound
+    } else {
+        Part::Outbound
     }
 }
 
