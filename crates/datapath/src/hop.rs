@@ -125,10 +125,11 @@ pub fn known<H: Host, E: Slot>(host: &H, entry: &E) -> Option<Way> {
 #[inline(always)]
 fn in_generation<H: Host, E: Slot>(host: &H, entry: &E, generation: u32) -> Option<Way> {
     let known = entry.hop().get();
-    if known & 0xffff == 0 || known >> 16 != generation {
+    let index = known & 0xffff;
+    if index == 0 || known >> 16 != generation {
         return None;
     }
-    let slot = host.client_hop(known & 0xffff)?;
+    let slot = host.client_hop(index)?;
     Some(ready(read(&slot.hop, slot.mtu.get())))
 }
 

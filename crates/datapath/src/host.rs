@@ -199,7 +199,7 @@ pub trait Store: Ledger {
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
-    /// [`crate::endpoint::probe`], in the kernel a function of its own.
+    /// [`crate::endpoint::probe`](mod@crate::endpoint::probe), in the kernel a function of its own.
     fn probe(&self, bucket: u32, key: u64) -> u64;
     /// [`crate::general::probe_wide`], in the kernel a function of its own.
     fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64;

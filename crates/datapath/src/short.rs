@@ -176,7 +176,7 @@ fn inbound<H: Host>(
         return Verdict::GENERAL;
     }
     let method = method_of(server_flags);
-    if method == method::FULL_NAT {
+    if method == method::FULL_NAT && server_flags & server_flags::HOP_READY == 0 {
         return Verdict::GENERAL;
     }
     let way = hop::to_server(host, server, packet.source, packet.protocol);
@@ -185,7 +185,7 @@ fn inbound<H: Host>(
         Sendable::Later => return pass(host, Reason::Deferred),
         Sendable::No(_) => return Verdict::GENERAL,
     }
-    let direction = if method == method::MASQ {
+    let direction = if matches!(method, method::MASQ | method::FULL_NAT) {
         Direction::Input
     } else {
         Direction::InputOnly
@@ -197,7 +197,15 @@ fn inbound<H: Host>(
     }
     track(host, found.entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
-    send(host, packet, server, method, aim, way)
+    if method != method::FULL_NAT {
+        return send(host, packet, server, method, aim, way);
+    }
+    let reference = found.entry.server_tag.get();
+    let ports = (client.port, aim.port);
+    if !general::to_server_translated(host, packet, ports, server, reference) {
+        return crate::forward::drop(host, Reason::RewriteFailed);
+    }
+    leave(host, way)
 }
 
 #[inline(always)]

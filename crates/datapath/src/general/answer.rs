@@ -19,7 +19,7 @@ pub(crate) mod kind {
     pub(crate) const TIME_EXCEEDED: u32 = 2;
     /// The packet is larger than its way allows.
     pub(crate) const TOO_BIG: u32 = 3;
-    /// Somebody else's error, for the packet at [`Arrival::inner`]: with type (bits 8 to 15)
+    /// Somebody else's error, for the packet at `Arrival::inner`: with type (bits 8 to 15)
     /// and code (bits 0 to 7). It leaves by the job's way.
     pub(crate) const AS_IT_IS: u32 = 1 << 31;
 }

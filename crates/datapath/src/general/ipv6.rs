@@ -189,25 +189,30 @@ fn to_server<H: Host>(
     server: &Server,
     method: u32,
 ) -> bool {
-    if matches!(method, method::MASQ | method::FULL_NAT) {
-        let before = WideEnd {
-            address: packet.destination,
-            port: transport.destination_port,
-        };
-        let after = WideBucket::server_end(entry, server);
-        if !rewrite::set_end(host, packet, End::Destination, before, after) {
-            return false;
-        }
-    }
+    let source = WideEnd {
+        address: packet.source,
+        port: transport.source_port,
+    };
+    let destination = WideEnd {
+        address: packet.destination,
+        port: transport.destination_port,
+    };
+    let after = WideBucket::server_end(entry, server);
     if method == method::FULL_NAT {
-        let before = WideEnd {
-            address: packet.source,
-            port: transport.source_port,
-        };
-        let after = source_nat::source_end(host, server, entry.server_tag().get());
-        if !rewrite::set_end(host, packet, End::Source, before, after) {
-            return false;
-        }
+        let reference = entry.server_tag().get();
+        return source_nat::to_server(
+            host,
+            packet,
+            [source, destination],
+            after,
+            server,
+            reference,
+        );
+    }
+    if method == method::MASQ
+        && !rewrite::set_end(host, packet, End::Destination, destination, after)
+    {
+        return false;
     }
     rewrite::pass_on(host, packet) && (method != method::TUNNEL || tunnel::enter(host, server))
 }

@@ -31,15 +31,17 @@ use crate::forward::{Verdict, pass};
 use crate::frame::{self, protocol};
 use crate::host::{Host, Store, Window};
 use crate::layout::{
-    Address, Bucket, NOBODY, Service, WideBucket, endpoint_key, endpoint_kind, features,
+    Address, Bucket, NOBODY, Server, Service, WideBucket, endpoint_key, endpoint_kind, features,
     service_flags,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::Direction;
+use crate::table::address_of;
 use crate::{count_reason, endpoint};
 use delivery::Job;
 use packet::{Packet, Transport, what};
+use rewrite::WideEnd;
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
 #[repr(C)]
@@ -202,9 +204,6 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
             verdict => verdict,
         },
         Part::WideOutbound => match outbound::process::<H, WideBucket>(host, arrival) {
-            Verdict::Pass if has_source_nat(host) => Verdict::Then {
-                part: Part::Translated,
-            },
             Verdict::Pass => outbound::unexpected(host, arrival),
             verdict => verdict,
         },
@@ -213,7 +212,9 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::Answer => answer::process(host, arrival),
         Part::Fragment => fragment::process(host, arrival),
         Part::Translated => match source_nat::process(host, arrival) {
-            Verdict::Pass => outbound::unexpected(host, arrival),
+            Verdict::Pass => Verdict::Then {
+                part: outbound_of(&arrival.packet),
+            },
             verdict => verdict,
         },
         Part::Translate => inbound::translate(host, arrival),
@@ -311,7 +312,35 @@ pub(crate) fn with_server<H: Host>(
     Verdict::Then { part: Part::Open }
 }
 
-/// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
+/// Rewrites the two ends of a client's packet that the short way has taken apart, for a
+/// server that sees a translated source ([`crate::layout::Entry::server_tag`]).
+#[inline(always)]
+pub(crate) fn to_server_translated<H: Host>(
+    host: &H,
+    packet: &frame::Packet<H::Window>,
+    ports: (u16, u16),
+    server: &Server,
+    reference: u32,
+) -> bool {
+    let packet = Packet::of_ipv4(packet);
+    let before = [
+        WideEnd {
+            address: packet.source,
+            port: ports.0,
+        },
+        WideEnd {
+            address: packet.destination,
+            port: ports.1,
+        },
+    ];
+    let after = WideEnd {
+        address: address_of(&server.wide_address),
+        port: server.ports.get() as u16,
+    };
+    source_nat::to_server(host, &packet, before, after, server, reference)
+}
+
+/// Reserves a translated source, see `source_nat`: 1, or 0 where it is taken.
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
@@ -355,13 +384,13 @@ pub fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
     packet::step(host, next, offset)
 }
 
-/// Takes an IPv4 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv4 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv4<H: Host>(host: &H) -> u32 {
     packet::ipv4(host)
 }
 
-/// Takes an IPv6 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv6 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv6<H: Host>(host: &H) -> u32 {
     packet::ipv6(host)
@@ -392,7 +421,7 @@ pub fn parse_transport<H: Host>(host: &H) -> u32 {
     1
 }
 
-/// Reads the transport header of the packet that is kept: [`Transport`] as a number; 0: to
+/// Reads the transport header of the packet that is kept: `Transport` as a number; 0: to
 /// be passed.
 #[inline(always)]
 pub fn read_transport<H: Host>(host: &H) -> u64 {
@@ -485,10 +514,11 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return pass(host, Reason::Deferred);
     }
     if service == NOBODY {
-        let part = if arrival.packet.is_ipv6 {
-            Part::WideOutbound
+        // What goes to another source than a translated one, the short ways know.
+        let part = if features & features::FULL_NAT != 0 {
+            Part::Translated
         } else {
-            Part::Outbound
+            outbound_of(&arrival.packet)
         };
         return Verdict::Then { part };
     }
@@ -498,6 +528,16 @@ fn transport<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
             part: part_of(record, &arrival.packet),
         },
         None => Verdict::Pass,
+    }
+}
+
+/// The part that takes a server's packet to a client's own address.
+#[inline(always)]
+fn outbound_of(packet: &Packet) -> Part {
+    if packet.is_ipv6 {
+        Part::WideOutbound
+    } else {
+        Part::Outbound
     }
 }
 
@@ -582,7 +622,7 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
 }
 
 /// Looks into a bucket of the IPv6 endpoints for the address at an end of the packet that
-/// is kept, see [`endpoint::probe`].
+/// is kept, see [`endpoint::probe`](mod@endpoint::probe).
 #[inline(always)]
 pub fn probe_wide<S: Store>(store: &S, bucket: u32, end: u32, key: u32) -> u64 {
     let Some(arrival) = store.kept() else {

@@ -8,10 +8,12 @@
 
 use super::icmp;
 use super::inbound::check;
-use super::rewrite::WideEnd;
+use super::packet::Packet;
+use super::rewrite::{self, WideEnd};
 use super::width::Width;
 use super::{Arrival, UNASKED, next_state, segment};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
+use crate::frame::End;
 use crate::hash;
 use crate::hop;
 use crate::host::{Host, Store};
@@ -55,6 +57,23 @@ pub(super) fn source_end<S: Store>(store: &S, server: &Server, reference: u32) -
         address: address(store, server, reference),
         port: reference as u16,
     }
+}
+
+/// Rewrites the source and the destination of a client's packet, which are `before`, and
+/// takes one from its time to live.
+#[inline(always)]
+pub(super) fn to_server<H: Host>(
+    host: &H,
+    packet: &Packet,
+    before: [WideEnd; 2],
+    after: WideEnd,
+    server: &Server,
+    reference: u32,
+) -> bool {
+    let source = source_end(host, server, reference);
+    rewrite::set_end(host, packet, End::Destination, before[1], after)
+        && rewrite::set_end(host, packet, End::Source, before[0], source)
+        && rewrite::pass_on(host, packet)
 }
 
 /// Which of a pool's addresses a client gets.

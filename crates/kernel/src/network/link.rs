@@ -5,6 +5,10 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerTy
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the kernel's, and any of them go together"
+)]
 pub struct Link {
     /// Its index.
     pub index: u32,

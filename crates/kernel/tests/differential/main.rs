@@ -215,6 +215,10 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         let verdicts = &seen.verdicts;
         println!("verdicts {verdicts:?}, {} answered", seen.answers.len());
         assert!(verdicts.len() >= 3, "too little variety: {verdicts:?}");
+        if tables < TABLES {
+            // Too few for everything to have happened.
+            return;
+        }
         // Marks that come with packets are seen at tc alone; at XDP it takes a rule.
         assert!(pair.count(Reason::Bypassed) > 0 || program == Program::Xdp);
         assert!(!seen.answers.is_empty(), "no source was translated");
@@ -324,6 +328,17 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
 /// Frames of a run: its tables, and frames to each.
 const TABLES: u32 = 50;
 const FRAMES: u32 = 2500;
+/// The variable that names how many packets a run has at most, on slow machines.
+const PACKETS: &str = "EVENKEEL_PACKETS";
+
+/// [`TABLES`], or less.
+fn tables() -> u32 {
+    let most = std::env::var(PACKETS)
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
+    most.map_or(TABLES, |most| (most / FRAMES).clamp(1, TABLES))
+}
+
 /// A run of its own for each pair of a program and a seed, so that they are run side by
 /// side; together a million frames. A seed that has found something stays here.
 macro_rules! runs {
@@ -331,7 +346,7 @@ macro_rules! runs {
         $(
             #[test]
             fn $name() {
-                compare_many(Program::$program, $seed, TABLES, FRAMES);
+                compare_many(Program::$program, $seed, tables(), FRAMES);
             }
         )+
     };
@@ -360,6 +375,6 @@ fn another_seed() {
         return;
     };
     for program in [Program::Xdp, Program::Tc] {
-        compare_many(program, seed, TABLES, FRAMES);
+        compare_many(program, seed, tables(), FRAMES);
     }
 }
