@@ -30,6 +30,7 @@ macro_rules! all_parts {
             Reply: evenkeel_xdp_reply, evenkeel_tc_reply;
             WideReply: evenkeel_xdp_wide_reply, evenkeel_tc_wide_reply;
             ReplyFragment: evenkeel_xdp_reply_fragment, evenkeel_tc_reply_fragment;
+            ReplyError: evenkeel_xdp_reply_error, evenkeel_tc_reply_error;
         }
     };
 }

@@ -264,7 +264,7 @@ impl Follower {
 
     fn has_replies(&self) -> bool {
         self.shared
-            .with_director(|director| director.has_replies_to_translate())
+            .with_director(|director| director.has_replies_to_translate(&self.dataplane.memory()))
     }
 
     /// Has what leaves looked at, or not any more, if that has changed.

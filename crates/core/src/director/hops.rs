@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use evenkeel_datapath::layout::server_flags::{HOP, HOP_READY, LOCAL};
+use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
-use super::Director;
 use super::records::{self, server_flags_of};
 use super::server::Server;
 use super::write::Write;
+use super::{Director, listing};
 use crate::model::{ForwardMethod, Tunnel, TunnelChecksum};
 
 /// The way to a server: what to put in front of a packet and where to send it.
@@ -105,10 +106,13 @@ impl Director {
 
     /// True: answers of servers on this machine are to be translated where they leave it.
     #[must_use]
-    pub fn has_replies_to_translate(&self) -> bool {
+    pub fn has_replies_to_translate(&self, memory: &Memory<'_>) -> bool {
         let servers = self.state.servers().iter();
         let mut local = servers.filter(|(_, server)| server.hop_flags & LOCAL != 0);
-        local.any(|(_, server)| {
+        local.any(|(index, server)| {
+            if !server.live && !listing::load(memory, index).is_used() {
+                return false;
+            }
             let service = self.state.services().get(server.service);
             service.is_some_and(|service| server.translates(service))
         })

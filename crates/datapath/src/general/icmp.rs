@@ -73,7 +73,7 @@ fn about_a_tunnel<H: Host>(host: &H) -> Verdict {
 
 /// The quoted packet turned round: as the one would look that answers it.
 #[inline(always)]
-fn turned(arrival: &Arrival) -> (Packet, Transport) {
+pub(super) fn turned(arrival: &Arrival) -> (Packet, Transport) {
     let quoted = &arrival.quoted;
     let packet = Packet {
         source: quoted.destination,

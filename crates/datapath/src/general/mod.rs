@@ -166,16 +166,18 @@ pub enum Part {
     Segment = 20,
     /// IPv6, in a connection that is established.
     Ipv6 = 21,
-    /// From a server on this machine, in a connection of IPv4; at tc alone, as the next two.
+    /// From a server on this machine, in a connection of IPv4; at tc alone, as the next three.
     Reply = 22,
     /// From a server on this machine, in any other connection.
     WideReply = 23,
     /// A later fragment from a server on this machine.
     ReplyFragment = 24,
+    /// An ICMP error from this machine about a packet to a server on it.
+    ReplyError = 25,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 25;
+pub const PARTS: u32 = 26;
 
 /// Carries out a part.
 #[inline(always)]
@@ -184,7 +186,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::General => return process(host),
         Part::Ipv6 => return ipv6::process(host),
         // Nothing leaves by XDP.
-        Part::Reply | Part::WideReply | Part::ReplyFragment if !H::FINISHES => {
+        Part::Reply | Part::WideReply | Part::ReplyFragment | Part::ReplyError if !H::FINISHES => {
             return Verdict::Pass;
         }
         _ => {}
@@ -235,6 +237,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         },
         Part::WideReply => reply::connection::<H, WideBucket>(host, arrival),
         Part::ReplyFragment => fragment::reply(host, arrival),
+        Part::ReplyError => reply::error(host, arrival),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Real servers on the director itself, at another end than the virtual one.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
 
@@ -209,8 +209,30 @@ fn a_server_on_the_director_answers_datagrams_in_pieces_too() {
             &format!("ipvsadm -a -u {VIP}:53 -r {OWN}:5353 -m"),
         ])?;
         wait_for_egress(&world, true)?;
-        answers_datagrams(&world.client, SocketAddr::from((VIP, 53)))
+        answers_datagrams(&world.client, SocketAddr::from((VIP, 53)))?;
+        world.admin(&[
+            &format!("ipvsadm -A -u {VIP}:54 -s rr"),
+            &format!("ipvsadm -a -u {VIP}:54 -r {OWN}:5454 -m"),
+        ])?;
+        world.wait_for_hops()?;
+        is_refused(&world.client, SocketAddr::from((VIP, 54)))
     });
+}
+
+/// Nobody listens at the service's server: the sender is told, in words that it knows.
+fn is_refused(client: &Host, to: SocketAddr) -> Result<()> {
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = client.within(|| UdpSocket::bind((any, 0)))??;
+    socket.set_read_timeout(Some(ANSWER))?;
+    socket.connect(to)?;
+    socket.send(b"?")?;
+    let heard = socket.recv(&mut [0]).map_err(|error| error.kind());
+    ensure!(heard == Err(ErrorKind::ConnectionRefused), "{heard:?}");
+    Ok(())
 }
 
 #[test]
@@ -239,11 +261,14 @@ fn a_server_on_the_director_answers_by_ipv6() {
             &format!("ipvsadm -a -t [{VIP6}]:80 -r [{OWN6}]:8080 -m"),
             &format!("ipvsadm -A -u [{VIP6}]:53 -s rr"),
             &format!("ipvsadm -a -u [{VIP6}]:53 -r [{OWN6}]:5353 -m"),
+            &format!("ipvsadm -A -u [{VIP6}]:54 -s rr"),
+            &format!("ipvsadm -a -u [{VIP6}]:54 -r [{OWN6}]:5454 -m"),
         ])?;
         wait_for_egress(&world, true)?;
         let to = SocketAddr::from((VIP6, 80));
         ensure!(ask(&mut connect(client, to)?)? == LOCAL);
-        answers_datagrams(client, SocketAddr::from((VIP6, 53)))
+        answers_datagrams(client, SocketAddr::from((VIP6, 53)))?;
+        is_refused(client, SocketAddr::from((VIP6, 54)))
     });
 }
 

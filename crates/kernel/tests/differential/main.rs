@@ -88,7 +88,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
         12 => tcp(&down(any), flags, data, 0),
         13 => tcp(&up(81), flags, 0, 0),
         14 => {
-            // About a request, from a router on the way to the server.
+            // About a request, from a router on the way to the server, or from there.
             let sent = Flow {
                 source: client,
                 source_port: port,
@@ -96,7 +96,8 @@ fn packet(random: &mut Random) -> Vec<u8> {
                 destination_port: mapped(random, 80),
             };
             let router = address(["10.2.0.1", "fd02::1"][family]);
-            icmp(router, client, kind, 1, &tcp(&sent, 0x10, 0, extra))
+            let from = random.of(&[router, router, server]);
+            icmp(from, client, kind, 1, &tcp(&sent, 0x10, 0, extra))
         }
         15 => {
             // About a reply, from the client.

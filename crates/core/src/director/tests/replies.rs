@@ -63,6 +63,10 @@ fn set_reach(rig: &mut Rig, reach: Option<Reach>) {
     rig.director.write_all(&rig.tables.memory());
 }
 
+fn has_replies(rig: &Rig) -> bool {
+    rig.director.has_replies_to_translate(&rig.memory())
+}
+
 fn states(rig: &Rig) -> Vec<u32> {
     let buckets = rig.memory().connections.iter();
     let entries = buckets.flat_map(|bucket| &bucket.entries);
@@ -118,22 +122,27 @@ fn they_are_looked_for_while_there_may_be_some() {
         (tunnel, false),
     ] {
         let mut rig = rig(method, 80);
-        assert!(!rig.director.has_replies_to_translate());
+        assert!(!has_replies(&rig));
         set_reach(&mut rig, Some(Reach::Local));
-        assert_eq!(
-            rig.director.has_replies_to_translate(),
-            wanted,
-            "{method:?}"
-        );
+        assert_eq!(has_replies(&rig), wanted, "{method:?}");
         rig.restart();
-        assert_eq!(
-            rig.director.has_replies_to_translate(),
-            wanted,
-            "{method:?}"
-        );
+        assert_eq!(has_replies(&rig), wanted, "{method:?}");
         set_reach(&mut rig, None);
-        assert!(!rig.director.has_replies_to_translate());
+        assert!(!has_replies(&rig));
     }
+    // A deleted one, as long as it has connections.
+    let mut rig = rig(ForwardMethod::Masq, 8080);
+    set_reach(&mut rig, Some(Reach::Local));
+    ends(&rig, tcp((CLIENT, PORT), (VIP, 80), SYN), false);
+    rig.apply(Edit::DeleteServer {
+        service: service(80),
+        server: server(8080),
+    });
+    assert!(has_replies(&rig));
+    let load = &rig.memory().loads[0];
+    load.active.set(0);
+    load.inactive.set(0);
+    assert!(!has_replies(&rig));
     // The virtual end itself.
     let mut rig = Rig::new();
     rig.apply(add(service(80), "rr"));
@@ -144,6 +153,6 @@ fn they_are_looked_for_while_there_may_be_some() {
     rig.director.set_hop(VIP.into(), Some(Reach::Local));
     for (port, wanted) in [(80, false), (0, false), (81, true)] {
         rig.apply(add_server(service(80), same(port), 1));
-        assert_eq!(rig.director.has_replies_to_translate(), wanted, "{port}");
+        assert_eq!(has_replies(&rig), wanted, "{port}");
     }
 }
