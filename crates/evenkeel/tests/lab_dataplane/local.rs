@@ -189,7 +189,7 @@ fn answers_datagrams(client: &Host, to: SocketAddr) -> Result<()> {
     // None else is heard.
     socket.connect(to)?;
     let mut buffer = vec![0; 1 << 16];
-    for length in [1, 100, 1400, 5000] {
+    for length in [1_usize, 100, 1400, 5000] {
         let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
         socket.send(&sent)?;
         let heard = socket.recv(&mut buffer);
