@@ -57,11 +57,16 @@ pub fn distance(from: usize, to: usize) -> u32 {
     distance as u32
 }
 
+/// `value`, unknown to the compiler.
+#[inline(always)]
+pub fn veiled(mut value: u32) -> u32 {
+    // SAFETY: moves a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) value) };
+    value
+}
+
 /// `value`, unknown to compiler and verifier alike. `noise` is anything loaded.
 #[inline(always)]
 pub fn opaque(value: u32, noise: u32) -> u32 {
-    let mut hidden = value ^ noise;
-    // SAFETY: moves a register to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) hidden) };
-    hidden ^ noise
+    veiled(value ^ noise) ^ noise
 }

@@ -139,6 +139,10 @@ macro_rules! store {
                 $crate::packet::opaque(value, noise(self))
             }
             #[inline(always)]
+            fn veiled(&self, value: u32) -> u32 {
+                $crate::packet::veiled(value)
+            }
+            #[inline(always)]
             fn probe(&self, bucket: u32, key: u64) -> u64 {
                 $crate::store::evenkeel_probe(bucket, key)
             }
@@ -282,7 +286,7 @@ pub extern "C" fn evenkeel_next_state(
     event: u32,
     direction: u32,
 ) -> u32 {
-    state::next(protocol, present, event, direction)
+    state::next(&Maps, protocol, present, event, direction)
 }
 
 /// [`locality::is_idle`].

@@ -43,7 +43,7 @@ struct Kernel(*mut __sk_buff);
 #[inline(always)]
 pub fn run(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
-    kernel.gather();
+    kernel.gather_headers();
     answer(context, short::process(&kernel))
 }
 
@@ -97,7 +97,7 @@ impl Kernel {
     /// sends stands apart from its headers: copying any of it, and with it the whole
     /// head of the frame, would cost more than all the rest.
     #[inline(always)]
-    fn gather(&self) {
+    fn gather_headers(&self) {
         let there = (self.end() - self.data()) as u32;
         let length = self.length();
         if there >= length || there >= ALL_HEADERS {
@@ -114,13 +114,13 @@ impl Kernel {
         unsafe { bpf_skb_pull_data(self.0, length.min(ALL_HEADERS)) };
     }
 
-    /// As [`Kernel::gather`], for what the general way reads.
+    /// As [`Kernel::gather_headers`], for what the general way reads.
     #[inline(always)]
     fn gather_all(&self) {
         let there = (self.end() - self.data()) as u32;
         let wanted = self.length().min(MOST_HEADERS);
         if there < wanted {
-            // SAFETY: as in `gather`.
+            // SAFETY: as in `gather_headers`.
             unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
     }
@@ -264,6 +264,22 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn call_id(&self) -> u64 {
+        evenkeel_tc_call_id(self.0)
+    }
+
+    #[inline(always)]
+    fn gather(&self, length: u32) {
+        // SAFETY: as in `gather_headers`.
+        unsafe { bpf_skb_pull_data(self.0, length.min(self.length())) };
+    }
+
+    #[inline(always)]
+    fn call_name(&self, begin: u32) -> u32 {
+        evenkeel_tc_call_name(self.0, begin)
+    }
+
+    #[inline(always)]
     fn find_segment(&self) -> u32 {
         evenkeel_tc_find_segment(self.0)
     }
@@ -323,6 +339,20 @@ extern "C" fn evenkeel_tc_parse_quoted(context: *mut __sk_buff) -> u32 {
 #[inline(never)]
 extern "C" fn evenkeel_tc_parse_tunnelled(context: *mut __sk_buff) -> u32 {
     general::parse_tunnelled(&Kernel(context))
+}
+
+/// [`general::call_id`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_call_id(context: *mut __sk_buff) -> u64 {
+    general::call_id(&Kernel(context))
+}
+
+/// [`general::call_name`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_tc_call_name(context: *mut __sk_buff, begin: u32) -> u32 {
+    general::call_name(&Kernel(context), begin)
 }
 
 /// [`general::find_segment`].

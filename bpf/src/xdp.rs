@@ -35,7 +35,7 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
         Verdict::Pass | Verdict::Resolve { .. } => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit { interface } => {
-            if interface == context.ingress_ifindex() as u32 {
+            if interface == context.ingress_ifindex() as u32 && !is_virtual(interface) {
                 xdp_action::XDP_TX
             } else {
                 // SAFETY: plain numbers.
@@ -47,6 +47,14 @@ fn answer(context: &XdpContext, verdict: Verdict) -> u32 {
             xdp_action::XDP_PASS
         }
     }
+}
+
+/// True for a veth: what is sent back into one as it came lies in its peer's ring till
+/// something else comes there, where that has no XDP of its own.
+#[inline(always)]
+fn is_virtual(interface: u32) -> bool {
+    maps::interface(interface)
+        .is_some_and(|record| record.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS != 0)
 }
 
 store!(Kernel<'_>, |_| maps::tick());
@@ -194,6 +202,19 @@ impl Host for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn call_id(&self) -> u64 {
+        evenkeel_xdp_call_id(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn gather(&self, _length: u32) {}
+
+    #[inline(always)]
+    fn call_name(&self, begin: u32) -> u32 {
+        evenkeel_xdp_call_name(self.0.ctx, begin)
+    }
+
+    #[inline(always)]
     fn find_segment(&self) -> u32 {
         evenkeel_xdp_find_segment(self.0.ctx)
     }
@@ -254,6 +275,20 @@ extern "C" fn evenkeel_xdp_parse_quoted(context: *mut xdp_md) -> u32 {
 #[inline(never)]
 extern "C" fn evenkeel_xdp_parse_tunnelled(context: *mut xdp_md) -> u32 {
     general::parse_tunnelled(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::call_id`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_call_id(context: *mut xdp_md) -> u64 {
+    general::call_id(&Kernel(&XdpContext::new(context)))
+}
+
+/// [`general::call_name`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evenkeel_xdp_call_name(context: *mut xdp_md, begin: u32) -> u32 {
+    general::call_name(&Kernel(&XdpContext::new(context)), begin)
 }
 
 /// [`general::find_segment`].

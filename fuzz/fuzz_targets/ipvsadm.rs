@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use evenkeel_config::ipvsadm::{Names, line_usage, parse, words_of_line};
+use evenkeel_config::ipvsadm::{Names, parse_line, words_of_line};
 use libfuzzer_sys::fuzz_target;
 
 /// Names that are the same on every machine.
@@ -28,10 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     for line in text.lines() {
         let words = words_of_line(line);
-        match parse(&words, &FixedNames).and_then(line_usage) {
+        match parse_line(&words, &FixedNames) {
             Ok(command) => {
                 // The same words mean the same.
-                assert_eq!(parse(&words, &FixedNames), Ok(command));
+                assert_eq!(parse_line(&words, &FixedNames), Ok(command));
             }
             Err(usage) => {
                 assert!(!usage.message.is_empty());

@@ -1,6 +1,8 @@
 //! The house's plan, held: which crate may use which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// Each crate of the workspace and those it may use, at run time or in builds. Tests
@@ -98,4 +100,41 @@ fn configuration_and_kernel_never_see_each_other() {
     let uses = uses();
     assert!(!uses["evenkeel-config"].contains("evenkeel-kernel"));
     assert!(!uses["evenkeel-kernel"].contains("evenkeel-config"));
+}
+
+/// All Rust sources of the crates.
+fn sources(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            *text += &fs::read_to_string(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn tests_that_the_manual_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join("docs/deviations.md")).unwrap();
+    let mut text = String::new();
+    sources(&root.join("crates"), &mut text);
+    let table = page.split("| tests |").nth(1).expect("a table with tests");
+    let mut count = 0;
+    for row in table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+    {
+        let cell = row.trim_end_matches([' ', '|']).rsplit(" | ").next();
+        for name in cell.unwrap().split('`').skip(1).step_by(2) {
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "no test {name}: {row}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} tests");
 }

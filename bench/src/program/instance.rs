@@ -83,7 +83,7 @@ impl Packets {
     }
 
     /// The frame, whose last six bytes tell the wrapper what to do.
-    fn frame(&self, mode: Mode) -> Vec<u8> {
+    fn frame(self, mode: Mode) -> Vec<u8> {
         let mut frame = match self.family {
             Family::V4 => vec![0; 60],
             Family::V6 => vec![0; 120],

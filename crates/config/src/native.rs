@@ -5,6 +5,7 @@
 //! [`SERVER_KEYS`] and [`MARK_KEYS`]; the table `[ipvs]` has the names of
 //! [`Sysctl::ALL`].
 
+mod closed;
 mod keys;
 mod marks;
 mod nearest;
@@ -15,6 +16,7 @@ mod tests;
 mod values;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub compat: Compat,
     /// `[source_nat]`; none: the file has no such table.
     pub source_nat: Option<SourceNat>,
+    /// `[closed]`: addresses that have a service for what no service takes.
+    pub closed: Vec<IpAddr>,
     /// `[[mark]]`, in their order.
     pub marks: Vec<MarkRule>,
     /// `[[service]]`
@@ -154,6 +158,7 @@ impl Default for Config {
                 ipvsadm: true,
             },
             source_nat: None,
+            closed: Vec::new(),
             marks: Vec::new(),
             services: Vec::new(),
         }

@@ -4,6 +4,8 @@ mod filter;
 #[cfg(test)]
 mod tests;
 
+use alloc::format;
+use alloc::string::String;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::{ControlFlow, Range};
 
@@ -16,7 +18,7 @@ use evenkeel_datapath::state;
 use evenkeel_datapath::table::{Buckets, OVERFLOWED, Slot, address_of};
 
 use crate::director::Director;
-use crate::model::{ConnectionView, ServerTraits};
+use crate::model::{ConnectionView, EngineData, ServerTraits};
 use crate::sweep::{self, MORE_SECONDS, STATE_NAMES};
 
 pub use filter::{End, Filter, Templates};
@@ -103,7 +105,12 @@ impl Table for WideBucket {
         Ends {
             client: (
                 network(&entry.client_address),
-                port(entry.client_port.get()),
+                if entry.state.get() & state_word::STATE == state::TEMPLATE {
+                    // There stands what the persistence engine has found.
+                    0
+                } else {
+                    port(entry.client_port.get())
+                },
             ),
             virtual_address: (network(&entry.virtual_address), port(ports)),
             server: (network(&server.wide_address), port(ports >> 16)),
@@ -179,8 +186,20 @@ fn view<B: Table>(now: &Now<'_>, entry: &B::Entry) -> Option<ConnectionView> {
         traits: ServerTraits::of(server.flags.get()),
         mark,
         template,
-        // Nothing is kept of what an engine has found.
-        engine: None,
+        engine: template.then(|| engine(entry, service)).flatten(),
+    })
+}
+
+/// What a persistence engine has found. Nothing is kept of it but a hash.
+fn engine(entry: &impl Slot, service: &Service) -> Option<EngineData> {
+    let tag = entry.server_tag().get();
+    if tag == 0 || service.flags.get() & service_flags::SIP == 0 {
+        return None;
+    }
+    let half = entry.client_port().get() & 0xffff;
+    Some(EngineData {
+        name: String::from("sip"),
+        data: format!("{half:04x}{tag:08x}"),
     })
 }
 

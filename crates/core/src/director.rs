@@ -14,6 +14,7 @@
 mod adopt;
 mod configured;
 mod cursors;
+mod defence;
 mod edits;
 mod endpoints;
 mod estimates;
@@ -41,10 +42,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use evenkeel_datapath::layout::KEPT;
 use evenkeel_datapath::memory::Memory;
 use hashbrown::HashMap;
 
 pub use configured::Step;
+pub use defence::Fill;
 pub use hops::{Hop, Reach};
 pub use listing::AsOf;
 pub use marks::MarkRecord;
@@ -89,6 +92,12 @@ pub struct Director {
     written_order: u32,
     written_features: u32,
     written_settings: u32,
+    written_kept: [u32; KEPT],
+    written_drop_rate: u32,
+    /// The drop rate of the automatic mode; 0: there is room.
+    automatic_rate: u32,
+    /// The feature of a defence, if one is at work.
+    defence_feature: u32,
     /// See [`Director::set_compatible`].
     compatible: bool,
     /// Who asks for the present edits.

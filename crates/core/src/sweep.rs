@@ -1,5 +1,6 @@
 //! Expiry: what the daemon does with the connection tables while packets use them.
 
+mod flood;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ use evenkeel_datapath::tree::{Tree, has_tree};
 use evenkeel_datapath::word::Word;
 use evenkeel_datapath::{hash, state};
 
+use crate::director::Fill;
+use flood::{Fate, Flood};
 use templates::Templates;
 
 pub(crate) use templates::MORE_SECONDS;
@@ -100,8 +103,15 @@ pub struct Summary {
     pub states: [u64; 32],
     /// Connections that were expired.
     pub expired: u64,
+    /// Half-open connections among them whose time was shorter than usual, because their
+    /// service has so many.
+    pub cut_short: u64,
+    /// What `drop_entry` has taken.
+    pub dropped: u64,
     /// Unfinished places that were freed.
     pub reclaimed: u64,
+    /// Live entries of the table of wide ones that stay.
+    pub wide: u64,
 }
 
 impl Summary {
@@ -111,13 +121,32 @@ impl Summary {
         self.states.iter().sum()
     }
 
+    /// How full the tables are: first the narrow one.
+    #[must_use]
+    pub fn fills(&self, memory: &Memory<'_>) -> [Fill; 2] {
+        fn fill<B>(buckets: &[B], in_use: u64) -> Fill {
+            Fill {
+                capacity: (buckets.len() * WAYS) as u64,
+                in_use,
+                entry_bytes: (size_of::<B>() / WAYS) as u64,
+            }
+        }
+        [
+            fill(memory.connections, self.in_use() - self.wide),
+            fill(memory.wide_connections, self.wide),
+        ]
+    }
+
     /// Adds what was seen in another part of the table.
     pub fn add(&mut self, other: &Self) {
         for (sum, part) in self.states.iter_mut().zip(other.states) {
             *sum += part;
         }
         self.expired += other.expired;
+        self.cut_short += other.cut_short;
+        self.dropped += other.dropped;
         self.reclaimed += other.reclaimed;
+        self.wide += other.wide;
     }
 }
 
@@ -125,7 +154,11 @@ impl Summary {
 type Place = (usize, usize);
 
 /// Either table, as far as expiry tells them apart.
-trait Table: Buckets {
+trait Table: Buckets + 'static {
+    /// Entries that stay are [`Summary::wide`].
+    const IS_WIDE: bool;
+    /// The table.
+    fn all<'a>(memory: &Memory<'a>) -> &'a [Self];
     /// The client's address.
     fn client(entry: &Self::Entry) -> Address;
     /// The entry, where it may be no connection but one of what is kept beside them.
@@ -133,6 +166,10 @@ trait Table: Buckets {
 }
 
 impl Table for Bucket {
+    const IS_WIDE: bool = false;
+    fn all<'a>(memory: &Memory<'a>) -> &'a [Self] {
+        memory.connections
+    }
     fn client(entry: &Entry) -> Address {
         mapped(entry.client_address.get())
     }
@@ -142,6 +179,10 @@ impl Table for Bucket {
 }
 
 impl Table for WideBucket {
+    const IS_WIDE: bool = true;
+    fn all<'a>(memory: &Memory<'a>) -> &'a [Self] {
+        memory.wide_connections
+    }
     fn client(entry: &WideEntry) -> Address {
         table::address_of(&entry.client_address)
     }
@@ -216,7 +257,8 @@ impl<'a> Now<'a> {
     fn is_quiesced(&self, entry: &impl Slot) -> bool {
         let server = self.memory.servers.get(entry.server().get() as usize);
         let is_quiesced = server.is_some_and(|server| {
-            server.flags.get() & server_flags::ALIVE != 0 && server.weight.get() == 0
+            let flags = server_flags::ALIVE | server_flags::WEIGHTED;
+            server.flags.get() & flags == server_flags::ALIVE
         });
         let service = self.service(entry);
         is_quiesced && service.is_some_and(|it| it.flags.get() & service_flags::COMPATIBLE == 0)
@@ -284,6 +326,7 @@ pub struct Sweeper {
     udp_quiesced_seconds: u32,
     unfinished: BTreeMap<Place, Unfinished>,
     templates: Templates,
+    flood: Flood,
 }
 
 impl Default for Sweeper {
@@ -296,6 +339,7 @@ impl Default for Sweeper {
             udp_quiesced_seconds: UDP_QUIESCED_SECONDS,
             unfinished: BTreeMap::new(),
             templates: Templates::default(),
+            flood: Flood::default(),
         }
     }
 }
@@ -310,6 +354,12 @@ impl Sweeper {
     /// Sets how long destinations are kept, from the next slice on.
     pub fn set_locality_seconds(&mut self, seconds: LocalitySeconds) {
         self.locality_seconds = seconds;
+    }
+
+    /// Has half-open connections dropped at random (`drop_entry`), or not, from the next
+    /// slice on.
+    pub fn set_dropping(&mut self, drops: bool) {
+        self.flood.drops = drops;
     }
 
     /// Sets how long a UDP flow to a server of weight 0 may be silent before its next
@@ -343,6 +393,7 @@ impl Sweeper {
         }
         self.next = 0;
         self.summary.expired += self.templates.end_pass(&now);
+        self.flood.end_pass();
         self.localities = self.summary.states[state::LOCALITY as usize];
         Some(core::mem::take(&mut self.summary))
     }
@@ -386,6 +437,7 @@ impl Sweeper {
             }
         } else if !self.has_ended::<B>(now, entry, place, seen) {
             self.summary.states[state as usize] += 1;
+            self.summary.wide += u64::from(B::IS_WIDE);
         } else if expire(now.memory, bucket, way, seen.state) {
             self.summary.expired += 1;
         }
@@ -402,19 +454,30 @@ impl Sweeper {
     ) -> bool {
         let number = seen.state & state_word::STATE;
         let silent = age(now.tick, entry.seen().get());
-        let is_late = silent > now.limits[number as usize];
+        let limit = now.limits[number as usize];
+        let is_late = silent > limit;
         let is_orphaned = || now.ends_with_server && !now.is_alive(entry.server().get());
         match B::wide(entry).filter(|_| state::is_auxiliary(number)) {
             None => {
+                let capacity = B::all(now.memory).len() * WAYS;
+                let word = seen.state;
+                let fate = self.flood.connection(now, entry, word, limit, capacity);
+                self.summary.cut_short += u64::from(fate == Fate::IsCutShort);
+                self.summary.dropped += u64::from(fate == Fate::IsDropped);
                 let is_pause = number == state::UDP && silent > now.quiesced_limit;
-                let has_ended = is_late || is_orphaned() || is_pause && now.is_quiesced(entry);
-                if !has_ended && self.templates.are_sought() {
-                    self.templates.connection(now, B::client(entry), entry);
+                if fate != Fate::Stays || is_orphaned() || is_pause && now.is_quiesced(entry) {
+                    return true;
                 }
-                has_ended
+                self.templates
+                    .connection(now, B::client(entry), entry, place, word);
+                false
             }
             Some(template) if number == state::TEMPLATE => {
-                is_orphaned() || self.templates.is_useless(now, template, place, seen.state)
+                let is_dropped = self.flood.drops_template(now, template);
+                self.summary.dropped += u64::from(is_dropped);
+                is_dropped
+                    || is_orphaned()
+                    || self.templates.is_useless(now, template, place, seen.state)
             }
             Some(translated) if number == state::TRANSLATED => {
                 if has_connection(now.memory, translated) {
@@ -523,18 +586,22 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     }
 }
 
-/// True: the table has what is wanted, in its bucket or that one's sibling.
+/// True: the table has what is wanted.
 fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted) -> bool {
+    find(buckets, place, wanted).is_some()
+}
+
+/// What is wanted, from its bucket or that one's sibling.
+fn find<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted) -> Option<&B::Entry> {
     let mask = buckets.len().wrapping_sub(1);
     [place.bucket, place.sibling()]
         .into_iter()
         .filter_map(|number| buckets.get(number as usize & mask))
-        .any(|bucket| {
-            let mut places = bucket.signatures().iter().zip(bucket.entries());
-            places.any(|(signature, entry)| {
-                signature.get() & !table::OVERFLOWED == place.signature && wanted.is(entry)
-            })
+        .flat_map(|bucket| bucket.signatures().iter().zip(bucket.entries()))
+        .find(|(signature, entry)| {
+            signature.get() & !table::OVERFLOWED == place.signature && wanted.is(entry)
         })
+        .map(|(_, entry)| entry)
 }
 
 /// True: the servers that a destination is kept for are there, and its service's. Another

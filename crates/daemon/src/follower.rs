@@ -204,7 +204,7 @@ impl Follower {
         let mut statuses = Vec::new();
         for link in &links {
             // What no frames of interest come by is not worth a line.
-            if link.is_ethernet && self.attaching.takes(link) {
+            if (link.is_ethernet || link.is_loopback) && self.attaching.takes(link) {
                 statuses.push(self.attach(link));
             }
         }

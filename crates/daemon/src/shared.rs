@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,24 @@ pub enum Stop {
     Remove,
 }
 
+/// What the daemon itself counts connections by, beside [`Reason`].
+#[derive(Debug)]
+pub struct Swept;
+
+impl Swept {
+    /// Names and meanings.
+    pub const ALL: &[(&str, &str)] = &[
+        (
+            "half_open_cut_short",
+            "A half-open connection ended early because its service has so many.",
+        ),
+        (
+            "dropped_entry",
+            "A connection that is not established was dropped, as `drop_entry` says.",
+        ),
+    ];
+}
+
 /// What the daemon's tasks have in common.
 pub struct Shared {
     instance: String,
@@ -43,6 +62,8 @@ pub struct Shared {
     adopted: bool,
     interfaces: Mutex<Vec<InterfaceStatus>>,
     connections: Mutex<ConnectionStatus>,
+    /// Connections that ended early, as [`Swept`] names them.
+    swept: [AtomicU64; Swept::ALL.len()],
     /// Warnings that were logged.
     told: Mutex<HashSet<String>>,
     servers_changed: Notify,
@@ -90,6 +111,7 @@ impl Shared {
             adopted,
             interfaces: Mutex::default(),
             connections: Mutex::new(connections),
+            swept: Default::default(),
             told: Mutex::default(),
             servers_changed: Notify::new(),
             stop: watch::Sender::new(None),
@@ -290,7 +312,21 @@ impl Shared {
                 count: memory.reasons.iter().map(of).sum(),
             }
         });
-        counts.filter(|reason| reason.count > 0).collect()
+        let swept = Swept::ALL.iter().zip(&self.swept);
+        let swept = swept.map(|(&(name, _), count)| ReasonCount {
+            name: name.into(),
+            count: count.load(Ordering::Relaxed),
+        });
+        let all = counts.chain(swept);
+        all.filter(|reason| reason.count > 0).collect()
+    }
+
+    /// Counts connections that ended early: half-open ones whose time was cut short, and
+    /// those that `drop_entry` has taken.
+    pub fn count_swept(&self, cut_short: u64, dropped: u64) {
+        for (count, more) in self.swept.iter().zip([cut_short, dropped]) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
     }
 
     /// Notes what the connection table holds.

@@ -55,7 +55,11 @@ fn slice(shared: &Shared, sweeper: &mut Sweeper) -> anyhow::Result<()> {
     let (now_tick, tps) = (dataplane.now_tick()?, dataplane.ticks_per_second());
     if let Some(summary) = sweeper.slice(&memory, count.clamp(1, most), now_tick, tps) {
         // The director, which writes trees, is held meanwhile.
-        shared.with_director(|_| sweep::settle(&memory));
+        let drops = shared.with_director(|director| {
+            sweep::settle(&memory);
+            director.defend(&summary.fills(&memory))
+        });
+        sweeper.set_dropping(drops);
         report(shared, &summary);
     }
     Ok(())
@@ -72,6 +76,7 @@ fn report(shared: &Shared, summary: &Summary) {
         count,
     });
     shared.set_connections(summary.in_use(), states.collect());
+    shared.count_swept(summary.cut_short, summary.dropped);
     if summary.reclaimed > 0 {
         tracing::info!(
             "freed {} places of unfinished connections",

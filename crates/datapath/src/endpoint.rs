@@ -56,8 +56,8 @@ pub fn find<S: Store>(store: &S, key: u64) -> Option<u32> {
     None
 }
 
-/// What looking into one bucket comes to, as a number: the value and [`FOUND`], [`ON`] to
-/// the next bucket, or 0: the key is absent.
+/// What looking into one bucket comes to, as a number: the value and [`probe::FOUND`],
+/// [`probe::ON`] to the next bucket, or 0: the key is absent.
 pub mod probe {
     /// The value stands in the lower half.
     pub const FOUND: u64 = 1 << 33;
@@ -65,7 +65,7 @@ pub mod probe {
     pub const ON: u64 = 1 << 32;
 }
 
-/// Looks into a bucket for a key, see [`probe`].
+/// Looks into a bucket for a key, see [`probe`](mod@probe).
 #[inline(always)]
 pub fn probe<S: Store>(store: &S, bucket: u32, key: u64) -> u64 {
     let Some(bucket) = store.endpoints(bucket & store.endpoint_mask()) else {
@@ -93,7 +93,7 @@ fn found(is_still: bool, value: u32) -> u64 {
     }
 }
 
-/// Looks into a bucket of the IPv6 endpoints for an address and a key, see [`probe`].
+/// Looks into a bucket of the IPv6 endpoints for an address and a key, see [`probe`](mod@probe).
 #[inline(always)]
 pub fn probe_wide<S: Store>(store: &S, bucket: u32, address: Address, key: u32) -> u64 {
     let Some(bucket) = store.wide_endpoints(bucket & store.wide_endpoint_mask()) else {
@@ -138,7 +138,12 @@ pub fn find_wide_here<S: Store>(
     kind: u32,
 ) -> Option<u32> {
     let key = wide_endpoint_key(port, protocol, kind);
-    let seen = probe_wide(store, hash::wide_endpoint(address, key, store.seed()), address, key);
+    let seen = probe_wide(
+        store,
+        hash::wide_endpoint(address, key, store.seed()),
+        address,
+        key,
+    );
     (seen & probe::FOUND != 0).then_some(seen as u32)
 }
 

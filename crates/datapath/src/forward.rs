@@ -9,7 +9,7 @@
 
 use crate::frame::{self, protocol};
 use crate::general::{PARTS, Part};
-use crate::hop::Way;
+use crate::hop::{self, Way};
 use crate::host::{Host, RouteAnswer, Window, count};
 use crate::layout::{Server, server_flags, state_word};
 use crate::reason::Reason;
@@ -156,8 +156,8 @@ pub(crate) fn sendable<H: Host>(host: &H, packet: Extent, way: &Way) -> Sendable
     match way.answer {
         RouteAnswer::Ready => {
             let mtu = way.hop.mtu;
-            if mtu != 0 && length > mtu && packet.largest(host) > mtu {
-                return Sendable::No(Reason::TooBig);
+            if mtu != 0 && length > mtu {
+                return too_long(host, packet, mtu);
             }
             Sendable::Yes
         }
@@ -165,6 +165,24 @@ pub(crate) fn sendable<H: Host>(host: &H, packet: Extent, way: &Way) -> Sendable
         RouteAnswer::Unresolved => Sendable::Later,
         RouteAnswer::ForwardingOff => Sendable::No(Reason::ForwardingOff),
         RouteAnswer::None => Sendable::No(Reason::NoRoute),
+    }
+}
+
+/// Whether a packet can leave that is longer than the way's MTU: in pieces, or to a client
+/// on this machine, by way of the loopback interface, which XDP can't reach.
+#[inline(always)]
+fn too_long<H: Host>(host: &H, packet: Extent, mtu: u32) -> Sendable {
+    if mtu == hop::TO_ITSELF {
+        return if H::FINISHES {
+            Sendable::Yes
+        } else {
+            Sendable::Later
+        };
+    }
+    if packet.largest(host) > mtu {
+        Sendable::No(Reason::TooBig)
+    } else {
+        Sendable::Yes
     }
 }
 

@@ -125,11 +125,40 @@ pub fn known<H: Host, E: Slot>(host: &H, entry: &E) -> Option<Way> {
 #[inline(always)]
 fn in_generation<H: Host, E: Slot>(host: &H, entry: &E, generation: u32) -> Option<Way> {
     let known = entry.hop().get();
-    if known & 0xffff == 0 || known >> 16 != generation {
+    let index = known & 0xffff;
+    if index == 0 || known >> 16 != generation {
         return None;
     }
-    let slot = host.client_hop(known & 0xffff)?;
+    let slot = host.client_hop(index)?;
     Some(ready(read(&slot.hop, slot.mtu.get())))
+}
+
+/// The loopback interface, in every network namespace.
+pub const LOOPBACK: u32 = 1;
+/// MTU of the way to a client on this machine itself, which no packet fits: so the ways of
+/// other packets need not be looked at for it.
+pub const TO_ITSELF: u32 = 1;
+
+/// Remembers that the client is on this machine: what its server sends goes by the
+/// loopback interface, whose frames have no MAC addresses.
+#[inline(always)]
+pub fn note_itself<H: Host, E: Slot>(host: &H, entry: &E) {
+    const WAY: Hop = Hop {
+        interface: LOOPBACK,
+        macs: [0; 3],
+        mtu: TO_ITSELF,
+    };
+    let Some(control) = host.control() else {
+        return;
+    };
+    let generation = control.route_generation.get() & 0xffff;
+    let known = entry.hop().get();
+    if known & 0xffff != 0 && known >> 16 == generation {
+        return;
+    }
+    if let Some(index) = remember(host, &WAY, generation) {
+        entry.hop().set(generation << 16 | index);
+    }
 }
 
 const HALF: u32 = CLIENT_HOPS / 2;

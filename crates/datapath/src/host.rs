@@ -188,6 +188,10 @@ pub trait Store: Ledger {
     /// follow the code behind once for every value.
     fn opaque(&self, value: u32) -> u32;
 
+    /// Gives back `value`; the compiler forgets what it knew of it, and so can't make a
+    /// branch of what is reckoned with it.
+    fn veiled(&self, value: u32) -> u32;
+
     /// True: an answer of our own may be sent now. A bound on their rate.
     fn may_answer(&self) -> bool;
     /// What [`Host::keep`] has kept.
@@ -195,7 +199,7 @@ pub trait Store: Ledger {
     /// Looks for an endpoint: [`crate::general::seek`], in the kernel a function of its
     /// own.
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32;
-    /// [`crate::endpoint::probe`], in the kernel a function of its own.
+    /// [`crate::endpoint::probe`](mod@crate::endpoint::probe), in the kernel a function of its own.
     fn probe(&self, bucket: u32, key: u64) -> u64;
     /// [`crate::general::probe_wide`], in the kernel a function of its own.
     fn probe_wide(&self, bucket: u32, end: u32, key: u32) -> u64;
@@ -302,6 +306,13 @@ pub trait Host: Store {
     fn parse_quoted(&self) -> u32;
     /// [`crate::general::parse_tunnelled`], in the kernel a function of its own.
     fn parse_tunnelled(&self) -> u32;
+    /// [`crate::general::call_id`], in the kernel a function of its own.
+    fn call_id(&self) -> u64;
+    /// [`crate::general::call_name`], in the kernel a function of its own.
+    fn call_name(&self, begin: u32) -> u32;
+    /// Makes this many bytes from the frame's beginning readable, as far as it has them.
+    /// As for windows, see [`Host::grow`].
+    fn gather(&self, length: u32);
     /// [`crate::general::find_segment`], in the kernel a function of its own.
     fn find_segment(&self) -> u32;
     /// [`crate::general::parse_transport`], in the kernel a function of its own.

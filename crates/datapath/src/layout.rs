@@ -10,7 +10,7 @@ use crate::word::{Word, Word64};
 
 /// Version of everything in this file. A daemon refuses pinned memory of another
 /// version. Raise it with every change of a layout or of a field's meaning.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// An address of either family, as four words that stand as in an IPv6 header.
 pub type Address = [u32; 4];
@@ -118,12 +118,16 @@ pub struct WideEntry {
 ///
 /// Bits 0 to 4 the state (0: the entry is not live), bits 5 to 15 flags, bits 16
 /// to 31 the generation, raised each time the entry is claimed, so that a CPU
-/// still holding the previous connection can not change the next one's state.
+/// still holding the previous connection can not change the next one's state. Where
+/// another gave way, it is above those of all in the bucket that may: they are in the
+/// order in which they came.
 pub mod state_word {
     /// Mask of the state.
     pub const STATE: u32 = 0x1f;
     /// The server has answered.
     pub const ANSWERED: u32 = 1 << 5;
+    /// A template of persistence: one of its connections was established.
+    pub const ASSURED: u32 = 1 << 6;
     /// One step of the generation.
     pub const GENERATION: u32 = 1 << 16;
 }
@@ -338,7 +342,7 @@ pub mod service_flags {
     pub const FLAG_3: u32 = 1 << 8;
     /// The ways of IPVS where Evenkeel has better ones.
     pub const COMPATIBLE: u32 = 1 << 9;
-    /// For the daemon: persistence engine `sip`.
+    /// Persistence engine `sip`: templates of UDP are found by the Call-ID as well.
     pub const SIP: u32 = 1 << 10;
     /// For the daemon: it stands in the configuration.
     pub const CONFIGURED: u32 = 1 << 11;
@@ -592,9 +596,9 @@ pub struct Control {
     pub locality_ticks: Word,
     /// 0: answers of our own (ICMP errors) are not bounded in their rate.
     pub answers: Word,
-    /// Source NAT: addresses of `pool` that are IPv4's (low 16 bits), and IPv6's, which
-    /// follow them (high 16 bits). None of a family: the director's own address on the
-    /// way to the server is used.
+    /// Source NAT: addresses of `pool` that are IPv4's (low 16 bits), from its beginning
+    /// on, and IPv6's (high 16 bits), from its end backwards. None of a family: the
+    /// director's own address on the way to the server is used.
     pub pool_count: Word,
     /// Source NAT: the lowest port (low 16 bits, host order) and how many there are.
     pub pool_ports: Word,
@@ -602,7 +606,19 @@ pub struct Control {
     pub reserved: [Word; 40],
     /// Source NAT: addresses that servers see.
     pub pool: [AddressWords; POOL],
+    /// For the daemon: settings that the packet path does not know. 0: the default.
+    pub kept: [Word; KEPT],
+    /// Of so many packets that would begin a connection one is dropped; 0: none.
+    pub drop_rate: Word,
+    /// Such packets, counted while there is a rate. Not in a line of memory that all
+    /// packets read.
+    pub drop_turn: Word,
+    /// Not used.
+    pub reserved_2: [Word; 14],
 }
+
+/// Words of [`Control::kept`].
+pub const KEPT: usize = 32;
 
 /// Most addresses for source NAT.
 pub const POOL: usize = 32;
@@ -699,6 +715,9 @@ pub mod features {
     pub const SEGMENTS: u32 = 1 << 8;
     /// Services of firewall marks that no rule gives, so that somebody else has to.
     pub const FOREIGN_MARKS: u32 = 1 << 9;
+    /// A defence against floods is on: [`Control::drop_rate`](super::Control::drop_rate)
+    /// or [`settings::SECURE_TCP`](super::settings::SECURE_TCP).
+    pub const DEFENCE: u32 = 1 << 10;
 }
 
 /// Bits of [`Control::settings`]: those of `net.ipv4.vs` that the packet path heeds, by
@@ -747,5 +766,6 @@ const _: () = {
     assert!(size_of::<Interface>() == 16);
     assert!(size_of::<MarkRule>() == 128);
     assert!(size_of::<MarkRules>() == 64 + 2 * MARK_RULES * 128);
-    assert!(size_of::<Control>() == 256 + POOL * 16);
+    assert!(size_of::<Control>() == 256 + POOL * 16 + KEPT * 4 + 64);
+    assert!(core::mem::offset_of!(Control, drop_rate).is_multiple_of(64));
 };

@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod copied;
 pub mod crc;
 pub mod endpoint;
+mod evict;
 pub mod forward;
 pub mod frame;
 pub mod general;
@@ -26,6 +27,7 @@ pub mod load;
 pub mod locality;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
+mod opening;
 mod reason;
 pub mod schedule;
 pub mod short;

@@ -48,7 +48,7 @@ reasons! {
     EvictedClosed = 13, "evicted_closed";
     /// A half-open connection gave its place to a new one.
     EvictedHalfOpen = 14, "evicted_half_open";
-    /// An idle UDP flow gave its place to a new one.
+    /// A silent UDP flow, or a silent connection that one side has closed, gave its place to a new one.
     EvictedIdle = 15, "evicted_idle";
     /// A client used the port of a connection in `TIME_WAIT` again; it was scheduled anew.
     Reused = 16, "port_reused";
@@ -74,6 +74,12 @@ reasons! {
     Unexpected = 26, "unexpected_from_server";
     /// Passed to the kernel: the service has no server, and `cache_bypass` is 1.
     Bypassed = 27, "bypassed";
+    /// Dropped: what begins with a service of the persistence engine `sip`, and has no Call-ID.
+    NoCallId = 28, "no_call_id";
+    /// A template of persistence that nobody uses gave its place to something new.
+    EvictedTemplate = 29, "evicted_template";
+    /// Dropped: one of some packets that would begin a connection, as `drop_packet` says.
+    DroppedPacket = 30, "dropped_packet";
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::layout::REASONS);

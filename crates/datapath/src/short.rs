@@ -11,8 +11,8 @@ use crate::hash;
 use crate::hop::{self, Way};
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler, server_flags,
-    service_flags, settings, state_word,
+    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
+    server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
@@ -150,6 +150,9 @@ fn inbound<H: Host>(
     aim: Endpoint,
     service: u32,
 ) -> Verdict {
+    if general::is_own(host) {
+        return Verdict::GENERAL;
+    }
     let wanted = WantedNarrow {
         address: client.address,
         port: client_port(client.port, packet.protocol),
@@ -187,7 +190,11 @@ fn inbound<H: Host>(
     } else {
         Direction::InputOnly
     };
-    let next = next_state(packet.protocol, found.entry.state.get(), flags, direction);
+    let present = found.entry.state.get();
+    let next = next_state(host, packet.protocol, present, flags, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, found.entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     send(host, packet, server, method, aim, way)
@@ -203,13 +210,24 @@ fn extent<W: Window>(packet: &Packet<W>) -> Extent {
     }
 }
 
-/// The state after a packet of TCP or UDP.
+/// The state after a packet of TCP or UDP; [`state::FREE`]: that is the general way's.
 #[inline(always)]
-pub(crate) fn next_state(protocol: u8, present: u32, flags: u8, direction: Direction) -> u32 {
-    if protocol == protocol::TCP {
-        state::next_tcp(present & state_word::STATE, flags, direction)
-    } else {
+pub(crate) fn next_state<H: Host>(
+    host: &H,
+    protocol: u8,
+    present: u32,
+    flags: u8,
+    direction: Direction,
+) -> u32 {
+    let present = present & state_word::STATE;
+    if protocol != protocol::TCP {
         state::UDP
+    } else if state::is_steady(present, flags) {
+        state::ESTABLISHED
+    } else if has(host, features::DEFENCE) {
+        state::FREE
+    } else {
+        state::next_tcp(present, flags, direction)
     }
 }
 
@@ -278,7 +296,10 @@ fn outbound<H: Host>(
         Sendable::No(_) => return Verdict::GENERAL,
     }
     let direction = Direction::Output;
-    let next = next_state(packet.protocol, entry.state.get(), flags, direction);
+    let next = next_state(host, packet.protocol, entry.state.get(), flags, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, entry.server.get(), counted_length(host), direction);
     if !frame::translate(host, packet, End::Source, from, virtual_end) {
@@ -362,6 +383,7 @@ fn open<'a, H: Host>(
         || service.flags.get() & NOT_HERE != 0
         || service.segment.get() != 0
         || wanted.port == FTP_DATA
+        || has(host, features::DEFENCE)
     {
         return Err(Verdict::GENERAL);
     }

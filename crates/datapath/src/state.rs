@@ -1,8 +1,10 @@
 //! Connection states, their numbers in memory, and how packets change them: IPVS's
-//! tables for TCP and SCTP, for a director that sees both directions or one.
+//! tables for TCP, as usual and for `secure_tcp`, and for SCTP, for a director that sees
+//! both directions or one.
 
 use crate::frame::protocol;
-use crate::layout::state_word;
+use crate::host::Store;
+use crate::layout::{settings, state_word};
 
 /// Not live.
 pub const FREE: u32 = 0;
@@ -78,6 +80,28 @@ pub const fn is_auxiliary(state: u32) -> bool {
     (THESE >> (state & state_word::STATE)) & 1 == 1
 }
 
+/// A set of states, a bit each: neither side, or only one, has said that the connection is
+/// there.
+pub(crate) const HALF_OPEN: u32 = 1 << NONE
+    | 1 << SYN_RECV
+    | 1 << SYN_SENT
+    | 1 << SYNACK
+    | 1 << SCTP_NONE
+    | 1 << SCTP_INIT1
+    | 1 << SCTP_INIT
+    | 1 << SCTP_COOKIE_SENT
+    | 1 << SCTP_COOKIE_REPLIED
+    | 1 << SCTP_COOKIE_WAIT
+    | 1 << SCTP_COOKIE
+    | 1 << SCTP_COOKIE_ECHOED;
+
+/// True for the states of TCP and SCTP before a connection is established.
+#[inline(always)]
+#[must_use]
+pub const fn is_half_open(state: u32) -> bool {
+    (HALF_OPEN >> (state & state_word::STATE)) & 1 == 1
+}
+
 /// True for states that `ActiveConn` counts (IPVS: `tcp_state_active_table`).
 #[inline(always)]
 #[must_use]
@@ -138,6 +162,15 @@ const OUTPUT_RST: u64 = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
 const ALONE_FIN: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
 const ALONE_RST: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
 
+// The bits in which the rows of `secure_tcp` (IPVS's `tcp_states_dos`) differ from these:
+// only what the server sends establishes a connection.
+const SECURE_INPUT_SYN: u64 = INPUT_SYN ^ row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA]);
+const SECURE_INPUT_FIN: u64 = INPUT_FIN ^ row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA]);
+const SECURE_INPUT_ACK: u64 = INPUT_ACK ^ row([ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA]);
+const SECURE_INPUT_RST: u64 = INPUT_RST ^ row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+const SECURE_OUTPUT_SYN: u64 = OUTPUT_SYN ^ row([SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA]);
+const SECURE_ALONE_SYN: u64 = INPUT_SYN ^ row([SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA]);
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -150,42 +183,67 @@ pub enum Direction {
     InputOnly = 2,
 }
 
+/// True: a TCP packet with these flags leaves the state as it is, by whatever table. By
+/// far the most do.
+#[inline(always)]
+#[must_use]
+pub const fn is_steady(state: u32, flags: u8) -> bool {
+    const THESE: u8 = tcp_flags::RST | tcp_flags::SYN | tcp_flags::FIN | tcp_flags::ACK;
+    flags & THESE == tcp_flags::ACK && state == ESTABLISHED
+}
+
 /// The state after a TCP packet with these flags. RST counts before SYN, FIN and
 /// ACK, in this order; a packet with none of them changes nothing.
 #[inline(always)]
 #[must_use]
 pub fn next_tcp(state: u32, flags: u8, direction: Direction) -> u32 {
-    // By far the most packets, and nothing to look up for them.
-    let relevant = flags & (tcp_flags::RST | tcp_flags::SYN | tcp_flags::FIN | tcp_flags::ACK);
-    if relevant == tcp_flags::ACK && state == ESTABLISHED {
+    if is_steady(state, flags) {
         return ESTABLISHED;
     }
+    next_by(state, flags, direction, 0)
+}
+
+/// `secure`: which of the bits count in which the rows of `secure_tcp` differ.
+#[inline(always)]
+fn next_by(state: u32, flags: u8, direction: Direction, secure: u64) -> u32 {
     let input = !matches!(direction, Direction::Output);
     let alone = matches!(direction, Direction::InputOnly);
-    let row = if flags & tcp_flags::RST != 0 {
+    let (usual, different) = if flags & tcp_flags::RST != 0 {
         if alone {
-            ALONE_RST
+            (ALONE_RST, 0)
         } else if input {
-            INPUT_RST
+            (INPUT_RST, SECURE_INPUT_RST)
         } else {
-            OUTPUT_RST
+            (OUTPUT_RST, 0)
         }
     } else if flags & tcp_flags::SYN != 0 {
-        if input { INPUT_SYN } else { OUTPUT_SYN }
+        if alone {
+            (INPUT_SYN, SECURE_ALONE_SYN)
+        } else if input {
+            (INPUT_SYN, SECURE_INPUT_SYN)
+        } else {
+            (OUTPUT_SYN, SECURE_OUTPUT_SYN)
+        }
     } else if flags & tcp_flags::FIN != 0 {
         if alone {
-            ALONE_FIN
+            (ALONE_FIN, 0)
         } else if input {
-            INPUT_FIN
+            (INPUT_FIN, SECURE_INPUT_FIN)
         } else {
-            OUTPUT_FIN
+            (OUTPUT_FIN, 0)
         }
     } else if flags & tcp_flags::ACK != 0 {
-        if input { INPUT_ACK } else { OUTPUT_ACK }
+        if alone {
+            (INPUT_ACK, 0)
+        } else if input {
+            (INPUT_ACK, SECURE_INPUT_ACK)
+        } else {
+            (OUTPUT_ACK, 0)
+        }
     } else {
         return state;
     };
-    ((row >> (4 * (state & 0xf))) & 0xf) as u32
+    (((usual ^ different & secure) >> (4 * (state & 0xf))) & 0xf) as u32
 }
 
 /// What an SCTP packet's first chunk means (`sctp_events` of the kernel).
@@ -257,19 +315,28 @@ pub fn next_sctp(state: u32, chunk: u8, direction: Direction) -> u32 {
     SCTP_NONE + ((row >> (4 * (state & 0xf))) & 0xf) as u32
 }
 
-/// The state after a packet of a protocol. `event`: TCP's flags, or the type of an SCTP
-/// packet's first chunk.
+/// The state after a packet of a protocol, by the instance's settings. `event`: TCP's
+/// flags, or the type of an SCTP packet's first chunk.
 #[inline(always)]
 #[must_use]
-pub fn next(protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
+pub fn next<S: Store>(store: &S, protocol: u32, present: u32, event: u32, direction: u32) -> u32 {
     let direction = match direction {
         0 => Direction::Input,
         1 => Direction::Output,
         _ => Direction::InputOnly,
     };
+    let state = present & state_word::STATE;
     match protocol as u8 {
-        protocol::TCP => next_tcp(present & state_word::STATE, event as u8, direction),
-        protocol::SCTP => next_sctp(present & state_word::STATE, event as u8, direction),
+        protocol::TCP => {
+            let flags = event as u8;
+            if is_steady(state, flags) {
+                return ESTABLISHED;
+            }
+            let settings = store.control().map_or(0, |control| control.settings.get());
+            let is_secure = settings >> settings::SECURE_TCP.trailing_zeros() & 1;
+            next_by(state, flags, direction, u64::from(is_secure).wrapping_neg())
+        }
+        protocol::SCTP => next_sctp(state, event as u8, direction),
         _ => UDP,
     }
 }
@@ -340,6 +407,34 @@ mod tests {
             assert_eq!(state, expected, "{chunk} {direction:?}");
         }
         assert_eq!(next_sctp(SCTP_INIT1, 6, Output), SCTP_REJECTED);
+    }
+
+    #[test]
+    fn with_secure_tcp_the_server_establishes() {
+        let next_secure_tcp = |state, flags, direction| next_by(state, flags, direction, u64::MAX);
+        let mut state = NONE;
+        for (flags, direction, expected) in [
+            (SYN, Input, SYN_RECV),
+            (ACK, Input, SYN_RECV),
+            (SYN | ACK, Output, SYNACK),
+            (ACK, Input, SYNACK),
+            (ACK, Output, ESTABLISHED),
+            (FIN | ACK, Input, CLOSE_WAIT),
+            (FIN | ACK, Output, TIME_WAIT),
+        ] {
+            state = next_secure_tcp(state, flags, direction);
+            assert_eq!(state, expected, "{flags:#x} {direction:?}");
+        }
+        let alone = Direction::InputOnly;
+        assert_eq!(next_secure_tcp(NONE, SYN, alone), SYNACK);
+        assert_eq!(next_secure_tcp(SYNACK, ACK, alone), ESTABLISHED);
+        assert_eq!(next_secure_tcp(SYNACK, RST, Input), CLOSE);
+        // What is established stays so.
+        for flags in [0, ACK, SYN, SYN | ACK] {
+            for direction in [Input, Output, alone] {
+                assert_eq!(next_secure_tcp(ESTABLISHED, flags, direction), ESTABLISHED);
+            }
+        }
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //! to 0 by compare and swap. Only the one who succeeds in that corrects the
 //! server's load and clears the signature.
 
+use crate::evict::{self, Victim, class};
 use crate::hash::{self, Place};
 use crate::host::{Ledger, Store};
 use crate::layout::{
     Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word,
 };
+pub use crate::opening::{Opening, WideOpening};
 use crate::reason::Reason;
 use crate::word::Word;
 use crate::{load, state};
@@ -19,9 +21,6 @@ use crate::{load, state};
 /// sibling. Never cleared: it costs a look at one more line, and only when a
 /// connection is not found.
 pub const OVERFLOWED: u32 = 1 << 31;
-
-/// Ticks of silence after which an answered UDP flow may be evicted.
-const IDLE_TICKS: u32 = 128;
 
 /// An entry of either table: what both kinds have.
 pub trait Slot {
@@ -302,14 +301,6 @@ pub fn address_of(words: &AddressWords) -> Address {
     ]
 }
 
-#[inline(always)]
-fn set_address(words: &AddressWords, address: Address) {
-    words[0].set(address[0]);
-    words[1].set(address[1]);
-    words[2].set(address[2]);
-    words[3].set(address[3]);
-}
-
 impl Wanted<WideEntry> for WantedWide {
     #[inline(always)]
     fn is(self, entry: &WideEntry) -> bool {
@@ -508,115 +499,6 @@ pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
     }
 }
 
-/// A new IPv4 connection's contents.
-#[derive(Clone, Copy)]
-pub struct Opening {
-    /// Client's address.
-    pub address: u32,
-    /// As [`Entry::client_port`].
-    pub port: u32,
-    /// Service index.
-    pub service: u32,
-    /// Server index.
-    pub server: u32,
-    /// [`crate::hash::server_tag`] of the server.
-    pub server_tag: u32,
-    /// First state.
-    pub state: u32,
-}
-
-impl New<Entry> for Opening {
-    type Wanted = WantedNarrow;
-
-    #[inline(always)]
-    fn write(self, entry: &Entry) {
-        entry.client_address.set(self.address);
-        entry.client_port.set(self.port);
-        entry.service.set(self.service);
-        entry.server.set(self.server);
-        entry.server_tag.set(self.server_tag);
-    }
-    #[inline(always)]
-    fn server(self) -> u32 {
-        self.server
-    }
-    #[inline(always)]
-    fn state(self) -> u32 {
-        self.state
-    }
-    #[inline(always)]
-    fn wanted(self) -> WantedNarrow {
-        WantedNarrow {
-            address: self.address,
-            port: self.port,
-            by: By::Service(self.service),
-        }
-    }
-}
-
-/// A new wide entry's contents.
-#[derive(Clone, Copy)]
-pub struct WideOpening {
-    /// Client's address.
-    pub address: Address,
-    /// As [`WideEntry::client_port`].
-    pub port: u32,
-    /// Address that the client connected to.
-    pub virtual_address: Address,
-    /// As [`WideEntry::ports`].
-    pub ports: u32,
-    /// Service index.
-    pub service: u32,
-    /// Server index.
-    pub server: u32,
-    /// [`crate::hash::server_tag`] of the server.
-    pub server_tag: u32,
-    /// First state.
-    pub state: u32,
-}
-
-impl New<WideEntry> for WideOpening {
-    type Wanted = WantedWide;
-
-    #[inline(always)]
-    fn write(self, entry: &WideEntry) {
-        set_address(&entry.client_address, self.address);
-        set_address(&entry.virtual_address, self.virtual_address);
-        entry.client_port.set(self.port);
-        entry.ports.set(self.ports);
-        entry.service.set(self.service);
-        entry.server.set(self.server);
-        entry.server_tag.set(self.server_tag);
-    }
-    #[inline(always)]
-    fn server(self) -> u32 {
-        self.server
-    }
-    #[inline(always)]
-    fn state(self) -> u32 {
-        self.state
-    }
-    #[inline(always)]
-    fn wanted(self) -> WantedWide {
-        // These are told apart by their tag.
-        let by = if matches!(self.state, state::TRANSLATED | state::FRAGMENT) {
-            By::ServerTag(self.server_tag)
-        } else {
-            By::Service(self.service)
-        };
-        WantedWide {
-            address: self.address,
-            port: self.port,
-            aim: Aim {
-                by,
-                address: self.virtual_address,
-                port: self.ports & 0xffff,
-                is_exact: u32::from(!state::is_auxiliary(self.state)),
-            },
-        }
-    }
-}
-
 /// A free way of the bucket: `preferred`, its neighbour, or the first one.
 #[inline(always)]
 fn free_way<S: Store, B: Buckets>(store: &S, bucket: &B, preferred: usize) -> Option<usize> {
@@ -644,112 +526,36 @@ fn claim_free<'a, S: Store, B: Buckets>(
         .then_some(found)
 }
 
-/// Of a bucket's entries those that may be evicted, a bit each.
-#[derive(Clone, Copy, Default)]
-struct Expendable {
-    /// Closed on both sides.
-    closed: u32,
-    /// Not answered yet.
-    half_open: u32,
-    /// UDP, silent for [`IDLE_TICKS`].
-    idle: u32,
-}
-
-/// Sorts a bucket's entries. Without a branch, because the verifier follows every
-/// branch of every turn, and there are sixteen; and with sets of states that the
-/// compiler does not know, lest it make branches of them again.
-#[inline(always)]
-fn expendable<S: Store, B: Buckets>(store: &S, bucket: &B, now: u32) -> Expendable {
-    let closed = store.opaque(
-        1 << state::CLOSE
-            | 1 << state::TIME_WAIT
-            | 1 << state::LAST_ACK
-            | 1 << state::FRAGMENT
-            | 1 << state::SCTP_CLOSED
-            | 1 << state::SCTP_REJECTED,
-    );
-    let half_open = store.opaque(
-        1 << state::SYN_RECV
-            | 1 << state::SYN_SENT
-            | 1 << state::SYNACK
-            | 1 << state::NONE
-            | 1 << state::SCTP_NONE
-            | 1 << state::SCTP_INIT1
-            | 1 << state::SCTP_INIT
-            | 1 << state::LOCALITY,
-    );
-    let udp = store.opaque(1 << state::UDP);
-    let idle_ticks = store.opaque(IDLE_TICKS);
-    let mut masks = Expendable::default();
-    for way in 0..WAYS {
-        let entry = &bucket.entries()[way];
-        let word = entry.state().get();
-        let state = word & state_word::STATE;
-        let unanswered = !word >> state_word::ANSWERED.trailing_zeros();
-        // The top bit of the difference: set when the age is the greater.
-        let age = now.wrapping_sub(entry.seen().get()) & 0x7fff_ffff;
-        let old = idle_ticks.wrapping_sub(age) >> 31;
-        masks.closed |= (closed >> state & 1) << way;
-        masks.half_open |= ((half_open >> state | udp >> state & unanswered) & 1) << way;
-        masks.idle |= (udp >> state & old & 1) << way;
-    }
-    masks
-}
-
-/// Position of the lowest set bit of a 16-bit mask that is not 0: a de Bruijn
-/// multiplication, because the target has no instruction for it.
-#[inline(always)]
-const fn lowest_bit(mask: u32) -> u32 {
-    const SEQUENCE: u32 = 0x09AF;
-    const POSITIONS: u64 = {
-        let mut table = 0;
-        let mut i = 0;
-        while i < 16 {
-            table |= i << (4 * ((((1 << i) * SEQUENCE as u64) >> 12) & 0xf));
-            i += 1;
-        }
-        table
-    };
-    let index = ((mask & mask.wrapping_neg()).wrapping_mul(SEQUENCE) >> 12) & 0xf;
-    (POSITIONS >> (4 * index)) as u32 & 0xf
-}
-
-/// Takes the place of an expendable entry of a full bucket; tells whose connection it
-/// was.
+/// Gives the place of an entry of a full bucket to what has this signature; tells whose
+/// connection it was.
 #[inline(always)]
 fn evict<'a, S: Store, B: Buckets>(
     store: &S,
     bucket: &'a B,
+    victim: Victim,
     signature: u32,
 ) -> Option<(Found<'a, B>, u32)> {
-    let masks = expendable(store, bucket, store.tick());
-    let (mask, reason) = if masks.closed != 0 {
-        (masks.closed, Reason::EvictedClosed)
-    } else if masks.half_open != 0 {
-        (masks.half_open, Reason::EvictedHalfOpen)
-    } else if masks.idle != 0 {
-        (masks.idle, Reason::EvictedIdle)
-    } else {
-        return None;
-    };
-    let way = store.opaque(lowest_bit(mask)) as usize & (WAYS - 1);
+    let way = store.opaque(victim.way()) as usize & (WAYS - 1);
     let entry = &bucket.entries()[way];
     let word = entry.state().get();
-    // It may have become established since; then it stays.
     let state = word & state_word::STATE;
-    let is_established = matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED);
-    if is_established || !end_state(store, entry, word) {
+    // It may have become established since; then it stays.
+    if victim.class() == class::KEPT
+        || evict::stays(word)
+        || state == state::FREE
+        || !store.compare_and_swap(entry.state(), word, victim.generation)
+    {
         return None;
     }
-    let victim = entry.server().get();
-    load::leave(store, victim, state);
-    crate::count_reason(store, reason);
+    let server = entry.server().get();
+    load::leave(store, server, state);
+    crate::count_reason(store, evict::reason_of(victim.class(), state));
     let sign = &bucket.signatures()[way];
     let old = sign.get();
     if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
         return None;
     }
-    Some((Found { bucket, way, entry }, victim))
+    Some((Found { bucket, way, entry }, server))
 }
 
 /// Notes in the home bucket that some of its connections stand in the sibling.
@@ -791,12 +597,23 @@ fn claim_any<S: Store, B: Buckets>(store: &S, place: Place) -> Option<u64> {
         mark_overflowed(store, home);
         return Some(IN_SIBLING | location(&found));
     }
-    if let Some((found, victim)) = evict(store, home, place.signature) {
-        return Some(u64::from(victim + 1) << 32 | location(&found));
+    // The sibling is looked through only where what would have to go at home is not what
+    // goes first of all.
+    let mut victim = evict::first(store, home);
+    let (mut bucket, mut in_sibling) = (place.bucket, 0);
+    if victim.class() > class::CROWD {
+        let other = evict::first(store, sibling);
+        if other.class() < victim.class() {
+            victim = other;
+            (bucket, in_sibling) = (place.sibling(), IN_SIBLING);
+        }
     }
-    let (found, victim) = evict(store, sibling, place.signature)?;
-    mark_overflowed(store, home);
-    Some(u64::from(victim + 1) << 32 | IN_SIBLING | location(&found))
+    let bucket = B::of(store, store.opaque(bucket))?;
+    let (found, server) = evict(store, bucket, victim, place.signature)?;
+    if in_sibling != 0 {
+        mark_overflowed(store, home);
+    }
+    Some(u64::from(server + 1) << 32 | in_sibling | location(&found))
 }
 
 /// What was claimed, and 1 + the server whose connection gave way.
@@ -879,17 +696,5 @@ pub fn change_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, state: u32, flags
     }
     if ledger.compare_and_swap(entry.state(), old, new) {
         load::shift(ledger, entry.server().get(), old & state_word::STATE, state);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lowest_bit;
-
-    #[test]
-    fn lowest_bit_is_the_lowest() {
-        for mask in 1u32..0x1_0000 {
-            assert_eq!(lowest_bit(mask), mask.trailing_zeros());
-        }
     }
 }

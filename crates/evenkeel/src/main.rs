@@ -48,6 +48,10 @@ enum Command {
     Settings(commands::settings::Arguments),
     /// Tells what would become of a packet, without sending one.
     Trace(commands::trace::Arguments),
+    /// Lists the schedulers and what they can do.
+    Schedulers(commands::schedulers::Arguments),
+    /// Prints the rules that make the table, thresholds and timeouts too.
+    Save(commands::save::Arguments),
     /// Stops the director and takes its packet path off the interfaces.
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
         Command::Top(arguments) => commands::top::run(&cli.instance, arguments),
         Command::Settings(arguments) => commands::settings::run(&cli.instance, &arguments),
         Command::Trace(arguments) => commands::trace::run(&cli.instance, arguments),
+        Command::Schedulers(arguments) => commands::schedulers::run(&arguments),
+        Command::Save(arguments) => commands::save::run(&cli.instance, &arguments),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
         Command::Realserver(arguments) => commands::realserver::run(arguments),

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use common::daemon::Daemon;
 use common::replay::{Outcome, command};
 use evenkeel_api::client::Client;
+use evenkeel_config::ipvsadm::save_all;
 use evenkeel_core::model::Scheduler;
 use proptest::prelude::*;
 
@@ -45,6 +46,12 @@ impl Bench {
         (outcome.output, outcome.exit)
     }
 
+    /// As `evenkeel save` prints it.
+    fn saved_whole(&self) -> String {
+        let services = self.client.services(None).expect("the table").services;
+        save_all(&services, &self.client.timeouts().expect("the timeouts"))
+    }
+
     fn saved(&self) -> String {
         self.run("ipvsadm -Sn").output
     }
@@ -65,6 +72,39 @@ fn what_is_saved_is_restored() {
     assert_eq!(bench.saved(), "");
     assert_eq!(bench.restore(RULES), (String::new(), 0));
     assert_eq!(bench.saved(), RULES);
+}
+
+#[test]
+fn what_ipvsadm_saves_and_can_not_read_is_restored() {
+    let bench = Bench::new();
+    let rules = "-A -f 4294967295 -s rr\n-a -f 4294967295 -r 192.168.1.1:0 -g -w 1\n\
+                 -A -t 10.0.0.10:7 -s mh -b flag-3\n";
+    assert_eq!(bench.restore(rules), (String::new(), 0));
+    let saved = bench.saved();
+    assert!(saved.contains("-A -f -1 -s rr\n"), "{saved}");
+    assert!(saved.contains("-s mh -b \n"), "{saved}");
+    bench.quietly("ipvsadm -C");
+    assert_eq!(bench.restore(&saved), (String::new(), 0));
+    assert_eq!(bench.saved(), saved);
+    // Typed, it is refused as ever.
+    let typed = bench.run("ipvsadm -A -f -1 -s rr");
+    assert_eq!(typed.output, "invalid fwmark value `-1' specified\n");
+}
+
+#[test]
+fn all_that_rules_can_say_is_saved() {
+    let bench = Bench::new();
+    let rules = "--set 60 7 8\n\
+                 -A -t 10.0.0.10:80 -s wrr\n\
+                 -a -t 10.0.0.10:80 -r 192.168.1.1:8080 -m -w 3 -x 90 -y 60\n\
+                 -a -t 10.0.0.10:80 -r 192.168.1.2:80 -i -w 0 --tun-type gre --tun-csum -x 5\n";
+    assert_eq!(bench.restore(rules), (String::new(), 0));
+    let all = bench.saved_whole();
+    assert_eq!(all, rules);
+    bench.quietly("ipvsadm -C");
+    bench.quietly("ipvsadm --set 1 2 3");
+    assert_eq!(bench.restore(&all), (String::new(), 0));
+    assert_eq!(bench.saved_whole(), all);
 }
 
 #[test]
@@ -199,7 +239,8 @@ fn service_name(ipv6: bool) -> impl Strategy<Value = String> {
         4 => (protocol, endpoint(ipv6)).prop_map(|(protocol, (address, port))| {
             format!("{protocol} {}", SocketAddr::new(address, port))
         }),
-        1 => (1_u32..4).prop_map(move |mark| format!("-f {mark}{family}")),
+        1 => prop_oneof![1_u32..4, u32::MAX - 3..=u32::MAX]
+            .prop_map(move |mark| format!("-f {mark}{family}")),
     ]
 }
 
@@ -213,7 +254,7 @@ fn service_options(ipv6: bool) -> impl Strategy<Value = String> {
         format!(" -p 300 -M {mask}"),
         " -p 10 --pe sip".into(),
     ]);
-    let flags = prop::sample::select(vec!["", " -b flag-1", " -b flag-1,flag-2"]);
+    let flags = prop::sample::select(vec!["", " -b flag-1", " -b flag-1,flag-2", " -b flag-3"]);
     (scheduler, persistence, flags).prop_map(|(scheduler, persistence, flags)| {
         format!(" -s {}{persistence}{flags}", scheduler.name())
     })
@@ -229,9 +270,12 @@ fn server(ipv6: bool) -> impl Strategy<Value = String> {
         "-i --tun-type gue --tun-port 6080 --tun-remcsum",
         "-i --tun-type gre --tun-csum",
     ]);
-    (endpoint(ipv6), method, 0_u32..=i32::MAX as u32).prop_map(
-        |((address, port), method, weight)| {
-            format!("{} {method} -w {weight}", SocketAddr::new(address, port))
+    let thresholds = prop::sample::select(vec!["", " -x 9", " -x 9 -y 4"]);
+    let weight = 0_u32..=i32::MAX as u32;
+    (endpoint(ipv6), method, weight, thresholds).prop_map(
+        |((address, port), method, weight, thresholds)| {
+            let end = SocketAddr::new(address, port);
+            format!("{end} {method} -w {weight}{thresholds}")
         },
     )
 }
@@ -270,5 +314,13 @@ fn any_table_comes_back() {
         prop_assert_eq!(bench.restore(&saved), (String::new(), 0));
         prop_assert_eq!(bench.saved(), saved);
         prop_assert_eq!(bench.run("ipvsadm -Ln").output, listed);
+        // With all that there is, thresholds too.
+        bench.quietly("ipvsadm -C");
+        bench.restore(&rules);
+        let (all, listed) = (bench.saved_whole(), bench.run("ipvsadm -Ln --thresholds").output);
+        bench.quietly("ipvsadm -C");
+        prop_assert_eq!(bench.restore(&all), (String::new(), 0));
+        prop_assert_eq!(bench.saved_whole(), all);
+        prop_assert_eq!(bench.run("ipvsadm -Ln --thresholds").output, listed);
     });
 }

@@ -27,7 +27,7 @@ pub enum Program {
     Tc,
     /// Tells the present tick.
     Clock,
-    /// A part of the general way in the accelerator: index into [`PART_NAMES`].
+    /// A part of the general way in the accelerator: index into `PART_NAMES`.
     XdpPart(usize),
     /// The same at tc.
     TcPart(usize),

@@ -221,11 +221,24 @@ fn a_ports_bridge_is_attached_instead() {
                 .hook
                 .starts_with("tc")
         );
+    });
+}
+
+#[test]
+fn the_loopback_interface_has_tc_alone() {
+    isolated(|pins| {
+        let setting =
+            || std::fs::read_to_string("/proc/sys/net/ipv4/conf/lo/accept_local").unwrap();
+        let dataplane = open(pins);
         let lo = link("lo");
-        assert_eq!(
-            dataplane.attach(&lo, None, Hook::Auto).unwrap().hook,
-            "none"
-        );
+        for _ in 0..2 {
+            let attached = dataplane.attach(&lo, None, Hook::Xdp).unwrap();
+            assert!(attached.hook.starts_with("tc"), "{attached:?}");
+            assert_eq!(setting(), "1\n");
+        }
+        dataplane.detach(lo.index).unwrap();
+        assert_eq!(setting(), "0\n");
+        assert_eq!(dataplane.attached().unwrap(), []);
     });
 }
 

@@ -1,6 +1,7 @@
 //! The first field case: two Apaches behind a director, set up by hand with
 //! `ipvsadm`, round robin by NAT. The files in `examples/case1` run as they are.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::{http, ifupdown, sandbox, wait};
 
 const COMMANDS: &str = include_str!("../../../examples/case1/commands");
 const DIRECTOR_INTERFACES: &str = include_str!("../../../examples/case1/director-interfaces");
+const DEFAULTS: &str = include_str!("../../../examples/case1/default-ipvsadm");
 const EXPECTED_NAMES: &str = include_str!("../../../examples/case1/expected-L");
 const EXPECTED_NUMBERS: &str = include_str!("../../../examples/case1/expected-Ln");
 
@@ -50,7 +52,6 @@ pub fn run(program: &Path, out: impl Write) -> Result<bool> {
     if let Err(error) = outcome {
         report.fail("the case runs to its end", &format!("{error:#}"))?;
     }
-    report.step("Not part of Evenkeel yet: point 4, /etc/default/ipvsadm at boot")?;
     report.text(&format!("took {:.1} s", start.elapsed().as_secs_f32()))?;
     Ok(report.finish()?)
 }
@@ -120,6 +121,7 @@ pub struct Network {
 impl Network {
     /// Builds it in the sandbox, with `program` as `evenkeel` and `ipvsadm`.
     pub fn build(program: &Path) -> Result<Self> {
+        sandbox::own_etc()?;
         sandbox::set_hosts(&format!("{VIP} Load-Balancer\n"))?;
         let hosts = topology()?.build()?;
         let [director, a, b, servers @ ..] = hosts.as_slice() else {
@@ -163,7 +165,38 @@ impl Case {
         self.commands(report)?;
         self.rounds(report)?;
         self.counters(report)?;
-        self.without_daemon(report)
+        self.without_daemon(report)?;
+        self.boot(report)
+    }
+
+    /// Point 4: the saved rules are loaded at boot, by Debian's own file.
+    fn boot(&mut self, report: &mut Report<impl Write>) -> Result<()> {
+        report.step("The rules are saved, everything is removed, and the director boots")?;
+        fs::write("/etc/default/ipvsadm", DEFAULTS).context("cannot write the lab's defaults")?;
+        let lines = ["ipvsadm-save -n >/etc/ipvsadm.rules", "evenkeel purge"];
+        for line in lines {
+            if line == lines[1] {
+                self.network.director.kill_daemon()?;
+            }
+            let output = self.network.director.shell(line)?;
+            report.text(&format!("# {line}\n{output}"))?;
+            if output.status != 0 {
+                bail!("{line}: {output}");
+            }
+        }
+        self.network.director.start_daemon(START)?;
+        let listing = self.network.director.shell("ipvsadm -Ln")?.stdout;
+        report.text(&format!("# ipvsadm -Ln\n{listing}"))?;
+        let point = "4 AUTO=\"true\" in /etc/default/ipvsadm loads /etc/ipvsadm.rules at the start";
+        report.check(point, &EXPECTED_NUMBERS, &listing.as_str())?;
+        let pages = [self.page(0)?, self.page(1)?];
+        let is_spread = pages[0] != pages[1];
+        report.check(
+            "4 and the clients are served by both servers",
+            &true,
+            &is_spread,
+        )?;
+        Ok(())
     }
 
     /// Point 1: the commands, line by line, and the two listings.

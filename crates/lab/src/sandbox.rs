@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
@@ -237,6 +238,58 @@ pub fn set_hosts(lines: &str) -> Result<()> {
     }
     fs::write("/etc/hosts", format!("127.0.0.1 localhost\n{lines}"))
         .context("cannot write the lab's /etc/hosts")
+}
+
+/// Makes `/etc` and `/etc/default` of the sandbox directories that can be written: new ones,
+/// in which links lead to what stood there. Before any host is made, which take them over.
+pub fn own_etc() -> Result<()> {
+    if !is_inside() {
+        bail!("/etc is only written inside the sandbox");
+    }
+    // These stand in front of the machine's own.
+    let names = ["hosts", "nsswitch.conf"].map(|name| Path::new("/etc").join(name));
+    let own = names.map(|file| (fs::read(&file), file));
+    let below = Path::new(DIRECTORY).join("etc");
+    fs::create_dir_all(&below).with_context(|| format!("cannot make {}", below.display()))?;
+    mount(
+        Some("/etc"),
+        &below,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .context("cannot keep the machine's /etc for the lab")?;
+    mount_new("tmpfs", "/etc", Some("mode=0755"))?;
+    link_all(
+        &below,
+        Path::new("/etc"),
+        &["hosts", "nsswitch.conf", "default"],
+    )?;
+    let default = Path::new("/etc/default");
+    fs::create_dir(default).context("cannot make the lab's /etc/default")?;
+    if below.join("default").is_dir() {
+        link_all(&below.join("default"), default, &["ipvsadm"])?;
+    }
+    for (text, file) in own {
+        let text = text.with_context(|| format!("cannot read the lab's {}", file.display()))?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Links from a directory to all that another one has, but for `others`.
+fn link_all(there: &Path, here: &Path, others: &[&str]) -> Result<()> {
+    let entries =
+        fs::read_dir(there).with_context(|| format!("cannot read {}", there.display()))?;
+    for entry in entries {
+        let name = entry.context("cannot read /etc for the lab")?.file_name();
+        if !others.iter().any(|other| name == *other) {
+            let link = here.join(&name);
+            symlink(there.join(&name), &link)
+                .with_context(|| format!("cannot link {}", link.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// `/sys` of the calling thread's network, with the lab's BPF file system in it.

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use evenkeel_core::client_hops::next_generation;
 use evenkeel_core::director::{AsOf, Director, Hop, Reach};
-use evenkeel_core::model::{Edit, Rates, ServiceView, Stats, Timeouts};
+use evenkeel_core::model::{Edit, MarkRule, Rates, ServiceView, Stats, Timeouts};
 use evenkeel_core::sweep::{Sweeper, settle};
 use evenkeel_datapath::general::trial;
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{
-    Address, Load, Server, interface_flags, mapped, server_flags, state_word,
+    Address, Load, Server, interface_flags, mapped, server_flags, settings, state_word,
 };
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Circumstances, Sizes, Tables, reason_count, run_tc, run_xdp};
@@ -81,6 +81,7 @@ impl World {
         world.director.set_compatible(random.one_in(2));
         world.settings(&mut random);
         world.edit(&rules::table(&mut random), &mut random);
+        world.mark(&rules::marks(&mut random));
         world
     }
 
@@ -91,7 +92,9 @@ impl World {
     fn settings(&self, random: &mut Random<'_>) {
         let memory = self.memory();
         if random.one_in(2) {
-            memory.control.settings.set(random.next() & 0xfff);
+            // All but that which goes with a feature, as the director sets it.
+            let any = random.next() & 0xfff & !settings::SECURE_TCP;
+            memory.control.settings.set(any);
         }
         let interface = &memory.interfaces[INGRESS as usize];
         let [a, b, c, d, e, f] = MAC;
@@ -108,6 +111,15 @@ impl World {
             // So few that they run out.
             memory.control.pool_ports.set(4 << 16 | 10_240);
         }
+    }
+
+    fn mark(&mut self, rules: &[(MarkRule, u32)]) {
+        let memory = self.tables.memory();
+        let rules = rules.iter().map(|(rule, interface)| (rule, *interface));
+        // Rules are made so that none is refused.
+        let set = self.director.set_mark_rules(rules, &memory);
+        assert_eq!(set, Ok(()));
+        self.director.write_all(&memory);
     }
 
     fn edit(&mut self, edits: &[Edit], random: &mut Random<'_>) {
@@ -270,6 +282,7 @@ impl World {
             Reason::EvictedClosed,
             Reason::EvictedHalfOpen,
             Reason::EvictedIdle,
+            Reason::EvictedTemplate,
         ];
         these.iter().any(|&reason| reason_count(memory, reason) > 0)
     }

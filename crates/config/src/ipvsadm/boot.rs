@@ -5,8 +5,7 @@ use evenkeel_core::model::Edit;
 
 use super::address::Names;
 use super::command::{Command, SyncRole};
-use super::grammar::parse;
-use super::restore::{line_usage, words_of_line};
+use super::restore::{parse_line, words_of_line};
 
 /// Where Debian has what the start script goes by.
 pub const DEFAULTS_FILE: &str = "/etc/default/ipvsadm";
@@ -120,7 +119,7 @@ pub fn rules(text: &str, names: &dyn Names) -> Rules {
         if text.starts_with('#') || words.is_empty() {
             continue;
         }
-        match parse(&words, names).and_then(line_usage) {
+        match parse_line(&words, names) {
             Ok(Command::Edit(edit)) => rules.edits.push((line, edit)),
             Ok(Command::StartDaemon(daemon)) => {
                 let role = match daemon.role {

@@ -34,8 +34,8 @@ pub(crate) use flags::parse as scheduler_flags;
 pub use grammar::parse;
 pub use listing::{listing, timeouts};
 pub use messages::{Refused, refused};
-pub use restore::{line_usage, words_of_line};
-pub use save::{SAVE_USAGE, save};
+pub use restore::{parse_line, words_of_line};
+pub use save::{SAVE_USAGE, save, save_all};
 
 /// What `-h` prints.
 pub const HELP: &str = include_str!("help.txt");

@@ -1,5 +1,6 @@
 //! Lines that `-R` reads.
 
+use super::address::Names;
 use super::command::{Command, Usage};
 use super::grammar;
 
@@ -12,16 +13,33 @@ pub fn words_of_line(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Refuses the one command that a line of a restore can not be: a restore.
+/// Reads the words of a line. What `-S` writes is read, even where `ipvsadm` can not read
+/// it. The one command that a line can not be is a restore.
 ///
 /// # Errors
-/// The message of `ipvsadm` for it.
-pub fn line_usage(command: Command) -> Result<Command, Usage> {
-    if command == Command::Restore {
-        Err(grammar::try_help())
-    } else {
-        Ok(command)
+/// The message and exit code of `ipvsadm` for words that it refuses.
+pub fn parse_line(words: &[&str], names: &dyn Names) -> Result<Command, Usage> {
+    let mark = saved_mark(words);
+    let mut words = words.to_vec();
+    if let Some((at, mark)) = &mark {
+        words[*at] = mark;
     }
+    if matches!(words[..], ["-A", .., "-b"]) {
+        // Flags are set, and none of them has a name: it is the third.
+        words.push("flag-3");
+    }
+    match grammar::parse(&words, names)? {
+        Command::Restore => Err(grammar::try_help()),
+        command => Ok(command),
+    }
+}
+
+/// A firewall mark from 2,147,483,648 on, which `-S` writes with a sign: where it stands,
+/// and as it is read.
+fn saved_mark(words: &[&str]) -> Option<(usize, String)> {
+    let at = words.iter().position(|word| *word == "-f")? + 1;
+    let signed: i32 = words.get(at)?.parse().ok()?;
+    (signed < 0).then(|| (at, signed.cast_unsigned().to_string()))
 }
 
 #[cfg(test)]

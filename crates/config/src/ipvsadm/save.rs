@@ -2,9 +2,11 @@
 
 use core::fmt::Write;
 
-use evenkeel_core::model::{ForwardMethod, ServiceView, Tunnel, TunnelChecksum};
+use evenkeel_core::model::{
+    ForwardMethod, ServerSettings, ServiceView, Timeouts, Tunnel, TunnelChecksum,
+};
 
-use super::address::Names;
+use super::address::{Names, NoNames};
 use super::ends::Ends;
 use super::flags;
 use super::listing::mask;
@@ -21,7 +23,37 @@ pub const SAVE_USAGE: &str = "ipvsadm-save: Script to save the IPVS table to std
 /// address or port again: what is saved can be restored.
 #[must_use]
 pub fn save(services: &[ServiceView], numeric: bool, names: &dyn Names) -> String {
-    let ends = Ends::new(numeric, names);
+    rules(services, Ends::new(numeric, names), |_| String::new())
+}
+
+/// The rules that make this table with all that rules can say: the timeouts, and of each
+/// server its thresholds, which `-S` leaves out.
+#[must_use]
+pub fn save_all(services: &[ServiceView], timeouts: &Timeouts) -> String {
+    let Timeouts { tcp, tcp_fin, udp } = timeouts;
+    let rules = rules(services, Ends::new(true, &NoNames), thresholds);
+    format!("--set {tcp} {tcp_fin} {udp}\n{rules}")
+}
+
+fn thresholds(settings: &ServerSettings) -> String {
+    let mut text = String::new();
+    for (option, value) in [
+        ("-x", settings.upper_threshold),
+        ("-y", settings.lower_threshold),
+    ] {
+        if value != 0 {
+            let _ = write!(text, " {option} {value}");
+        }
+    }
+    text
+}
+
+/// The rules; `more` gives what stands behind a server's.
+fn rules(
+    services: &[ServiceView],
+    ends: Ends<'_>,
+    more: impl Fn(&ServerSettings) -> String,
+) -> String {
     let mut text = String::new();
     let unsorted: Vec<_> = services.iter().collect();
     for service in order::services(&unsorted) {
@@ -33,9 +65,10 @@ pub fn save(services: &[ServiceView], numeric: bool, names: &dyn Names) -> Strin
             let server_name = ends.server_option(&service.key, &server.key);
             let (method, tunnel) = method_options(server.settings.method);
             let weight = server.settings.weight;
+            let more = more(&server.settings);
             let _ = writeln!(
                 text,
-                "-a {name} -r {server_name} {method} -w {weight}{tunnel}"
+                "-a {name} -r {server_name} {method} -w {weight}{tunnel}{more}"
             );
         }
     }

@@ -152,6 +152,7 @@ pub const TABLES: &[(&str, &[Key<Config>])] = &[
     ("start", START),
     ("compat", COMPAT),
     ("source_nat", SOURCE_NAT),
+    ("closed", CLOSED),
 ];
 
 const DATAPLANE: &[Key<Config>] = &[
@@ -268,6 +269,17 @@ const COMPAT: &[Key<Config>] = &[
         set: |config, value| config.compat.ipvsadm = is_ipvs(&value.word()),
     },
 ];
+
+/// Most addresses of `[closed]`.
+const CLOSED_MAX: usize = 1024;
+
+const CLOSED: &[Key<Config>] = &[Key {
+    name: "addresses",
+    kind: Kind::Addresses(CLOSED_MAX),
+    help: "virtual addresses on which nothing is reached but services: what this machine itself \
+           listens on there is not",
+    set: |config, value| config.closed = value.addresses(),
+}];
 
 const SOURCE_NAT: &[Key<Config>] = &[
     Key {

@@ -118,6 +118,10 @@ impl<'a> Reader<'a> {
         }
         let services = self.list(root, "service");
         config.services = self.services(&services, config.compat.services);
+        if let Some((at, _)) = root.get_key_value("closed") {
+            let place = self.place(at.span().start);
+            super::closed::close(config, &place);
+        }
     }
 
     fn unknown_table(&mut self, name: &Name<'_>, tables: &[&'static str]) {

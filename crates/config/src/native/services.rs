@@ -45,7 +45,7 @@ pub struct ServiceDraft {
     mark: Option<u32>,
     family: Option<Family>,
     scheduler: Option<String>,
-    flags: Vec<String>,
+    flags: Option<Vec<String>>,
     persistence: Option<u32>,
     netmask: Option<NetmaskValue>,
     one_packet: bool,
@@ -100,8 +100,9 @@ pub const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
     Key {
         name: "scheduler_flags",
         kind: Kind::Words(SCHEDULER_FLAGS),
-        help: "flags of the scheduler, as ipvsadm's --sched-flags; default: none",
-        set: |draft, value| draft.flags = value.names(),
+        help: "flags of the scheduler, as ipvsadm's --sched-flags; default: sh-fallback and \
+               mh-fallback, and none with IPVS's ways",
+        set: |draft, value| draft.flags = Some(value.names()),
     },
     Key {
         name: "persistence",
@@ -332,7 +333,8 @@ impl Reader<'_> {
                 "packets keep their port by {:?}",
                 draft.method.as_deref().unwrap_or_default()
             );
-            checked.wrong("port", &message, Some("leave it out"));
+            let hint = "leave it out, or use masq or full-nat, which change it";
+            checked.wrong("port", &message, Some(hint));
         }
         let settings = ServerSettings {
             method,
@@ -346,6 +348,15 @@ impl Reader<'_> {
         };
         let at = checked.spans.of("address").map_or(at, |span| span.start);
         Some((at, server, settings))
+    }
+}
+
+/// The flags of a service that names none. Clients that are hashed to a server that takes
+/// no connections are turned away by IPVS; else they go to another one.
+fn usual_flags(scheduler: &str, compatible: bool) -> SchedulerFlags {
+    SchedulerFlags {
+        fallback: !compatible && matches!(scheduler, "sh" | "mh"),
+        ..SchedulerFlags::default()
     }
 }
 
@@ -403,7 +414,11 @@ impl Checked<'_, '_> {
         compatible: bool,
     ) -> ServiceSettings {
         let scheduler = draft.scheduler.as_deref().unwrap_or(DEFAULT_SCHEDULER);
-        let flags = scheduler_flags(&draft.flags.join(","), scheduler);
+        let compatible = draft.compatible.unwrap_or(compatible);
+        let flags = match &draft.flags {
+            Some(flags) => scheduler_flags(&flags.join(","), scheduler),
+            None => Ok(usual_flags(scheduler, compatible)),
+        };
         let flags = flags.unwrap_or_else(|message| {
             self.wrong("scheduler_flags", &message, None);
             SchedulerFlags::default()
@@ -427,7 +442,7 @@ impl Checked<'_, '_> {
             persistence: self.persistence(draft, key),
             one_packet: draft.one_packet,
             engine: draft.engine.clone(),
-            compatible: Some(draft.compatible.unwrap_or(compatible)),
+            compatible: Some(compatible),
             mss_clamp: Some(draft.mss_clamp),
         }
     }

@@ -49,8 +49,12 @@ fn every_key_is_read() {
         [source_nat]
         addresses = ["10.2.0.7", "fd02::7"]
         ports = "20000-20999"
+        [closed]
+        addresses = ["10.0.0.10"]
     "#;
-    let config = parse(text, "e.toml").unwrap();
+    let mut config = parse(text, "e.toml").unwrap();
+    assert_eq!(config.services.len(), 3);
+    config.services.clear();
     let expected = Config {
         compat: Compat {
             services: true,
@@ -78,6 +82,7 @@ fn every_key_is_read() {
             udp: 7,
         },
         udp_quiesced: 8,
+        closed: vec![[10, 0, 0, 10].into()],
         start: Start {
             ipvsadm_rules: IpvsadmRules::File("/etc/lvs.rules".into()),
         },
@@ -108,7 +113,8 @@ fn every_mistake_is_told_with_its_place() {
         mistakes(text),
         [
             "e.toml:1:1: unknown table conections; known are [dataplane], [timeouts], \
-             [start], [compat], [source_nat], [ipvs], [[mark]], [[service]]",
+             [start], [compat], [source_nat], [closed], \
+             [ipvs], [[mark]], [[service]]",
             "e.toml:3:15: connections = 12: expected is a whole number from 1024 to 16777216",
             "e.toml:4:3: unknown key servrs; did you mean servers?",
             "e.toml:5:8: hook = \"xpd\": expected is \"auto\" or \"xdp\" or \"tc\"; \
@@ -412,7 +418,8 @@ weigth = 5
             "e.toml:27:11: the netmask is of the other family",
             "e.toml:29:11: 10.0.0.1 is of another family than TCP [fd00::1]:80; \
              only tunnels lead from one to the other",
-            "e.toml:33:8: packets keep their port by \"route\"; leave it out",
+            "e.toml:33:8: packets keep their port by \"route\"; leave it out, \
+             or use masq or full-nat, which change it",
             "e.toml:34:15: tunnel_port goes with method = \"gue\"",
             "e.toml:36:19: lower_threshold is above upper_threshold",
             "e.toml:37:1: the server has no address",
@@ -617,5 +624,70 @@ proptest! {
                 prop_assert!((1..=lines).contains(&mistake.place.line), "{}", mistake);
             }
         }
+    }
+}
+
+#[test]
+fn a_closed_address_has_a_service_for_what_no_other_takes() {
+    let text = r#"
+        [closed]
+        addresses = ["10.0.0.10", "fd00::10"]
+
+        [[service]]
+        address = "10.0.0.10"
+        port = 0
+        persistence = 300
+        server = [{ address = "192.168.1.1" }]
+
+        [[service]]
+        address = "fd00::10"
+        port = 80
+    "#;
+    let config = parse(text, "e.toml").unwrap();
+    let services: Vec<_> = config
+        .services
+        .iter()
+        .map(|it| {
+            (
+                it.service.key.to_string(),
+                it.service.servers.len(),
+                it.place.line,
+            )
+        })
+        .collect();
+    let expected = [
+        ("TCP 10.0.0.10:0", 1, 6),
+        ("TCP [fd00::10]:80", 0, 12),
+        ("UDP 10.0.0.10:0", 0, 2),
+        ("SCTP 10.0.0.10:0", 0, 2),
+        ("TCP [fd00::10]:0", 0, 2),
+        ("UDP [fd00::10]:0", 0, 2),
+        ("SCTP [fd00::10]:0", 0, 2),
+    ];
+    let expected: Vec<_> = expected
+        .map(|(key, n, line)| (key.to_owned(), n, line))
+        .into();
+    assert_eq!(services, expected);
+}
+
+#[test]
+fn hashed_clients_fall_back_unless_told_otherwise() {
+    let flags = |rest: &str| {
+        let text = format!("[[service]]\naddress = \"10.0.0.10\"\nport = 80\n{rest}");
+        let config = parse(&text, "e.toml").unwrap();
+        config.services[0].service.settings.flags
+    };
+    let fallback = SchedulerFlags {
+        fallback: true,
+        ..SchedulerFlags::default()
+    };
+    assert_eq!(flags("scheduler = \"mh\""), fallback);
+    assert_eq!(flags("scheduler = \"sh\""), fallback);
+    for rest in [
+        "scheduler = \"dh\"",
+        "scheduler = \"mh\"\nscheduler_flags = []",
+        "scheduler = \"mh\"\ncompat = \"ipvs\"",
+    ] {
+        assert_eq!(flags(rest), SchedulerFlags::default(), "{rest}");
     }
 }

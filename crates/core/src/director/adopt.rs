@@ -48,6 +48,11 @@ impl Director {
             written_order: 0,
             written_features: memory.control.features.get(),
             written_settings: memory.control.settings.get(),
+            written_kept: core::array::from_fn(|place| memory.control.kept[place].get()),
+            written_drop_rate: memory.control.drop_rate.get(),
+            // Until it is known how much room there is.
+            automatic_rate: memory.control.drop_rate.get(),
+            defence_feature: 0,
             compatible: true,
             origin: Origin::Request,
             rules_feature: 0,
@@ -78,7 +83,7 @@ impl Director {
             tcp_fin: or(self.written_timeouts.tcp_fin, default.tcp_fin),
             udp: or(self.written_timeouts.udp, default.udp),
         };
-        self.state.sysctls = sysctls::adopt(self.written_settings);
+        self.state.sysctls = sysctls::adopt(self.written_settings, &self.written_kept);
         self.written_order = control.next_order.get();
         self.state.next_order = self.written_order.max(1);
     }

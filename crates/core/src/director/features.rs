@@ -6,7 +6,7 @@
 pub(super) struct Features([u32; COUNT]);
 
 /// Bits.
-const COUNT: usize = 10;
+const COUNT: usize = 11;
 
 impl Features {
     /// One more that has these.

@@ -1,5 +1,6 @@
 //! From the changed table to writes, in their order.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use evenkeel_datapath::layout::{RING_HEADER, scheduler};
@@ -155,7 +156,8 @@ impl Director {
         }
     }
 
-    fn write_settings(&mut self) {
+    pub(super) fn write_settings(&mut self) {
+        self.note_defence();
         if self.written_timeouts != self.state.timeouts {
             self.written_timeouts = self.state.timeouts;
             self.writes.push_back(Write::Timeouts(self.state.timeouts));
@@ -164,6 +166,16 @@ impl Director {
         if self.written_settings != settings {
             self.written_settings = settings;
             self.writes.push_back(Write::Settings(settings));
+        }
+        let kept = sysctls::kept(&self.state.sysctls);
+        if self.written_kept != kept {
+            self.written_kept = kept;
+            self.writes.push_back(Write::Kept(Box::new(kept)));
+        }
+        let rate = self.drop_rate();
+        if self.written_drop_rate != rate {
+            self.written_drop_rate = rate;
+            self.writes.push_back(Write::DropRate(rate));
         }
         if self.written_order != self.state.next_order {
             self.written_order = self.state.next_order;

@@ -100,10 +100,11 @@ impl Server {
     /// What packets from it are found by, one for each protocol.
     pub(super) fn endpoints(&self, service: &Service) -> impl Iterator<Item = Key> + use<> {
         let kind = self.endpoint_kind(service);
-        let port = match service.is_ftp() {
+        let port = if service.is_ftp() {
             // Data connections come from other ports.
-            true => 0,
-            false => self.actual_port(service),
+            0
+        } else {
+            self.actual_port(service)
         };
         let any = kind.map(|kind| Key::at(self.key.address, port, 0, kind));
         let protocols = service.protocols().iter();

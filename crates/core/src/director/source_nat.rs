@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::sync::atomic::{Ordering, fence};
 
-use evenkeel_datapath::layout::{Address, Control, POOL};
+use evenkeel_datapath::layout::{Address, AddressWords, Control, POOL};
 use evenkeel_datapath::memory::Memory;
 
 use super::Director;
@@ -20,7 +20,7 @@ pub struct Pool {
     pub count: u32,
     /// [`Control::pool_ports`]
     pub ports: u32,
-    /// The addresses, as many as are counted.
+    /// The addresses, as many as are counted, those of IPv4 first.
     pub addresses: Vec<Address>,
 }
 
@@ -46,12 +46,10 @@ impl Pool {
     /// That of the memory.
     fn read(control: &Control) -> Self {
         let count = control.pool_count.get();
-        let all = (count & 0xffff).saturating_add(count >> 16) as usize;
-        let addresses = control.pool.iter().take(all).map(read_words);
         Self {
             count,
             ports: control.pool_ports.get(),
-            addresses: addresses.collect(),
+            addresses: places(control, count).map(read_words).collect(),
         }
     }
 
@@ -62,7 +60,7 @@ impl Pool {
         if kept.addresses != self.addresses || kept.count != self.count {
             control.pool_count.set(0);
             fence(Ordering::SeqCst);
-            for (target, &address) in control.pool.iter().zip(&self.addresses) {
+            for (target, &address) in places(control, self.count).zip(&self.addresses) {
                 write_words(target, address);
             }
         }
@@ -72,9 +70,16 @@ impl Pool {
     }
 }
 
+/// The places of so many addresses: IPv4's from the beginning, IPv6's from the end.
+fn places(control: &Control, count: u32) -> impl Iterator<Item = &AddressWords> {
+    let (narrow, wide) = (count as usize & 0xffff, count as usize >> 16);
+    let from_end = control.pool.iter().rev().take(wide);
+    control.pool.iter().take(narrow).chain(from_end)
+}
+
 impl Director {
     /// Sets the addresses and ports of source NAT. A connection names its address by its
-    /// place, those of IPv4 first: one whose place goes to another address breaks.
+    /// place among those of its family: one whose place goes to another address breaks.
     ///
     /// # Errors
     /// [`EditError::OutOfRange`]: too many addresses, or no ports.

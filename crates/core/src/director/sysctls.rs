@@ -1,6 +1,7 @@
-//! The settings of `net.ipv4.vs` as the memory has them.
+//! The settings of `net.ipv4.vs` as the memory has them: those that the packet path heeds
+//! as a word of bits, the others as words of their own, for the next daemon.
 
-use evenkeel_datapath::layout::settings;
+use evenkeel_datapath::layout::{KEPT, settings};
 
 use crate::model::{Sysctl, SysctlValue, Sysctls};
 
@@ -20,28 +21,100 @@ const BITS: &[(Sysctl, u32)] = &[
     (Sysctl::SloppyTcp, settings::SLOPPY_TCP),
 ];
 
+/// The others, each at its place; a place is never given to another one.
+const PLACES: &[Sysctl] = &[
+    Sysctl::AmDroprate,
+    Sysctl::Amemthresh,
+    Sysctl::BackupOnly,
+    Sysctl::Conntrack,
+    Sysctl::DropEntry,
+    Sysctl::DropPacket,
+    Sysctl::LblcExpiration,
+    Sysctl::LblcrExpiration,
+    Sysctl::RunEstimation,
+    Sysctl::SecureTcp,
+    Sysctl::SnatReroute,
+    Sysctl::SyncPersistMode,
+    Sysctl::SyncPorts,
+    Sysctl::SyncQlenMax,
+    Sysctl::SyncRefreshPeriod,
+    Sysctl::SyncRetries,
+    Sysctl::SyncSockSize,
+    Sysctl::SyncVersion,
+];
+
+/// The place of the only pair, and of its second number behind it.
+const THRESHOLD: usize = KEPT - 2;
+
+const _: () = assert!(PLACES.len() <= THRESHOLD);
+
 /// Bits of a number.
 const REUSE: u32 = 3;
+
+/// From which mode on a defence is at work.
+const AT_WORK: u32 = 2;
+
+/// True: this defence is at work, by its mode.
+pub(super) fn is_at_work(sysctls: &Sysctls, defence: Sysctl) -> bool {
+    sysctls.get(defence).number() >= AT_WORK
+}
 
 /// [`evenkeel_datapath::layout::Control::settings`].
 pub(super) fn word(sysctls: &Sysctls) -> u32 {
     let set = BITS.iter().filter(|(sysctl, _)| sysctls.is_set(*sysctl));
     let bits = set.fold(0, |bits, (_, bit)| bits | bit);
     let reuse = sysctls.get(Sysctl::ConnReuseMode).number() & REUSE;
-    bits | reuse << settings::CONN_REUSE_MODE_SHIFT
+    let secure = if is_at_work(sysctls, Sysctl::SecureTcp) {
+        settings::SECURE_TCP
+    } else {
+        0
+    };
+    bits | secure | reuse << settings::CONN_REUSE_MODE_SHIFT
 }
 
-/// The settings that the memory has; those that it has no place for have their defaults.
-pub(super) fn adopt(word: u32) -> Sysctls {
-    let mut sysctls = Sysctls::default();
-    let reuse = word >> settings::CONN_REUSE_MODE_SHIFT & REUSE;
-    let bits = BITS
-        .iter()
-        .map(|&(sysctl, bit)| (sysctl, u32::from(word & bit != 0)));
-    for (sysctl, number) in bits.chain([(Sysctl::ConnReuseMode, reuse)]) {
-        // Never out of range.
-        let _ = sysctls.set(sysctl, SysctlValue::Number(number));
+/// Both numbers of a value; of a single one the second is 0.
+const fn pair(value: SysctlValue) -> [u32; 2] {
+    match value {
+        SysctlValue::Number(number) => [number, 0],
+        SysctlValue::Pair(pair) => pair,
     }
+}
+
+/// [`evenkeel_datapath::layout::Control::kept`]: what is different from the defaults.
+pub(super) fn kept(sysctls: &Sysctls) -> [u32; KEPT] {
+    let mut words = [0; KEPT];
+    for (word, &sysctl) in words.iter_mut().zip(PLACES) {
+        *word = sysctls.get(sysctl).number() ^ sysctl.default().number();
+    }
+    let (now, default) = (
+        pair(sysctls.get(Sysctl::SyncThreshold)),
+        pair(Sysctl::SyncThreshold.default()),
+    );
+    for number in 0..2 {
+        words[THRESHOLD + number] = now[number] ^ default[number];
+    }
+    words
+}
+
+/// The settings that the memory has. One that can not be has its default.
+pub(super) fn adopt(word: u32, kept: &[u32; KEPT]) -> Sysctls {
+    let mut sysctls = Sysctls::default();
+    let mut set = |sysctl: Sysctl, value| {
+        // What nobody has written is left at its default.
+        let _ = sysctls.set(sysctl, value);
+    };
+    for &(sysctl, bit) in BITS {
+        set(sysctl, SysctlValue::Number(u32::from(word & bit != 0)));
+    }
+    let reuse = word >> settings::CONN_REUSE_MODE_SHIFT & REUSE;
+    set(Sysctl::ConnReuseMode, SysctlValue::Number(reuse));
+    for (word, &sysctl) in kept.iter().zip(PLACES) {
+        let number = word ^ sysctl.default().number();
+        set(sysctl, SysctlValue::Number(number));
+    }
+    let default = pair(Sysctl::SyncThreshold.default());
+    let threshold = [0, 1].map(|number| kept[THRESHOLD + number] ^ default[number]);
+    set(Sysctl::SyncThreshold, SysctlValue::Pair(threshold));
     sysctls
 }
 
@@ -49,26 +122,48 @@ pub(super) fn adopt(word: u32) -> Sysctls {
 mod tests {
     use super::*;
 
+    fn again(sysctls: &Sysctls) -> Sysctls {
+        adopt(word(sysctls), &kept(sysctls))
+    }
+
     #[test]
     fn the_defaults_are_those_of_the_memory() {
-        assert_eq!(word(&Sysctls::default()), settings::DEFAULT);
-        assert_eq!(adopt(settings::DEFAULT), Sysctls::default());
+        let default = Sysctls::default();
+        assert_eq!(word(&default), settings::DEFAULT);
+        assert_eq!(kept(&default), [0; KEPT]);
+        assert_eq!(adopt(settings::DEFAULT, &[0; KEPT]), default);
     }
 
     #[test]
     fn each_is_read_as_it_was_written() {
-        for &(sysctl, _) in BITS {
-            for number in 0..2 {
+        for &sysctl in Sysctl::ALL {
+            for number in [0, 1, 2, 3, 50, 3600, u32::MAX] {
                 let mut sysctls = Sysctls::default();
-                sysctls.set(sysctl, SysctlValue::Number(number)).unwrap();
-                assert_eq!(adopt(word(&sysctls)), sysctls, "{sysctl:?} {number}");
+                if sysctls.set(sysctl, SysctlValue::Number(number)).is_ok() {
+                    assert_eq!(again(&sysctls), sysctls, "{sysctl:?} {number}");
+                }
             }
         }
-        for mode in 0..4 {
+        let mut sysctls = Sysctls::default();
+        let value = SysctlValue::Pair([0, 7]);
+        sysctls.set(Sysctl::SyncThreshold, value).unwrap();
+        assert_eq!(again(&sysctls), sysctls);
+    }
+
+    #[test]
+    fn what_can_not_be_is_left_at_its_default() {
+        let sysctls = adopt(settings::DEFAULT, &[u32::MAX - 7; KEPT]);
+        assert_eq!(sysctls.get(Sysctl::DropEntry), Sysctl::DropEntry.default());
+        assert_eq!(sysctls.get(Sysctl::SyncPorts), Sysctl::SyncPorts.default());
+    }
+
+    #[test]
+    fn a_defence_is_for_the_packet_path_while_it_is_at_work() {
+        for (mode, at_work) in [(0, false), (1, false), (2, true), (3, true)] {
             let mut sysctls = Sysctls::default();
             let value = SysctlValue::Number(mode);
-            sysctls.set(Sysctl::ConnReuseMode, value).unwrap();
-            assert_eq!(adopt(word(&sysctls)), sysctls, "{mode}");
+            sysctls.set(Sysctl::SecureTcp, value).unwrap();
+            assert_eq!(word(&sysctls) & settings::SECURE_TCP != 0, at_work);
         }
     }
 }

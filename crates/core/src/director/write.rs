@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
 use evenkeel_datapath::layout::{
-    Address, ENDPOINT_TOMBSTONE, NOBODY, RING_HEADER, Server, Service, WideEndpointSlot,
+    Address, ENDPOINT_TOMBSTONE, KEPT, NOBODY, RING_HEADER, Server, Service, WideEndpointSlot,
     server_flags,
 };
 use evenkeel_datapath::memory::Memory;
@@ -140,6 +140,10 @@ pub enum Write {
     MarkRules(Box<[MarkRecord]>),
     /// [`evenkeel_datapath::layout::Control::settings`].
     Settings(u32),
+    /// [`evenkeel_datapath::layout::Control::kept`].
+    Kept(Box<[u32; KEPT]>),
+    /// [`evenkeel_datapath::layout::Control::drop_rate`].
+    DropRate(u32),
     /// The next rank in the servers' list order.
     NextOrder(u32),
 }
@@ -254,6 +258,8 @@ pub fn apply(memory: &Memory<'_>, write: &Write) {
         Write::Pool(pool) => pool.write(memory.control),
         Write::MarkRules(records) => marks::write(memory, records),
         Write::Settings(settings) => memory.control.settings.set(*settings),
+        Write::Kept(words) => set_words(&memory.control.kept, 0, &words[..]),
+        Write::DropRate(rate) => memory.control.drop_rate.set(*rate),
         Write::NextOrder(order) => memory.control.next_order.set(*order),
     }
 }

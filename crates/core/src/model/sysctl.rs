@@ -168,31 +168,31 @@ const ON: SysctlValue = SysctlValue::Number(1);
 const DAY: SysctlValue = SysctlValue::Number(24 * 60 * 60);
 
 const NO_SYNC: Option<&str> = Some("connections are not synchronised yet");
-const NO_DEFENCE: Option<&str> =
-    Some("there is no such defence yet; a full table gives up half-open connections first");
 
 sysctls! {
     AmDroprate, "am_droprate", SysctlKind::Number(1..=u32::MAX), SysctlValue::Number(10),
-        "drop_packet in mode 3: one packet of so many is dropped", NO_DEFENCE;
+        "drop_packet in mode 3: one packet of so many is dropped", None;
     Amemthresh, "amemthresh", ANY, SysctlValue::Number(1024),
-        "pages of available memory below which the automatic modes of drop_entry, drop_packet \
-         and secure_tcp begin", NO_DEFENCE;
+        "pages of room in a table of connections below which the automatic modes of drop_entry, \
+         drop_packet and secure_tcp begin; at most an eighth of the table", None;
     BackupOnly, "backup_only", SWITCH, OFF,
         "1: nothing is scheduled while this director is a backup", NO_SYNC;
     CacheBypass, "cache_bypass", SWITCH, OFF,
         "1: what has a firewall mark and no server goes to where it was sent to, by the kernel", None;
     ConnReuseMode, "conn_reuse_mode", MODE, ON,
         "a client begins a connection from a port that it has used: 0: it stays with the former \
-         one's server; 1: it is scheduled anew when that is over; 2 and 3: also when one side \
+         one's server; 1: it is scheduled anew when that is over; 2 and 3: also when the client \
+         has closed it and nothing of the server's side is seen, by direct routing and tunnels. \
+         For services that are compatible with IPVS; with others 1 and more: also when one side \
          has closed it", None;
     Conntrack, "conntrack", SWITCH, OFF,
         "1: connections are entered with netfilter's connection tracking",
         Some("packets of services do not pass netfilter");
     DropEntry, "drop_entry", MODE, OFF,
-        "half-open connections are dropped: 0: never, 1: while memory is short, 2: mode 1 at \
-         work, 3: always", NO_DEFENCE;
+        "half-open connections are dropped at random: 0: never, 1: while room is short, 2: mode 1 \
+         at work, 3: always", None;
     DropPacket, "drop_packet", MODE, OFF,
-        "one packet of some is dropped: modes as of drop_entry", NO_DEFENCE;
+        "of packets that would begin a connection one of some is dropped: modes as of drop_entry", None;
     ExpireNodestConn, "expire_nodest_conn", SWITCH, OFF,
         "1: connections of a deleted server end; 0: their packets are dropped, and they go on if \
          it comes back. For services that are compatible with IPVS; those of others end", None;
@@ -218,7 +218,7 @@ sysctls! {
     ScheduleIcmp, "schedule_icmp", SWITCH, OFF,
         "1: ICMP errors about packets without a connection are scheduled", None;
     SecureTcp, "secure_tcp", MODE, OFF,
-        "TCP's states move more strictly: modes as of drop_entry", NO_DEFENCE;
+        "TCP's states move more strictly: modes as of drop_entry", None;
     SloppySctp, "sloppy_sctp", SWITCH, OFF,
         "1: an SCTP connection begins with any packet", None;
     SloppyTcp, "sloppy_tcp", SWITCH, OFF,

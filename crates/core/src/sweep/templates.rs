@@ -5,13 +5,17 @@
 //! whole pass looks whether any connection is one of its: then it gets a minute more, and
 //! else it ends. As long as none is over, no connection is looked at for it.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use evenkeel_datapath::general::masked;
-use evenkeel_datapath::layout::{Address, WideEntry, service_flags};
+use evenkeel_datapath::layout::{Address, WAYS, WideEntry, service_flags, state_word};
 use evenkeel_datapath::memory::Memory;
-use evenkeel_datapath::table::{Slot, address_of};
+use evenkeel_datapath::table::{Aim, By, Slot, WantedWide, address_of};
+use evenkeel_datapath::{hash, state};
 use hashbrown::HashMap;
 
-use super::{Now, Place, age, expire};
+use super::{Now, Place, Sweeper, age, expire, find};
 
 /// Seconds that a template goes on for while it has connections.
 pub(crate) const MORE_SECONDS: u32 = 60;
@@ -42,20 +46,37 @@ pub(super) struct Templates {
     sought: HashMap<Key, Sought>,
     /// Those that go on, with their state word: until this tick.
     prolonged: HashMap<Place, (u32, u32)>,
+    /// For each place of both tables 1 + the generation of the established connection there
+    /// whose template was assured; empty: there was none.
+    assured: Vec<u16>,
 }
 
 impl Templates {
-    /// True: [`Templates::connection`] wants to know of each connection.
+    /// True: connections of templates are looked for.
     pub(super) fn are_sought(&self) -> bool {
         !self.sought.is_empty()
     }
 
-    /// Tells of a live connection.
-    pub(super) fn connection(&mut self, now: &Now<'_>, client: Address, entry: &impl Slot) {
+    /// Tells of a live connection and its state word.
+    #[inline]
+    pub(super) fn connection(
+        &mut self,
+        now: &Now<'_>,
+        client: Address,
+        entry: &impl Slot,
+        place: Place,
+        word: u32,
+    ) {
         let Some(service) = now.service(entry) else {
             return;
         };
         if service.flags.get() & service_flags::PERSISTENT == 0 {
+            return;
+        }
+        if assures(word) {
+            self.assure(now, client, entry, place, word);
+        }
+        if !self.are_sought() {
             return;
         }
         let key = Key {
@@ -68,7 +89,40 @@ impl Templates {
         }
     }
 
-    /// True: a template's service is not persistent any more, so that it has no use.
+    /// Notes that a template has had an established connection, so that a flood does not
+    /// take it. Once for each connection.
+    fn assure(
+        &mut self,
+        now: &Now<'_>,
+        client: Address,
+        entry: &impl Slot,
+        (bucket, way): Place,
+        word: u32,
+    ) {
+        if self.assured.is_empty() {
+            self.assured = vec![0; Sweeper::buckets(now.memory) * WAYS];
+        }
+        let generation = ((word >> 16) as u16).wrapping_add(1);
+        let Some(known) = self.assured.get_mut(bucket * WAYS + way) else {
+            return;
+        };
+        if *known == generation {
+            return;
+        }
+        *known = generation;
+        let Some(template) = template_of(now, client, entry) else {
+            return;
+        };
+        let word = template.state.get();
+        if word & state_word::STATE == state::TEMPLATE {
+            // If it is changed meanwhile, it is not this one any more.
+            let assured = word | state_word::ASSURED;
+            template.state.compare_and_swap(word, assured);
+        }
+    }
+
+    /// True: a template's service is not persistent any more, so that it has no use; or it is
+    /// a call's whose time is over.
     /// Else, when its time is over, its connections are looked for.
     pub(super) fn is_useless(
         &mut self,
@@ -83,6 +137,10 @@ impl Templates {
         let is_prolonged = |&(word, until): &(u32, u32)| {
             word == state_word && age(now.tick, until) == 0 && now.tick != until
         };
+        if left < 0 && is_by_call(now, template) {
+            // A call has one, and there may be many: nobody looks for their connections.
+            return true;
+        }
         if left >= 0 {
             if !self.prolonged.is_empty() {
                 self.prolonged.remove(&place);
@@ -137,6 +195,48 @@ impl Templates {
         });
         ended
     }
+}
+
+/// True: a template is a call's.
+fn is_by_call(now: &Now<'_>, template: &WideEntry) -> bool {
+    template.server_tag.get() != 0
+        && now
+            .service(template)
+            .is_some_and(|service| service.flags.get() & service_flags::SIP != 0)
+}
+
+/// True: a connection with this state word was established, or for UDP answered.
+const fn assures(word: u32) -> bool {
+    const THESE: u32 = 1 << state::ESTABLISHED
+        | 1 << state::FIN_WAIT
+        | 1 << state::CLOSE_WAIT
+        | 1 << state::TIME_WAIT
+        | 1 << state::SCTP_ESTABLISHED;
+    let state = word & state_word::STATE;
+    (THESE >> state) & 1 != 0 || (state == state::UDP && word & state_word::ANSWERED != 0)
+}
+
+/// The template that a connection's client stays with its server by.
+fn template_of<'a>(
+    now: &Now<'a>,
+    client: Address,
+    connection: &impl Slot,
+) -> Option<&'a WideEntry> {
+    let service = now.service(connection)?;
+    let protocol = if service.mark.get() == 0 {
+        connection.client_port().get() & 0xff_0000
+    } else {
+        0
+    };
+    let wanted = WantedWide {
+        address: masked(client, service.netmask.get()),
+        port: protocol | state::TEMPLATE << 24,
+        aim: Aim::any(By::Service(connection.service().get() & 0xffff)),
+    };
+    let seed = now.memory.control.seed.get();
+    let place = hash::wide_connection(wanted.address, wanted.port, seed);
+    find(now.memory.wide_connections, place, wanted)
+        .filter(|template| template.server.get() == connection.server().get())
 }
 
 /// Ticks that a template has left; negative: it is over for as many. None: its service

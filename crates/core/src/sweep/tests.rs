@@ -129,19 +129,18 @@ fn a_udp_flow_leaves_a_quiesced_server_when_it_pauses() {
     let memory = tables.memory();
     let server = &memory.servers[SERVER as usize];
     let service = &memory.services[0];
-    server.flags.set(server_flags::ALIVE);
     let mut sweeper = Sweeper::default();
     sweeper.set_udp_quiesced_seconds(20);
     put_narrow(&memory, (0, 0), state::UDP, 0);
     put_narrow(&memory, (0, 1), state::ESTABLISHED, 0);
     put_wide(&memory, (0, 0), state::UDP, 40);
     let mut expired = |weight, ways, tick| {
-        server.weight.set(weight);
+        server.flags.set(server_flags::ALIVE | weight);
         service.flags.set(ways);
         pass(&mut sweeper, &memory, tick).expired
     };
     // Not while it has a weight, nor by IPVS's ways, nor before the time.
-    assert_eq!(expired(1, 0, 81), 0);
+    assert_eq!(expired(server_flags::WEIGHTED, 0, 81), 0);
     assert_eq!(expired(0, service_flags::COMPATIBLE, 81), 0);
     assert_eq!(expired(0, 0, 80), 0);
     assert_eq!(expired(0, 0, 81), 1);
@@ -505,4 +504,136 @@ fn trees_are_put_right() {
     settle(&memory);
     let best = Tree::of(scheduler::WLC, service.ring.get()).best(&memory);
     assert_eq!(best, Some(6));
+}
+
+/// Puts so many half-open connections of a service into the narrow table.
+fn half_open(memory: &Memory<'_>, from: usize, count: usize, service: u32, seen: u32) {
+    for number in from..from + count {
+        let place = (number / WAYS, number % WAYS);
+        put_narrow(memory, place, state::SYN_RECV, seen);
+        let entry = &memory.connections[place.0].entries[place.1];
+        entry.service.set(service);
+    }
+}
+
+fn of_service(memory: &Memory<'_>, service: u32) -> usize {
+    let entries = memory.connections.iter().flat_map(|bucket| &bucket.entries);
+    let live = entries.filter(|entry| entry.state.get() & state_word::STATE != 0);
+    live.filter(|entry| entry.service.get() == service).count()
+}
+
+#[test]
+fn the_more_half_open_connections_a_service_has_the_shorter_they_live() {
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    // 1,024 places, of which a service may have 64 half-open for their whole minute.
+    half_open(&memory, 0, 60, 1, 0);
+    half_open(&memory, 100, 640, 2, 0);
+    let mut sweeper = Sweeper::default();
+    assert_eq!(pass(&mut sweeper, &memory, 0).in_use(), 700);
+    assert_eq!(pass(&mut sweeper, &memory, 6 * 4).cut_short, 0);
+    let summary = pass(&mut sweeper, &memory, 6 * 4 + 1);
+    assert_eq!((summary.cut_short, summary.expired), (640, 640));
+    assert_eq!((of_service(&memory, 1), of_service(&memory, 2)), (60, 0));
+    // It has few again: these have their time.
+    half_open(&memory, 100, 10, 2, 30 * 4);
+    for second in [31, 59, 60] {
+        assert_eq!(pass(&mut sweeper, &memory, second * 4).cut_short, 0);
+    }
+    let summary = pass(&mut sweeper, &memory, 60 * 4 + 1);
+    assert_eq!((summary.cut_short, summary.expired), (0, 60));
+    assert_eq!(of_service(&memory, 2), 10);
+}
+
+#[test]
+fn half_open_connections_live_some_seconds_in_any_case() {
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    half_open(&memory, 0, 1024, 1, 0);
+    let mut sweeper = Sweeper::default();
+    for second in 0..=4 {
+        assert_eq!(pass(&mut sweeper, &memory, second * 4).in_use(), 1024);
+    }
+    assert_eq!(pass(&mut sweeper, &memory, 4 * 4 + 1).cut_short, 1024);
+}
+
+/// As long as `drop_entry` is at work, a part of what is half-open goes in each pass, and
+/// nothing else; of flows those that are silent and never were much.
+#[test]
+fn entries_are_dropped_at_random() {
+    const PASSES: u32 = 32;
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    half_open(&memory, 0, 60, 1, 61 * 4);
+    put_narrow(&memory, (60, 0), state::ESTABLISHED, 0);
+    put_narrow(&memory, (60, 1), state::UDP, 0);
+    put_narrow(&memory, (60, 2), state::UDP, 0);
+    put_narrow(&memory, (60, 3), state::UDP, 61 * 4);
+    for (way, packets) in [(0, 1), (1, 1), (2, 9), (3, 1)] {
+        memory.connections[60].entries[way]
+            .service
+            .set(packets << 16);
+    }
+    let mut sweeper = Sweeper::default();
+    assert_eq!(pass(&mut sweeper, &memory, 61 * 4).dropped, 0);
+    sweeper.set_dropping(true);
+    let dropped: u64 = (0..PASSES)
+        .map(|_| pass(&mut sweeper, &memory, 61 * 4).dropped)
+        .sum();
+    // One of them is a flow. Of those that are half-open two in three go.
+    assert!((20..60).contains(&dropped), "{dropped}");
+    assert_eq!(of_service(&memory, 1) as u64, 61 - dropped);
+    let states = [0, 1, 2, 3].map(|way| memory.connections[60].entries[way].state.get() & 31);
+    assert_eq!(
+        states,
+        [state::ESTABLISHED, state::FREE, state::UDP, state::UDP]
+    );
+    sweeper.set_dropping(false);
+    assert_eq!(pass(&mut sweeper, &memory, 61 * 4).dropped, 0);
+}
+
+/// A template is assured by an established connection of its own client and server.
+#[test]
+fn established_connections_assure_their_templates() {
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    let service = &memory.services[4];
+    service
+        .flags
+        .set(service_flags::USED | service_flags::PERSISTENT);
+    service.persistence.set(300);
+    service.netmask.set(u32::from_ne_bytes([255, 255, 255, 0]));
+    let seed = memory.control.seed.get();
+    let template = |client: &str| {
+        let address = address(client);
+        let port = 6 << 16 | state::TEMPLATE << 24;
+        let place = hash::wide_connection(address, port, seed);
+        let bucket = place.bucket as usize & (memory.wide_connections.len() - 1);
+        let entry = &memory.wide_connections[bucket].entries[0];
+        set(&entry.client_address, address);
+        entry.client_port.set(port);
+        entry.service.set(4);
+        entry.server.set(SERVER);
+        entry.state.set(state::TEMPLATE);
+        memory.wide_connections[bucket].signatures[0].set(place.signature);
+        &entry.state
+    };
+    let [first, second] = ["10.1.1.0", "10.1.2.0"].map(template);
+    let connection = |way: usize, client: &str, state: u32| {
+        put_narrow(&memory, (0, way), state, 0);
+        let entry = &memory.connections[0].entries[way];
+        entry.client_address.set(narrow_address(client));
+        entry.client_port.set((6 << 16) + 99);
+        entry.service.set(4);
+        &entry.state
+    };
+    connection(0, "10.1.1.7", state::ESTABLISHED);
+    let other = connection(1, "10.1.2.7", state::SYN_RECV);
+    let mut sweeper = Sweeper::default();
+    pass(&mut sweeper, &memory, 1);
+    let assured = |word: &Word| word.get() & state_word::ASSURED != 0;
+    assert_eq!((assured(first), assured(second)), (true, false));
+    other.set(other.get() & !state_word::STATE | state::ESTABLISHED);
+    pass(&mut sweeper, &memory, 2);
+    assert_eq!((assured(first), assured(second)), (true, true));
 }

@@ -7,6 +7,7 @@ use evenkeel_core::director::{Hop as ServerHop, Reach};
 use evenkeel_core::model::Protocol;
 use evenkeel_datapath::host::Hop;
 use evenkeel_datapath::simulated::run_tc;
+use evenkeel_datapath::word::Word;
 
 use super::*;
 use crate::configure;
@@ -243,7 +244,7 @@ fn contents(world: &World) -> Vec<u32> {
     let narrow = memory.connections.iter().flat_map(|b| &b.signatures);
     let wide = memory.wide_connections.iter().flat_map(|b| &b.signatures);
     let all = loads.chain(memory.rings).chain(narrow).chain(wide);
-    all.map(|word| word.get()).collect()
+    all.map(Word::get).collect()
 }
 
 /// Traces a packet, sends it, and compares.

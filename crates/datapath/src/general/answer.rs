@@ -4,7 +4,7 @@ use super::Arrival;
 use super::packet::{Packet, what};
 use crate::checksum::fold;
 use crate::forward::{Verdict, drop, leave};
-use crate::frame::{ETHERNET, protocol};
+use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Header, Host, Room, Window};
 use crate::layout::Address;
 use crate::reason::Reason;
@@ -19,7 +19,7 @@ pub(crate) mod kind {
     pub(crate) const TIME_EXCEEDED: u32 = 2;
     /// The packet is larger than its way allows.
     pub(crate) const TOO_BIG: u32 = 3;
-    /// Somebody else's error, for the packet at [`Arrival::inner`]: with type (bits 8 to 15)
+    /// Somebody else's error, for the packet at `Arrival::inner`: with type (bits 8 to 15)
     /// and code (bits 0 to 7). It leaves by the job's way.
     pub(crate) const AS_IT_IS: u32 = 1 << 31;
 }
@@ -31,6 +31,9 @@ const ICMP: usize = 8;
 const OFFSET_MAX: usize = 511;
 /// Bytes of a packet that are quoted: as many of these as it has.
 const QUOTES: [usize; 2] = [128, 64];
+/// All of IPv4's and TCP's headers without options. Where TCP's checksum is still to be
+/// completed the kernel cuts no frame in front of it.
+const TCP_QUOTE: usize = IPV4 + 20;
 /// The least, with ports: behind an IPv4 header without options, behind an IPv6 one.
 const LEAST: [usize; 2] = [IPV4 + 8, IPV6 + 8];
 
@@ -77,6 +80,8 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         QUOTES[0]
     } else if packet.length as usize >= QUOTES[1] {
         QUOTES[1]
+    } else if !is_ipv6 && packet.length as usize >= TCP_QUOTE {
+        TCP_QUOTE
     } else if packet.length as usize >= LEAST[usize::from(is_ipv6)] {
         LEAST[usize::from(is_ipv6)]
     } else {
@@ -115,16 +120,26 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
 }
 
 /// Moves what is quoted to where the answer has it, from farther behind: there is more in
-/// front of it than the answer has.
+/// front of it than the answer has. The frame came with the family of the tunnel.
 #[inline(always)]
 fn to_front<H: Host>(host: &H, arrival: &Arrival, quote: usize) -> bool {
     let from = arrival.inner.get() as usize & OFFSET_MAX;
-    let header = if arrival.packet.is_ipv6 { IPV6 } else { IPV4 };
+    let (header, kind) = if arrival.packet.is_ipv6 {
+        (IPV6, ETHERTYPE_IPV6)
+    } else {
+        (IPV4, ETHERTYPE_IPV4)
+    };
+    let Some(ethertype) = host.window(ETHERNET - 2, 2) else {
+        return false;
+    };
+    ethertype.set_u16(0, kind);
     let to = ETHERNET + header + ICMP;
     if quote == QUOTES[0] {
         copy::<H, { QUOTES[0] }>(host, from, to)
     } else if quote == QUOTES[1] {
         copy::<H, { QUOTES[1] }>(host, from, to)
+    } else if quote == TCP_QUOTE {
+        copy::<H, TCP_QUOTE>(host, from, to)
     } else if quote == LEAST[0] {
         copy::<H, { LEAST[0] }>(host, from, to)
     } else {
@@ -177,6 +192,11 @@ fn sum<H: Host>(host: &H, offset: usize, quote: usize) -> Option<u64> {
     } else if quote == QUOTES[1] {
         let quoted = host.window(offset, QUOTES[1])?;
         for word in 0..QUOTES[1] / 4 {
+            sum += u64::from(quoted.u32(word * 4));
+        }
+    } else if quote == TCP_QUOTE {
+        let quoted = host.window(offset, TCP_QUOTE)?;
+        for word in 0..TCP_QUOTE / 4 {
             sum += u64::from(quoted.u32(word * 4));
         }
     } else if quote == LEAST[0] {

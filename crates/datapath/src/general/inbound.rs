@@ -5,7 +5,8 @@ use super::persistence;
 use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
 use super::{
-    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, source_nat,
+    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, sip,
+    source_nat,
 };
 use crate::forward::{
     Sendable, Verdict, count_connection, count_packet, counted_length, drop, is_alive, method_of,
@@ -15,7 +16,8 @@ use crate::frame::protocol;
 use crate::hop;
 use crate::host::{Host, RouteAnswer};
 use crate::layout::{
-    NOBODY, Server, Service, method, scheduler, server_flags, service_flags, settings, state_word,
+    NOBODY, Server, Service, features, method, scheduler, server_flags, service_flags, settings,
+    state_word,
 };
 use crate::reason::Reason;
 use crate::schedule;
@@ -70,6 +72,9 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
             return pass(host, Reason::NoConnection);
         }
     }
+    if is_own(host) {
+        hop::note_itself(host, entry);
+    }
     let index = entry.server().get();
     let Some(server) = host.server(index) else {
         return drop(host, Reason::ServerGone);
@@ -95,6 +100,13 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
         arrival.job.set_source(source);
     }
     send(host, arrival, index, server, after, way)
+}
+
+/// True: a program on this machine has sent the packet.
+#[inline(always)]
+pub(crate) fn is_own<H: Host>(host: &H) -> bool {
+    // The loopback interface has no XDP.
+    H::FINISHES && host.ingress() == hop::LOOPBACK
 }
 
 /// Looks whether a packet can leave by a way; else what becomes of it.
@@ -182,8 +194,7 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
     if is_opening(arrival) {
         let mode = (settings >> settings::CONN_REUSE_MODE_SHIFT) & 3;
         let quiesced = server.is_some_and(|s| s.flags.get() & server_flags::WEIGHTED == 0);
-        if (expire_nodest && quiesced)
-            || (mode != 0 && is_over(arrival, entry.state().get() & state_word::STATE, mode))
+        if (expire_nodest && quiesced) || (mode != 0 && is_over(arrival, entry.state().get(), mode))
         {
             return Fate::Ends;
         }
@@ -198,10 +209,14 @@ fn fate<H: Host, E: Slot>(host: &H, arrival: &Inbound<'_>, entry: &E) -> Fate {
 }
 
 /// True: a connection in this state may give way to a new one (`is_new_conn_expected`).
+/// With IPVS's ways and one side closed that is so only where the director sees nothing of
+/// what the server sends, and so can't know whether it has closed its side.
 #[inline(always)]
-fn is_over(arrival: &Inbound<'_>, state: u32, mode: u32) -> bool {
+fn is_over(arrival: &Inbound<'_>, word: u32, mode: u32) -> bool {
     const OVER: u32 = 1 << state::TIME_WAIT | 1 << state::CLOSE | 1 << state::SCTP_CLOSED;
-    let also = mode & 2 != 0 || arrival.service.flags.get() & service_flags::COMPATIBLE == 0;
+    let state = word & state_word::STATE;
+    let also = arrival.service.flags.get() & service_flags::COMPATIBLE == 0
+        || (mode & 2 != 0 && word & state_word::ANSWERED == 0);
     (OVER >> state) & 1 != 0 || (also && state == state::FIN_WAIT)
 }
 
@@ -366,7 +381,11 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         return Verdict::Pass;
     };
     let arrival = &Inbound { arrival, service };
-    let chosen = if !may_begin(host, arrival) {
+    let begins = may_begin(host, arrival);
+    if begins && is_its_turn(host) {
+        return drop(host, Reason::DroppedPacket);
+    }
+    let chosen = if !begins {
         crate::count_reason(host, Reason::Adopted);
         schedule::previous_owner(host, service, &arrival.request()).unwrap_or(NOBODY)
     } else if service.flags.get() & service_flags::PERSISTENT != 0 {
@@ -383,6 +402,20 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     }
 }
 
+/// True: this is the one of some packets that is dropped while too many come
+/// (`ip_vs_todrop`).
+#[inline(always)]
+fn is_its_turn<H: Host>(host: &H) -> bool {
+    let Some(control) = host.control() else {
+        return false;
+    };
+    if control.features.get() & features::DEFENCE == 0 {
+        return false;
+    }
+    let rate = control.drop_rate.get();
+    rate != 0 && host.add(&control.drop_turn, 1) % rate == rate - 1
+}
+
 /// What becomes of a packet that nobody serves (`ip_vs_leave`).
 #[inline(always)]
 pub(super) fn nobody<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
@@ -392,6 +425,10 @@ pub(super) fn nobody<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     if arrival.is_quoted.get() != 0 {
         // An error is not answered with one.
         return drop(host, Reason::NoServer);
+    }
+    let [call, _] = &arrival.engine;
+    if sip::is_by_call(service, &arrival.packet) && call.get() == 0 {
+        return drop(host, Reason::NoCallId);
     }
     if settings(host) & settings::CACHE_BYPASS != 0
         && service.mark.get() != 0

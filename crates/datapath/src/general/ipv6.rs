@@ -3,6 +3,7 @@
 //! finish it leaves untouched to the general way, of which it is a part: nothing is kept,
 //! and the packet goes through one program.
 
+use super::inbound::is_own;
 use super::packet::{Packet, Transport, what};
 use super::rewrite::{self, WideEnd};
 use super::source_nat;
@@ -12,11 +13,11 @@ use crate::forward::{
     sendable, track,
 };
 use crate::frame::{ETHERNET, End, protocol};
-use crate::host::{Host, Window};
 use crate::hop::{self, Way};
+use crate::host::{Host, Window};
 use crate::layout::{Server, WideBucket, WideEntry, endpoint_kind, features, method, server_flags};
 use crate::reason::Reason;
-use crate::state::{Direction, tcp_flags};
+use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
 use crate::{endpoint, short, tunnel};
 
@@ -137,6 +138,9 @@ fn transport<H: Host>(
 /// From a client to a service.
 #[inline(always)]
 fn inbound<H: Host>(host: &H, packet: &Packet, transport: Transport, service: u32) -> Verdict {
+    if is_own(host) {
+        return Verdict::GENERAL;
+    }
     let wanted = WideBucket::of_client(packet, transport, service);
     let found: Option<Found<'_, WideBucket>> = table::find_here(host, wanted.place(host), wanted);
     let Some(found) = found else {
@@ -162,7 +166,11 @@ fn inbound<H: Host>(host: &H, packet: &Packet, transport: Transport, service: u3
     } else {
         Direction::InputOnly
     };
-    let next = short::next_state(packet.protocol, entry.state().get(), transport.event, direction);
+    let present = entry.state().get();
+    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     if !to_server(host, packet, transport, entry, server, method) {
@@ -238,7 +246,11 @@ fn send_back<H: Host>(
         return Verdict::GENERAL;
     }
     let direction = Direction::Output;
-    let next = short::next_state(packet.protocol, entry.state().get(), transport.event, direction);
+    let present = entry.state().get();
+    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    if next == state::FREE {
+        return Verdict::GENERAL;
+    }
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
     let before = WideEnd {

@@ -66,7 +66,7 @@ pub(super) fn fits<S: Store>(store: &S, place: u32, interface: u32) -> u32 {
     let packet = &arrival.packet;
     let flags = rule.flags.get();
     let is_ipv6 = u32::from(packet.is_ipv6);
-    let family = is_ipv6 * mark_flags::IPV6 | (1 - is_ipv6) * mark_flags::IPV4;
+    let family = (is_ipv6 * mark_flags::IPV6) | ((1 - is_ipv6) * mark_flags::IPV4);
     let mut differs = family & !flags;
     let protocol = flags >> mark_flags::PROTOCOL_SHIFT & 0xff;
     differs |= (protocol ^ u32::from(packet.protocol)) & all_if(protocol);

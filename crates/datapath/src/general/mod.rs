@@ -13,12 +13,14 @@ mod packet;
 mod persistence;
 mod rewrite;
 mod segment;
+mod sip;
 mod source_nat;
 #[cfg(not(target_arch = "bpf"))]
 pub mod trial;
 mod tunnel_error;
 mod width;
 
+pub(crate) use inbound::is_own;
 pub use persistence::masked;
 
 use core::cell::Cell;
@@ -60,6 +62,8 @@ pub struct Arrival {
     /// Of a tunnel's packet that an ICMP error quotes: where the packet in it begins in the
     /// frame.
     pub(crate) inner: Cell<u32>,
+    /// What the persistence engine has found ([`sip::call_id`]), the lower half first; 0: nothing.
+    pub(crate) engine: [Cell<u32>; 2],
     /// 1: the packet is one that an ICMP error quotes, and the frame is taken apart again
     /// when its connection is open.
     pub(crate) is_quoted: Cell<u32>,
@@ -84,6 +88,7 @@ impl Arrival {
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
             inner: Cell::new(0),
+            engine: [const { Cell::new(0) }; 2],
             is_quoted: Cell::new(0),
         }
     }
@@ -286,7 +291,7 @@ pub(crate) fn with_server<H: Host>(
     Verdict::Then { part: Part::Open }
 }
 
-/// Reserves a translated source, see [`source_nat`]: 1, or 0 where it is taken.
+/// Reserves a translated source, see `source_nat`: 1, or 0 where it is taken.
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
@@ -330,13 +335,13 @@ pub fn step<H: Host>(host: &H, next: u32, offset: u32) -> u64 {
     packet::step(host, next, offset)
 }
 
-/// Takes an IPv4 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv4 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv4<H: Host>(host: &H) -> u32 {
     packet::ipv4(host)
 }
 
-/// Takes an IPv6 packet apart and keeps it: [`packet::parsed`].
+/// Takes an IPv6 packet apart and keeps it: `packet::parsed`.
 #[inline(always)]
 pub fn parse_ipv6<H: Host>(host: &H) -> u32 {
     packet::ipv6(host)
@@ -367,7 +372,7 @@ pub fn parse_transport<H: Host>(host: &H) -> u32 {
     1
 }
 
-/// Reads the transport header of the packet that is kept: [`Transport`] as a number; 0: to
+/// Reads the transport header of the packet that is kept: `Transport` as a number; 0: to
 /// be passed.
 #[inline(always)]
 pub fn read_transport<H: Host>(host: &H) -> u64 {
@@ -416,6 +421,18 @@ pub fn parse_quoted<H: Host>(host: &H) -> u32 {
 #[inline(always)]
 pub fn parse_tunnelled<H: Host>(host: &H) -> u32 {
     tunnel_error::parse(host)
+}
+
+/// Where in the frame the value of SIP's Call-ID stands, if the message at `begin` has one; 0.
+#[inline(always)]
+pub fn call_name<H: Host>(host: &H, begin: u32) -> u32 {
+    sip::name(host, begin)
+}
+
+/// A hash of SIP's Call-ID in the datagram that is kept; 0: it has none.
+#[inline(always)]
+pub fn call_id<H: Host>(host: &H) -> u64 {
+    sip::call_id(host)
 }
 
 /// Where in the frame the largest segment stands that the TCP packet that is kept asks for;
@@ -545,7 +562,7 @@ pub fn seek<S: Store>(store: &S, end: u32, port: u32, kind: u32) -> u32 {
 }
 
 /// Looks into a bucket of the IPv6 endpoints for the address at an end of the packet that
-/// is kept, see [`endpoint::probe`].
+/// is kept, see [`endpoint::probe`](mod@endpoint::probe).
 #[inline(always)]
 pub fn probe_wide<S: Store>(store: &S, bucket: u32, end: u32, key: u32) -> u64 {
     let Some(arrival) = store.kept() else {

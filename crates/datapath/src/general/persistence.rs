@@ -1,8 +1,8 @@
 //! Persistence: a template says which server a client, or a network of clients, stays
 //! with (`ip_vs_sched_persist`).
 
-use super::Arrival;
 use super::inbound::Inbound;
+use super::{Arrival, sip};
 use crate::forward::is_alive;
 use crate::host::{Host, Store};
 use crate::layout::{
@@ -54,6 +54,14 @@ fn is_valid<S: Store>(store: &S, service: &Service, server: u32) -> bool {
 /// [`NOBODY`]: none.
 #[inline(always)]
 pub(super) fn choose<H: Host>(host: &H, arrival: &Inbound<'_>) -> u32 {
+    if sip::is_by_call(arrival.service, &arrival.packet) {
+        let call = host.call_id();
+        if call == 0 {
+            return NOBODY;
+        }
+        arrival.engine[0].set(call as u32);
+        arrival.engine[1].set((call >> 32) as u32);
+    }
     let known = host.template();
     if known != NOBODY {
         return known;
@@ -75,11 +83,34 @@ fn wanted(service: &Service, arrival: &Arrival) -> WantedWide {
     } else {
         0
     };
+    let (port, by) = match call(service, arrival) {
+        Some(call) => (call.port, By::ServerTag(call.tag)),
+        None => (0, By::Service(arrival.index.get())),
+    };
     WantedWide {
         address: masked(packet.source, service.netmask.get()),
-        port: u32::from(protocol) << 16 | state::TEMPLATE << 24,
-        aim: Aim::any(By::Service(arrival.index.get())),
+        port: port | u32::from(protocol) << 16 | state::TEMPLATE << 24,
+        aim: Aim::any(by),
     }
+}
+
+/// What finds the template of a call beside its client: 48 bits of a hash in place of the
+/// client's port and the server's tag, which templates have no use for.
+struct Call {
+    port: u32,
+    tag: u32,
+}
+
+#[inline(always)]
+fn call(service: &Service, arrival: &Arrival) -> Option<Call> {
+    if !sip::is_by_call(service, &arrival.packet) {
+        return None;
+    }
+    let [low, high] = &arrival.engine;
+    Some(Call {
+        port: high.get() & 0xffff,
+        tag: low.get() ^ arrival.index.get().wrapping_mul(0x9E37_79B1),
+    })
 }
 
 /// The server that the client of the packet that is kept stays with by its template;
@@ -119,7 +150,7 @@ pub(super) fn enter<S: Store>(store: &S, server: u32) -> Option<u32> {
         ports: u32::from(if port == FTP { 0 } else { port }) | u32::from(server_port) << 16,
         service: index,
         server,
-        server_tag: 0,
+        server_tag: call(service, arrival).map_or(0, |call| call.tag),
         state: state::TEMPLATE,
     };
     // Two CPUs may have made one at once; both go where the first one does.

@@ -61,16 +61,16 @@ pub(super) fn source_end<S: Store>(store: &S, server: &Server, reference: u32) -
 #[inline(always)]
 fn number(control: &Control, is_ipv6: bool, hash: u32) -> u32 {
     let count = control.pool_count.get();
-    // IPv4's stand first.
-    let (first, count) = if is_ipv6 {
-        (count & 0xffff, count >> 16)
-    } else {
-        (0, count & 0xffff)
-    };
+    let count = if is_ipv6 { count >> 16 } else { count & 0xffff };
     if count == 0 {
-        OWN
+        return OWN;
+    }
+    let number = hash % count;
+    // IPv6's stand at the end, so that they keep their places when IPv4 gets more.
+    if is_ipv6 {
+        (POOL as u32 - 1).wrapping_sub(number)
     } else {
-        first + hash % count
+        number
     }
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod drain;
 pub(crate) mod purge;
 pub(crate) mod realserver;
 pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod schedulers;
 mod screen;
 pub(crate) mod services;
 pub(crate) mod settings;

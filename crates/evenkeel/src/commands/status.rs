@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use evenkeel_api::client::{Client, ClientError};
 use evenkeel_api::{ConnectionStatus, InterfaceStatus, ReasonCount, Status, paths};
+use evenkeel_daemon::shared::Swept;
 use evenkeel_datapath::Reason;
 
 use super::stop::is_there;
@@ -131,8 +132,12 @@ fn reasons(f: &mut fmt::Formatter<'_>, reasons: &[ReasonCount]) -> fmt::Result {
         .unwrap_or(0);
     writeln!(f, "\npackets and connections out of the ordinary")?;
     for ReasonCount { name, count } in reasons {
-        let known = Reason::ALL.iter().find(|(_, other, _)| other == name);
-        let meaning = known.map_or("", |(_, _, meaning)| meaning.trim());
+        let of_path = Reason::ALL
+            .iter()
+            .map(|&(_, name, meaning)| (name, meaning));
+        let mut known = of_path.chain(Swept::ALL.iter().copied());
+        let known = known.find(|(other, _)| other == name);
+        let meaning = known.map_or("", |(_, meaning)| meaning.trim());
         writeln!(f, "  {count:>12}  {name:width$}  {meaning}")?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 
-use evenkeel_config::ipvsadm::{Command, line_usage, parse, words_of_line};
+use evenkeel_config::ipvsadm::{Command, parse_line, words_of_line};
 use evenkeel_core::model::Edit;
 
 use super::{Failure, Session};
@@ -77,7 +77,7 @@ impl Session<'_, '_> {
 
     /// One line. What is not an edit sees the table as the edits before it left it.
     fn line(&mut self, words: &[&str], batch: &mut Vec<Edit>) -> Result<Line, Failure> {
-        let command = match parse(words, self.names).and_then(line_usage) {
+        let command = match parse_line(words, self.names) {
             Ok(command) => command,
             Err(usage) => {
                 self.send(batch)?;

@@ -1,7 +1,7 @@
 //! What stands in the configuration file, and settings that change at run time.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +12,9 @@ use evenkeel_lab::bench::{SERVER_PORTS, SERVERS, VIP};
 use evenkeel_lab::{sandbox, wait};
 
 use crate::world::{ANSWER, SHOW, START, WEB, World, answer_as, ask, connect, hear, listen, run};
+
+/// The director's address towards the client.
+const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 
 /// The service of most tests, with these of the two servers.
 fn services(servers: &[usize]) -> String {
@@ -224,6 +227,94 @@ fn servers_see_the_pool_of_source_nat() {
             log.contains("10.77.0.1 of [source_nat] is no address of this machine"),
             "{log}"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn on_a_closed_address_only_services_are_reached() {
+    sandbox::run_test(|| {
+        let mut world = world(&services(&[0, 1]))?;
+        let own = SocketAddr::new(VIP.into(), 2200);
+        let listener = listen(world.director.host(), Ipv4Addr::UNSPECIFIED, own.port())?;
+        thread::spawn(move || listener.incoming().for_each(drop));
+        connect(&world.client, own)?;
+        world.connect()?;
+
+        let closed = format!("[closed]\naddresses = [\"{VIP}\"]\n{}", services(&[0, 1]));
+        restart(&mut world, &closed)?;
+        let refused = world
+            .client
+            .within(|| TcpStream::connect_timeout(&own, ANSWER))?;
+        let kind = refused.err().map(|error| error.kind());
+        ensure!(
+            kind == Some(ErrorKind::ConnectionRefused),
+            "{kind:?} {:?} {}",
+            world.status()?.reasons,
+            world
+                .director
+                .shell("evenkeel trace 10.10.0.2 10.99.0.1:2200; evenkeel services")?
+        );
+        ensure!(world.reason("no_server")? > 0);
+        world.connect()?;
+        // By its other addresses it is there as before.
+        connect(&world.client, (DIRECTOR, own.port()).into())?;
+
+        restart(&mut world, &services(&[0, 1]))?;
+        connect(&world.client, own)?;
+        Ok(())
+    });
+}
+
+/// Answers on a host: each datagram with `identity`.
+fn answer_datagrams(world: &World, number: usize, identity: u8) -> Result<()> {
+    let socket = world.servers[number].within(|| UdpSocket::bind((SERVERS[number], 5300)))??;
+    thread::spawn(move || -> Result<()> {
+        loop {
+            let (_, from) = socket.recv_from(&mut [0; 16])?;
+            socket.send_to(&[identity], from)?;
+        }
+    });
+    Ok(())
+}
+
+#[test]
+fn a_udp_flow_leaves_a_quiesced_server_when_it_pauses() {
+    sandbox::run_test(|| {
+        let text = |weight: u32| {
+            let [first, second] = SERVERS;
+            format!(
+                "[timeouts]\nudp_quiesced = 1\n[[service]]\naddress = \"{VIP}\"\nport = 53\n\
+                 protocol = \"udp\"\nscheduler = \"fo\"\n\
+                 [[service.server]]\naddress = \"{first}\"\nport = 5300\nweight = {weight}\n\
+                 [[service.server]]\naddress = \"{second}\"\nport = 5300\nweight = 1\n"
+            )
+        };
+        let mut world = World::start(&text(9))?;
+        world.wait_for_hops()?;
+        for (number, identity) in [(0, 1), (1, 2)] {
+            answer_datagrams(&world, number, identity)?;
+        }
+        let socket = world.client.within(|| UdpSocket::bind("0.0.0.0:4000"))??;
+        socket.set_read_timeout(Some(ANSWER))?;
+        socket.connect((VIP, 53))?;
+        let ask = || -> Result<u8> {
+            socket.send(b"?")?;
+            let mut answer = [0];
+            socket.recv(&mut answer).context("no answer")?;
+            Ok(answer[0])
+        };
+        ensure!(ask()? == 1);
+        restart(&mut world, &text(0))?;
+        ensure!(ask()? == 1, "it goes on while it does not pause");
+        wait::until(SHOW, "the flow's end", || {
+            let listed = world.director.shell("evenkeel conns --protocol udp --json");
+            match listed {
+                Ok(listed) if listed.status == 0 && listed.stdout.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+        ensure!(ask()? == 2);
         Ok(())
     });
 }

@@ -6,6 +6,7 @@
 mod bytes;
 mod configuration;
 mod icmp;
+mod itself;
 mod lifecycle;
 mod network;
 mod privileges;

@@ -1,5 +1,6 @@
 //! The network changes under the director: addresses, cables, interfaces.
 
+use std::net::Ipv4Addr;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
@@ -99,7 +100,7 @@ fn interfaces_come_and_go() {
         let shown = world.director.shell("evenkeel status")?;
         ensure!(shown.stdout.contains("\n  e3  tc ("), "{shown}");
 
-        let third = [10, 20, 3, 2].into();
+        let third = Ipv4Addr::new(10, 20, 3, 2);
         answer_as(server, third, 8080, 3)?;
         world.admin(&[
             &format!("ipvsadm -a -t {WEB} -r {third}:8080 -m"),
@@ -202,7 +203,7 @@ fn through_a_vlan(world: &World) -> Result<()> {
     // The director itself, by tagged frames.
     ping(client, [10, 77, 0, 1].into())?;
     let own = SocketAddr::from(([10, 77, 0, 1], 9000));
-    answer_as(director, [10, 77, 0, 1].into(), 9000, 77)?;
+    answer_as(director, [10, 77, 0, 1], 9000, 77)?;
     ensure!(ask(&mut connect(client, own)?)? == 77);
 
     // A service on that address: it is the packet path's behind the tag.

@@ -1,16 +1,19 @@
 //! Which server a connection is given, and what becomes of it when the server
 //! goes.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use evenkeel_lab::bench::SERVERS;
+use evenkeel_lab::bench::{CLIENT, SERVERS};
+use evenkeel_lab::host::Host;
 use evenkeel_lab::{sandbox, wait};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
-use crate::world::{SHOW, WEB, World, answer_as, ask, hear};
+use crate::world::{ANSWER, SHOW, WEB, World, answer_as, ask, hear, listen, run};
 
 /// Connections of each test, a multiple of every round.
 const CONNECTIONS: usize = 600;
@@ -154,6 +157,84 @@ fn a_server_is_quiesced_deleted_and_added_again() {
         );
         let identities = [world.connect()?.1, world.connect()?.1];
         ensure!(identities.contains(&1), "{identities:?}");
+        Ok(())
+    });
+}
+
+/// Rounds of every port of the client.
+const ROUNDS: usize = 100;
+/// Ports that it uses again and again.
+const PORTS: std::ops::RangeInclusive<u16> = 4000..=4003;
+
+/// A server that says who it is and closes first, so that it and the director remember
+/// the connection, and the client does not.
+fn answer_and_close(host: &Host, address: Ipv4Addr, identity: u8) -> Result<()> {
+    let listener = listen(host, address, 8080)?;
+    thread::spawn(move || -> Result<()> {
+        loop {
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(&[identity])?;
+        }
+    });
+    Ok(())
+}
+
+/// A connection from this port, to its end.
+fn connect_from(world: &World, port: u16) -> Result<u8> {
+    let mut stream = world.client.within(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(CLIENT.into(), port).into())?;
+        socket.connect_timeout(&WEB.into(), ANSWER)?;
+        Ok(socket.into())
+    })??;
+    stream.set_read_timeout(Some(ANSWER))?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all)?;
+    match all[..] {
+        [identity] => Ok(identity),
+        _ => Err(anyhow!("{all:?}")),
+    }
+}
+
+/// Segments that the client had to send again.
+fn sent_again(world: &World) -> Result<u64> {
+    let text = run(&world.client, "nstat -asz TcpRetransSegs")?;
+    let mut number = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1));
+    let number = number.next_back().and_then(|word| word.parse().ok());
+    number.with_context(|| format!("no count: {text}"))
+}
+
+#[test]
+fn ports_that_are_used_again_wait_for_nothing() {
+    sandbox::run_test(|| {
+        let world = World::start("[compat]\nipvsadm = \"none\"\n")?;
+        for (identity, (host, address)) in (1..).zip(world.servers.iter().zip(SERVERS)) {
+            answer_and_close(host, address, identity)?;
+        }
+        world.serve_web(8080)?;
+        world.wait_for_hops()?;
+        let mut seen = Vec::new();
+        let again = sent_again(&world)?;
+        for round in 0..ROUNDS {
+            if round == ROUNDS / 2 {
+                ensure!(seen.contains(&1) && seen.contains(&2));
+                world.admin(&[&format!(
+                    "ipvsadm -e -t {WEB} -r {}:8080 -m -w 0",
+                    SERVERS[0]
+                )])?;
+                seen.clear();
+            }
+            for port in PORTS {
+                seen.push(connect_from(&world, port)?);
+            }
+        }
+        // Nobody is led to the server that takes no more, as he was before.
+        ensure!(!seen.contains(&1), "{seen:?}");
+        ensure!(world.reason("port_reused")? > 0);
+        ensure!(sent_again(&world)? == again, "nothing was sent twice");
         Ok(())
     });
 }

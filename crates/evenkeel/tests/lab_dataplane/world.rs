@@ -1,7 +1,7 @@
 //! A client, a director with the daemon on it, and two servers.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -170,7 +170,8 @@ pub(crate) fn run(host: &Host, line: &str) -> Result<String> {
 }
 
 /// Listens on a host.
-pub(crate) fn listen(host: &Host, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
+pub(crate) fn listen(host: &Host, address: impl Into<IpAddr>, port: u16) -> Result<TcpListener> {
+    let address = address.into();
     host.within(|| TcpListener::bind((address, port)))?
         .with_context(|| format!("{} cannot listen at {address}:{port}", host.name()))
 }
@@ -187,7 +188,13 @@ pub(crate) fn connect(host: &Host, to: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Answers on a host: each byte that comes by a connection with `identity`.
-pub(crate) fn answer_as(host: &Host, address: Ipv4Addr, port: u16, identity: u8) -> Result<()> {
+pub(crate) fn answer_as(
+    host: &Host,
+    address: impl Into<IpAddr>,
+    port: u16,
+    identity: u8,
+) -> Result<()> {
+    let address = address.into();
     let listener = listen(host, address, port)?;
     thread::spawn(move || -> Result<()> {
         loop {

@@ -5,6 +5,7 @@
 //! Each test runs in a sandbox of its own, which leaves nothing behind.
 
 mod devices;
+mod flood;
 mod kinds;
 mod marks;
 mod methods;

@@ -131,6 +131,11 @@ pub(crate) struct World {
 impl World {
     /// Builds the network, starts the servers and the daemon.
     pub(crate) fn start(hook: &str, decapsulation: Decapsulation) -> Result<Self> {
+        Self::start_with(&format!("[dataplane]\nhook = \"{hook}\"\n"), decapsulation)
+    }
+
+    /// The same with this configuration.
+    pub(crate) fn start_with(text: &str, decapsulation: Decapsulation) -> Result<Self> {
         let hosts = topology().build()?;
         let [client, director, first, second] = hosts.as_slice() else {
             bail!("the topology has four hosts");
@@ -156,7 +161,7 @@ impl World {
             apaches.push(serve(server, index)?);
         }
         let mut director = Director::new(director.clone(), &program(), paths::DEFAULT_INSTANCE)?;
-        director.configure(&format!("[dataplane]\nhook = \"{hook}\"\n"))?;
+        director.configure(text)?;
         director.start_daemon(START)?;
         for (apache, server) in apaches.iter_mut().zip(&servers) {
             apache.wait_ready(server, START)?;
@@ -229,6 +234,12 @@ impl World {
     pub(crate) fn reasons(&self) -> Result<Vec<(String, u64)>> {
         let reasons = self.api.status().context("no status")?.reasons;
         Ok(reasons.into_iter().map(|r| (r.name, r.count)).collect())
+    }
+
+    /// How many connections there are in each state, in words.
+    pub(crate) fn states(&self) -> Result<Vec<(String, u64)>> {
+        let states = self.api.status().context("no status")?.connections.states;
+        Ok(states.into_iter().map(|s| (s.name, s.count)).collect())
     }
 
     /// How often something was counted for this reason.

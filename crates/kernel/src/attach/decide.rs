@@ -74,6 +74,12 @@ const TAKING_MASTERS: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 /// Decides by the link, the interface it is a member of, and the configuration.
 pub(super) fn decide(link: &Link, master: Option<&Link>, hook: Hook) -> Decision {
     let skip = |why: String| Decision::Skip { why };
+    if link.is_loopback {
+        return Decision::Attach {
+            xdp: false,
+            why: "clients on this machine itself".into(),
+        };
+    }
     if !link.is_ethernet {
         return skip("it is not an Ethernet interface".into());
     }
@@ -176,6 +182,7 @@ mod tests {
             mtu: 1500,
             is_up: true,
             is_ethernet: true,
+            is_loopback: false,
             is_physical: kind.is_none(),
             kind: kind.map(str::to_owned),
             master: None,

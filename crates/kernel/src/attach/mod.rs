@@ -32,6 +32,11 @@ use decide::{Decision, Tc, decide, describe};
 const OWN_QDISC: &str = "qdisc-made";
 const FOUND_QDISC: &str = "qdisc-found";
 
+/// Lets packets with an address of this machine as their source come in by the loopback
+/// interface: what servers send to clients on this machine comes by it, and the kernel has
+/// not seen it leave.
+const ACCEPT_LOCAL: &str = "/proc/sys/net/ipv4/conf/lo/accept_local";
+
 /// Which of tc's two ways to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TcWay {
@@ -48,16 +53,19 @@ enum Keeper {
     Xdp,
     Tcx,
     Clsact,
+    /// No program, but [`ACCEPT_LOCAL`], which goes back to what it was.
+    AcceptLocal,
 }
 
 impl Keeper {
-    const ALL: [Self; 3] = [Self::Xdp, Self::Tcx, Self::Clsact];
+    const ALL: [Self; 4] = [Self::Xdp, Self::Tcx, Self::Clsact, Self::AcceptLocal];
 
     const fn suffix(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::AcceptLocal => "accept-local",
         }
     }
 
@@ -92,7 +100,7 @@ impl Dataplane {
         hook: Hook,
         way: TcWay,
     ) -> Result<Attachment> {
-        let (try_xdp, why) = match decide(link, master, hook) {
+        let (try_xdp, mut why) = match decide(link, master, hook) {
             Decision::Skip { why } => {
                 self.detach(link.index)?;
                 return Ok(Attachment {
@@ -108,6 +116,11 @@ impl Dataplane {
             error,
         };
         let tc = self.attach_tc(link.index, way).map_err(failed)?;
+        if link.is_loopback
+            && let Err(error) = self.accept_local(link.index)
+        {
+            why = format!("{why}, of IPv6 alone: cannot set {ACCEPT_LOCAL}: {error}");
+        }
         let xdp = if try_xdp {
             Some(
                 self.attach_xdp(link.index)
@@ -193,6 +206,19 @@ impl Dataplane {
         Ok(Tc::Clsact)
     }
 
+    /// Sets [`ACCEPT_LOCAL`], and keeps in mind what it was.
+    fn accept_local(&self, interface: u32) -> io::Result<()> {
+        let path = Keeper::AcceptLocal.path(&self.pins, interface);
+        let present = fs::read_to_string(ACCEPT_LOCAL)?;
+        if present.trim() != "0" {
+            return Ok(());
+        }
+        if fs::symlink_metadata(&path).is_err() {
+            symlink(present.trim(), &path)?;
+        }
+        fs::write(ACCEPT_LOCAL, "1")
+    }
+
     fn attach_clsact(&self, interface: u32) -> io::Result<()> {
         let mut socket = Socket::new()?;
         let path = Keeper::Clsact.path(&self.pins, interface);
@@ -275,6 +301,12 @@ fn remove_keeper(pins: &Pins, interface: u32, keeper: Keeper) -> io::Result<()> 
             if is_own {
                 clsact::remove_qdisc(&mut socket, interface)?;
             }
+        }
+        // Another namespace's setting is out of reach, and nothing depends on it.
+        Keeper::AcceptLocal if pins.check_namespace().is_err() => {}
+        Keeper::AcceptLocal => {
+            let before = fs::read_link(&path)?;
+            fs::write(ACCEPT_LOCAL, before.as_os_str().as_encoded_bytes())?;
         }
     }
     fs::remove_file(&path)

@@ -5,6 +5,10 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerTy
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the kernel's, and any of them go together"
+)]
 pub struct Link {
     /// Its index.
     pub index: u32,
@@ -18,6 +22,8 @@ pub struct Link {
     pub is_up: bool,
     /// Frames on it are Ethernet's, and it is not the loopback interface.
     pub is_ethernet: bool,
+    /// It is the loopback interface.
+    pub is_loopback: bool,
     /// A driver of a bus's device is behind it, rather than software alone.
     pub is_physical: bool,
     /// `veth`, `bridge`, `vlan`, …; none for most physical ones.
@@ -39,6 +45,7 @@ impl Link {
             is_up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             is_ethernet: header.link_layer_type == LinkLayerType::Ether
                 && !header.flags.contains(LinkFlags::Loopback),
+            is_loopback: header.flags.contains(LinkFlags::Loopback),
             ..Self::default()
         };
         let mut has_device = false;

@@ -188,6 +188,16 @@ pub(crate) fn udp(flow: &Flow, with_checksum: bool, data: usize, extra: usize) -
     packet(flow, UDP, extra, &datagram)
 }
 
+/// A datagram with this text.
+pub(crate) fn message(flow: &Flow, text: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0; 8];
+    datagram[..4].copy_from_slice(&flow.ports());
+    datagram[4..6].copy_from_slice(&((8 + text.len()) as u16).to_be_bytes());
+    datagram.extend_from_slice(text);
+    flow.checksum(UDP, &mut datagram, 6);
+    packet(flow, UDP, 0, &datagram)
+}
+
 pub(crate) fn sctp(flow: &Flow, chunk: u8, data: usize) -> Vec<u8> {
     let mut message = vec![0u8; 16 + data];
     message[..4].copy_from_slice(&flow.ports());
@@ -334,6 +344,8 @@ pub(crate) fn frame(packet: &[u8], destination: [u8; 6]) -> Vec<u8> {
 
 /// Checks every checksum of a frame that holds a whole packet, tunnels too.
 pub(crate) fn assert_right(frame: &[u8]) {
+    let is_ipv6 = frame[14] >> 4 == 6;
+    assert_eq!(frame[12] == 0x86, is_ipv6, "{frame:02x?}");
     packet_is_right(&frame[14..]);
 }
 

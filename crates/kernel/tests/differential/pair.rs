@@ -17,6 +17,7 @@ use evenkeel_kernel::test_run::TestRun;
 use evenkeel_kernel::{Program, network};
 
 use crate::common::{ip, object};
+use crate::packets::Random;
 use crate::rules::{CLIENTS, SERVERS, address};
 
 const LOOPBACK: u32 = 1;
@@ -235,10 +236,36 @@ impl Pair {
         }
     }
 
+    /// Which interface a packet comes by. At tc now and then it is one of this machine's
+    /// own; at XDP, test runs have no other.
+    pub(crate) fn ingress(&self, program: Program, random: &mut Random) -> u32 {
+        if program == Program::Tc && !random.one_in(8) {
+            self.clients.interface
+        } else {
+            LOOPBACK
+        }
+    }
+
+    /// The address of an interface that packets come by.
+    pub(crate) fn mac_of(&self, interface: u32) -> [u8; 6] {
+        if interface == LOOPBACK {
+            [0; 6]
+        } else {
+            self.clients.mac
+        }
+    }
+
     /// Runs a frame through both, and compares verdict and bytes.
-    pub(crate) fn run_both(&self, program: Program, bytes: &[u8], mark: u32) -> (u32, Vec<u8>) {
+    pub(crate) fn run_both(
+        &self,
+        program: Program,
+        bytes: &[u8],
+        mark: u32,
+        interface: u32,
+    ) -> (u32, Vec<u8>) {
         let run = TestRun {
             mark,
+            interface: if interface == LOOPBACK { 0 } else { interface },
             ..TestRun::new(bytes)
         };
         let result = self.dataplane.test_run(program, &run).unwrap();
@@ -248,7 +275,7 @@ impl Pair {
             IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap())
         };
         let around = Circumstances {
-            interface: LOOPBACK,
+            interface,
             tick: self.dataplane.now_tick().unwrap(),
             cpu: 0,
             routes: &|_, to: u32, _| self.route(IpAddr::from(to.to_ne_bytes())),
@@ -260,7 +287,7 @@ impl Pair {
                 self.route(of_words(to))
             },
             tagged: false,
-            for_us: bytes[..6] == [0; 6],
+            for_us: bytes[..6] == self.mac_of(interface),
             mark,
         };
         let memory = self.tables.memory();

@@ -77,7 +77,7 @@ fn settings(random: &mut Random, key: &ServiceKey) -> ServiceSettings {
             netmask,
         }),
         one_packet: udp && random.one_in(4),
-        engine: None,
+        engine: (udp && persistent && random.one_in(2)).then(|| "sip".into()),
         compatible: random.of(&[None, Some(true), Some(false)]),
         mss_clamp: random.of(&[
             None,
@@ -226,11 +226,26 @@ fn mark(random: &mut Random) -> (MarkRule, u32) {
     (rule, random.of(&[0, 0, 1, 2]))
 }
 
+/// A defence against floods begins, or ends.
+fn defence(random: &mut Random) -> Edit {
+    let mode = random.of(&[0, 0, 3]);
+    let (setting, number) = random.of(&[
+        (Sysctl::DropPacket, mode),
+        (Sysctl::SecureTcp, mode),
+        (Sysctl::AmDroprate, 2 + mode),
+    ]);
+    Edit::Set {
+        setting,
+        value: SysctlValue::Number(number),
+    }
+}
+
 /// A change while connections are there.
 pub(crate) fn change(random: &mut Random) -> Edit {
     let service = random.of(&services());
     let (server, new) = server(random, &service);
-    match random.below(12) {
+    match random.below(14) {
+        12 | 13 => defence(random),
         0 if random.one_in(2) => {
             let which = random.of(&SETTINGS);
             set(random, which)

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use core::ops::RangeInclusive;
 
 use evenkeel_datapath::layout::{
-    MARK_RULES, POOL_PORTS_DEFAULT, features, mapped, mark_flags, service_flags, settings,
+    MARK_RULES, POOL, POOL_PORTS_DEFAULT, features, mapped, mark_flags, service_flags, settings,
 };
 use proptest::prelude::*;
 
@@ -263,8 +263,22 @@ fn the_pool_of_source_nat_has_ipv4_first() {
     assert_eq!(control.pool_ports.get(), 20_000 + (1000 << 16));
     let first = mapped(u32::from_ne_bytes([10, 2, 0, 7]));
     assert_eq!(read_words(&control.pool[0]), first);
+    let last: IpAddr = "fd02::7".parse().unwrap();
+    let last = crate::director::records::words(last);
+    assert_eq!(read_words(&control.pool[POOL - 1]), last);
     let read = pool(&["10.2.0.7", "10.2.0.8", "fd02::7"], 20_000..=20_999);
     assert_eq!(source_nat(&memory), read);
+    // One more of IPv4 moves none of IPv6.
+    let more = pool(
+        &["10.2.0.7", "10.2.0.8", "10.2.0.9", "fd02::7", "fd02::8"],
+        20_000..=20_999,
+    );
+    assert_eq!(rig.director.set_source_nat(&more, &memory), Ok(()));
+    rig.director.write_all(&memory);
+    assert_eq!(read_words(&control.pool[POOL - 1]), last);
+    assert_eq!(source_nat(&memory), more);
+    assert_eq!(rig.director.set_source_nat(&read, &memory), Ok(()));
+    rig.director.write_all(&memory);
     rig.restart();
     let memory = rig.tables.memory();
     assert_eq!(rig.director.set_source_nat(&read, &memory), Ok(()));

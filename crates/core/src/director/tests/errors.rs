@@ -16,7 +16,7 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// Interfaces: where frames come by, where servers are, where clients are.
-const INGRESS: u32 = 1;
+const INGRESS: u32 = 4;
 pub(super) const TO_SERVERS: u32 = 2;
 pub(super) const TO_CLIENTS: u32 = 3;
 const PORT: u16 = 4000;
@@ -139,6 +139,12 @@ fn seen(frame: &[u8]) -> Seen {
             _ => <[u8; 16]>::try_from(bytes).unwrap().into(),
         }
     };
+    let kind = if packet[0] == 0x45 {
+        [8, 0]
+    } else {
+        [0x86, 0xdd]
+    };
+    assert_eq!(frame[12..14], kind);
     let (from, to, protocol, message) = if packet[0] == 0x45 {
         let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
         assert_eq!(checksum(&packet[..20], 0), 0);
@@ -175,7 +181,7 @@ pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
     };
     let mut frame = [&[0; 12][..], &kind, packet].concat();
     let route = |to: IpAddr| Route {
-        answer: if [2, 21].contains(octets(to).last().unwrap()) {
+        answer: if [2, 21, 22].contains(octets(to).last().unwrap()) {
             RouteAnswer::Ready
         } else {
             RouteAnswer::None
@@ -248,7 +254,7 @@ fn set(rig: &mut Rig, setting: Sysctl, number: u32) {
     });
 }
 
-fn count(rig: &Rig, reason: Reason) -> u64 {
+pub(super) fn count(rig: &Rig, reason: Reason) -> u64 {
     reason_count(&rig.memory(), reason)
 }
 

@@ -9,6 +9,7 @@ use evenkeel_datapath::simulated::{Circumstances, run_tc};
 use evenkeel_datapath::{Verdict, state};
 
 use super::*;
+use crate::model::{SourceNat, Sysctl, SysctlValue};
 
 const FIRST: [u8; 4] = [192, 168, 1, 1];
 const SECOND: [u8; 4] = [192, 168, 1, 2];
@@ -53,7 +54,7 @@ fn sent(rig: &Rig, mut frame: Vec<u8>) -> Vec<u8> {
         },
     };
     let around = Circumstances {
-        interface: 1,
+        interface: 2,
         tick: 1,
         cpu: 0,
         routes: &|_, _, _| route,
@@ -119,6 +120,82 @@ fn servers_with_source_nat_get_their_turn() {
     assert_eq!(sent, [SECOND, FIRST, SECOND, FIRST]);
 }
 
+/// The only live connection's state word.
+fn state_word(rig: &Rig) -> &evenkeel_datapath::word::Word {
+    let entries = rig.tables.memory().connections.iter();
+    let mut all = entries.flat_map(|bucket| &bucket.entries);
+    let live = all.find(|entry| entry.state.get() & state_word::STATE != 0);
+    &live.unwrap().state
+}
+
+/// With IPVS's ways a connection that the client has closed gives way to its next one only
+/// where nothing of the server's side is seen.
+#[test]
+fn a_port_is_used_again_whose_connection_the_client_has_closed() {
+    let service = service(80);
+    for (mode, compatible, is_answered, anew) in [
+        (1, true, false, false),
+        (2, true, false, true),
+        (3, true, false, true),
+        (2, true, true, false),
+        (0, false, false, false),
+        (1, false, true, true),
+        (2, false, true, true),
+    ] {
+        let mut rig = Rig::new();
+        rig.apply(Edit::Set {
+            setting: Sysctl::ConnReuseMode,
+            value: SysctlValue::Number(mode),
+        });
+        rig.apply(add_with(
+            service,
+            ServiceSettings {
+                compatible: Some(compatible),
+                ..ServiceSettings::scheduled_by("rr")
+            },
+        ));
+        for address in [FIRST, SECOND] {
+            rig.apply(add_server(service, at(address), 1));
+        }
+        let before = sent_to(&rig, syn(1024));
+        let word = state_word(&rig);
+        let answered = if is_answered { state_word::ANSWERED } else { 0 };
+        let generation = word.get() & !0xffff;
+        word.set(generation | answered | state::FIN_WAIT);
+        let after = sent_to(&rig, syn(1024));
+        let about = (mode, compatible, is_answered);
+        assert_eq!(before != after, anew, "{about:?}");
+    }
+}
+
+/// All ports of a small range are found, whichever is tried first.
+#[test]
+fn source_nat_finds_the_last_free_port() {
+    const PORTS: u16 = 8;
+    let mut rig = Rig::new();
+    let service = service(80);
+    rig.apply(add(service, "rr"));
+    rig.apply(add_by(service, at(FIRST), ForwardMethod::FullNat));
+    let hop = Hop {
+        interface: 2,
+        destination_mac: [2; 6],
+        source_mac: [4; 6],
+        mtu: 1500,
+        source: Some([192, 168, 1, 254].into()),
+    };
+    rig.director.set_hop(FIRST.into(), Some(Reach::By(hop)));
+    let nat = SourceNat {
+        addresses: vec![],
+        ports: 20_000..=20_000 + PORTS - 1,
+    };
+    let memory = rig.tables.memory();
+    assert_eq!(rig.director.set_source_nat(&nat, &memory), Ok(()));
+    rig.director.write_all(&memory);
+    for port in 1024..1024 + PORTS {
+        assert_eq!(sent_to(&rig, syn(port)), FIRST, "{port}");
+    }
+}
+
 #[test]
 fn data_of_ftp_keeps_its_port_there_and_back() {
     let mut rig = Rig::new();
@@ -149,5 +226,35 @@ fn data_of_ftp_keeps_its_port_there_and_back() {
         let back = sent(&rig, frame);
         assert_eq!(back[26..30], [10, 0, 0, 10]);
         assert_eq!(back[34..36], port.to_be_bytes());
+    }
+}
+
+#[test]
+fn a_persistent_client_leaves_a_quiesced_server_unless_ipvs_would_keep_it() {
+    for (compatible, expires, expected) in [
+        (false, false, SECOND),
+        (true, false, FIRST),
+        (true, true, SECOND),
+    ] {
+        let mut rig = Rig::new();
+        let service = service(80);
+        let settings = ServiceSettings {
+            persistence: Some(persistent(Family::V4)),
+            compatible: Some(compatible),
+            ..ServiceSettings::scheduled_by("rr")
+        };
+        rig.apply(add_with(service, settings));
+        rig.apply(add_server(service, at(FIRST), 1));
+        assert_eq!(sent_to(&rig, syn(1024)), FIRST);
+        rig.apply(add_server(service, at(SECOND), 1));
+        assert_eq!(sent_to(&rig, syn(1025)), FIRST);
+        if expires {
+            let settings = &rig.memory().control.settings;
+            settings.set(settings.get() | settings::EXPIRE_QUIESCENT_TEMPLATE);
+        }
+        rig.apply(edit_server(service, at(FIRST), 0));
+        for port in [1026, 1027] {
+            assert_eq!(sent_to(&rig, syn(port)), expected, "{compatible} {expires}");
+        }
     }
 }
