@@ -69,8 +69,8 @@ impl Options {
 
 /// Measures, or says in a remark that there is nothing to do it with.
 pub(crate) fn run_if_possible(options: &Options, evenkeel: &Path) -> Result<Part> {
-    match Kit::find(&options.kit) {
-        Ok(_) => run(options, evenkeel),
+    match machine(options, evenkeel) {
+        Ok(machine) => count(&machine, options),
         Err(error) => Ok(Part {
             notes: vec![format!("Not measured beside the kernel's IPVS: {error:#}.")],
             ..Part::default()
@@ -80,10 +80,29 @@ pub(crate) fn run_if_possible(options: &Options, evenkeel: &Path) -> Result<Part
 
 /// Measures. `evenkeel` is Evenkeel's program.
 pub(crate) fn run(options: &Options, evenkeel: &Path) -> Result<Part> {
+    count(&machine(options, evenkeel)?, options)
+}
+
+/// The machine, and its kernel's release.
+fn machine(options: &Options, evenkeel: &Path) -> Result<(Guest, String)> {
     let kit = Kit::find(&options.kit)?;
-    eprintln!("counting instructions on Linux {}, emulated", kit.release());
-    let guest = machine(&kit, evenkeel)?;
-    let mut vm = Vm::boot(&guest, START)?;
+    let mut guest = Guest::new(&kit, "count")?;
+    let bench = env::current_exe().context("cannot find this program's own file")?;
+    guest
+        .count_instructions()
+        .modules(&MODULES)?
+        .kit_program("ipvsadm")?
+        .program("nft")?
+        .program("ethtool")?
+        .built(&bench, BENCH)?
+        .built(evenkeel, EVENKEEL)?
+        .file(&flood::object()?, OBJECT);
+    Ok((guest, kit.release().into()))
+}
+
+fn count((guest, release): &(Guest, String), options: &Options) -> Result<Part> {
+    eprintln!("counting instructions on Linux {release}, emulated");
+    let mut vm = Vm::boot(guest, START)?;
     vm.expect(IPVS, START)?;
     let rounds = if options.quick { 1 } else { guest::ROUNDS };
     // Deadlines there count instructions, too, and a verifier's are many.
@@ -97,22 +116,7 @@ pub(crate) fn run(options: &Options, evenkeel: &Path) -> Result<Part> {
     )?;
     let samples = guest::read(&text)
         .with_context(|| format!("cannot read what the machine wrote:\n{text}"))?;
-    Ok(part(&samples, kit.release()))
-}
-
-fn machine(kit: &Kit, evenkeel: &Path) -> Result<Guest> {
-    let mut guest = Guest::new(kit, "count")?;
-    let bench = env::current_exe().context("cannot find this program's own file")?;
-    guest
-        .count_instructions()
-        .modules(&MODULES)?
-        .kit_program("ipvsadm")?
-        .program("nft")?
-        .program("ethtool")?
-        .built(&bench, BENCH)?
-        .built(evenkeel, EVENKEEL)?
-        .file(&flood::object()?, OBJECT);
-    Ok(guest)
+    Ok(part(&samples, release))
 }
 
 fn median(samples: &[Sample], load: Load, kind: Kind) -> Option<f64> {
