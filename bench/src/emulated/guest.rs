@@ -106,13 +106,14 @@ pub(crate) fn run(rounds: Rounds, evenkeel: &Path) -> Result<()> {
     let mut generator = Generator::load()?;
     let mut paths = Vec::new();
     for kind in KINDS {
-        let path = DataPath::without_servers(kind, evenkeel)
+        let mut path = DataPath::without_servers(kind, evenkeel)
             .with_context(|| format!("cannot set up {}", kind.name()))?;
         let what = format!("a flood to pass {}", kind.name());
         // Until neighbours have found each other, and directors know every flow.
         wait::until(READY, &what, || {
             once(&path, &mut generator, Load::Established, 0).map_err(|error| format!("{error:#}"))
         })?;
+        path.end_daemon()?;
         paths.push(path);
     }
     for round in 1..=rounds.rounds {

@@ -115,7 +115,7 @@ pub(crate) struct DataPath {
     /// Its network.
     pub(crate) network: Bench,
     servers: Vec<Process>,
-    _director: Running,
+    director: Running,
 }
 
 /// What runs on a director.
@@ -128,7 +128,7 @@ enum Running {
     /// A proxy.
     Proxy(#[expect(dead_code, reason = "held for its end")] Process),
     /// Evenkeel.
-    Evenkeel(#[expect(dead_code, reason = "held for its end")] Box<Director>),
+    Evenkeel(Box<Director>),
 }
 
 impl DataPath {
@@ -178,8 +178,17 @@ impl DataPath {
             kind,
             network,
             servers: Vec::new(),
-            _director: running,
+            director: running,
         })
+    }
+
+    /// Ends Evenkeel's daemon, where there is one: forwarding needs none, and what it does
+    /// goes by the time, not by packets.
+    pub(crate) fn end_daemon(&mut self) -> Result<()> {
+        match &mut self.director {
+            Running::Evenkeel(director) => director.kill_daemon(),
+            Running::Kernel | Running::Limit(_) | Running::Proxy(_) => Ok(()),
+        }
     }
 
     /// Waits until the client's requests reach every server in turn.
