@@ -18,7 +18,7 @@ test: ## every check and test, as root
 	@scripts/test
 
 bench: build ## what it costs, beside the alternatives; writes docs/benchmarks.md
-	@scripts/setup lab bench
+	@scripts/setup lab bench vm
 	@bench/run
 
 build: bpf ## the release binary, target/release/evenkeel

@@ -1,9 +1,10 @@
 //! A flood of small frames: a BPF program that the kernel runs over and over makes
 //! each of them and sends it out of an interface, at the cost of one CPU.
 
+use std::env;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,25 +15,34 @@ use aya::{Ebpf, EbpfLoader, TestRunAttrs, TestRunOptions};
 use nix::ifaddrs::getifaddrs;
 
 /// Where the build puts the programs that benchmarks need.
-pub(crate) const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bench.bpf.o");
+const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bench.bpf.o");
+/// The environment variable that names their file where it lies elsewhere.
+pub(crate) const OBJECT_VARIABLE: &str = "EVENKEEL_BENCH_OBJECT";
 /// Bytes of a frame: the least an Ethernet carries, without its checksum.
 const FRAME: usize = 60;
 /// Frames between two looks at the clock.
-const ROUND: u32 = 1 << 15;
+pub(crate) const ROUND: u32 = 1 << 15;
 /// Frames that the kernel hands on at once.
 const BATCH: u32 = 64;
 
+/// The file with the programs that benchmarks need.
+pub(crate) fn object() -> Result<PathBuf> {
+    let path = env::var_os(OBJECT_VARIABLE).map_or_else(|| OBJECT.into(), PathBuf::from);
+    if !path.exists() {
+        bail!("there is no {}: build it with `make bpf`", path.display());
+    }
+    Ok(path)
+}
+
 /// The programs that benchmarks need, opened and not yet loaded.
 pub(crate) fn open_object() -> Result<Ebpf> {
-    if !Path::new(OBJECT).exists() {
-        bail!("there is no {OBJECT}: build it with `make bpf`");
-    }
+    let object = object()?;
     // Its maps are made whether they are needed or not.
     EbpfLoader::new()
         .map_max_entries("HASH", 1)
         .map_max_entries("LARGE_HASH", 1)
-        .load_file(OBJECT)
-        .with_context(|| format!("cannot load {OBJECT}"))
+        .load_file(&object)
+        .with_context(|| format!("cannot load {}", object.display()))
 }
 
 /// What is sent.

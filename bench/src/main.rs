@@ -4,12 +4,14 @@
 //! - [`lab`]: traffic through networks of namespaces
 //! - [`mod@memory`]: of a connection
 //! - [`load`]: many services in one transaction
+//! - [`emulated`]: instructions of a guest, beside the kernel's IPVS
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
 //! - [`machine`]: on what it was measured
 //!
 //! Everything happens in a sandbox that is gone at the end.
 
+mod emulated;
 mod flood;
 mod lab;
 mod load;
@@ -72,6 +74,11 @@ enum Command {
     },
     /// Time to load many services.
     Load(load::Options),
+    /// Instructions of an emulated machine, beside the kernel's IPVS.
+    Emulated(emulated::Options),
+    /// What [`Command::Emulated`] runs in the machine; elsewhere its figures are times.
+    #[command(hide = true)]
+    Guest(emulated::Rounds),
     /// All of it.
     All {
         /// As little as shows whether everything works.
@@ -102,6 +109,8 @@ fn result(result: Result<()>) -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     let evenkeel = evenkeel(cli)?;
     let part = match &cli.command {
+        Command::Guest(rounds) => return emulated::guest(*rounds, &evenkeel),
+        Command::Emulated(options) => emulated::run(options, &evenkeel)?,
         Command::Program {
             quick,
             rounds,
@@ -115,6 +124,10 @@ fn run(cli: &Cli) -> Result<()> {
             all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
             all.append(memory()?);
             all.append(load::run(load::Options::usual(*quick), &evenkeel)?);
+            all.append(emulated::run_if_possible(
+                &emulated::Options::usual(*quick),
+                &evenkeel,
+            )?);
             all
         }
     };
@@ -131,8 +144,8 @@ fn write(file: &PathBuf, part: &Part) -> Result<()> {
 }
 
 fn program(quick: bool, rounds: usize, only: &str) -> Result<Part> {
-    let object = fs::read(flood::OBJECT)
-        .with_context(|| format!("cannot read {}: build it with `make bpf`", flood::OBJECT))?;
+    let file = flood::object()?;
+    let object = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let (rounds, scale) = if quick { (1, 100) } else { (rounds, 1) };
     eprintln!("running the packet path in the kernel, {rounds} rounds");
     let lines = program::run(&paths::pins("program"), &object, rounds, scale, only)?;

@@ -12,6 +12,8 @@ pub(crate) enum Unit {
     Packets,
     /// Requests, each over a connection of its own or not, a second.
     Requests,
+    /// Instructions of a CPU.
+    Instructions,
     /// Nanoseconds.
     Nanoseconds,
     /// Milliseconds.
@@ -27,6 +29,7 @@ impl Unit {
             Self::GbitPerSecond => "Gbit/s",
             Self::Packets => "packets/s",
             Self::Requests => "requests/s",
+            Self::Instructions => "instructions",
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
             Self::Bytes => "bytes",
@@ -37,7 +40,7 @@ impl Unit {
     pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::GbitPerSecond => format!("{value:.2}"),
-            Self::Packets | Self::Requests => grouped(value),
+            Self::Packets | Self::Requests | Self::Instructions => grouped(value),
             Self::Milliseconds if value >= 1000.0 => grouped(value),
             Self::Nanoseconds | Self::Milliseconds | Self::Bytes => format!("{value:.1}"),
         }

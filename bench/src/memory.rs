@@ -11,7 +11,7 @@ use aya::maps::{Map, MapData};
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::sizes::Settings;
 
-use crate::flood::OBJECT;
+use crate::flood;
 use crate::measure::{Aim, Bound, Measurement, Samples, Unit, float};
 use crate::report::Part;
 
@@ -69,10 +69,11 @@ fn evenkeel(pins: &Path) -> Result<Measurement> {
 
 /// The kernel's hash map with what the same job keeps in it.
 fn hash_map() -> Result<Measurement> {
+    let object = flood::object()?;
     let object = EbpfLoader::new()
         .map_max_entries("HASH", HASH_ENTRIES)
-        .load_file(OBJECT)
-        .with_context(|| format!("cannot load {OBJECT}"))?;
+        .load_file(&object)
+        .with_context(|| format!("cannot load {}", object.display()))?;
     let map = object
         .map("HASH")
         .context("the BPF object has no map HASH")?;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use evenkeel_lab::vm::Kit;
+
 /// Runs a part and gives its table. Evenkeel's program lies beside the benchmarks',
 /// where the build for the workspace's tests puts it. It is not built here: that would
 /// take the file away from tests that are running it.
@@ -78,4 +80,22 @@ fn the_packet_path_memory_and_loading_are_measured() {
         2,
         "{table}"
     );
+}
+
+/// How many instructions a frame takes depends on no machine, so that what comes out is
+/// looked at, too.
+#[test]
+fn the_kernels_ipvs_is_emulated() {
+    let kit = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/vm");
+    if let Err(error) = Kit::find(Path::new(kit)) {
+        println!("skipped: {error:#}");
+        return;
+    }
+    let table = bench(&["emulated"]);
+    for what in ["32,768 UDP flows", "a new TCP connection each"] {
+        let what = format!("emulated, {what}");
+        assert_eq!(lines(&table, &what), 5, "{table}");
+        let aim = format!("- met: {what}: instructions of evenkeel-xdp above xdp-limit");
+        assert!(table.contains(&aim), "{table}");
+    }
 }

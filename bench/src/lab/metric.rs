@@ -8,15 +8,13 @@ use anyhow::{Context, Result, bail};
 use aya::Ebpf;
 use aya::programs::xdp::XdpMode;
 use clap::ValueEnum;
-use evenkeel_lab::bench::{CLIENT_PORT, Offloads, SERVER_PORTS};
+use evenkeel_lab::bench::Offloads;
 use evenkeel_lab::host::Host;
-use evenkeel_lab::wait;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::path::{CLIENT_CPU, DataPath, IPERF, Kind as Path, WEB, nft, run};
-use crate::flood::{self, Flood, Generator, Kind, Port};
+use super::path::{CLIENT_CPU, DataPath, IPERF, Kind as Path, WEB, run};
+use super::sink::{self, Arrival};
+use crate::flood::{self, Flood, Generator, Kind};
 use crate::measure::{Unit, float};
 
 /// Connections that requests are sent over at a time.
@@ -25,11 +23,9 @@ const CONNECTIONS: u32 = 64;
 const SMALL: u32 = 22;
 /// Whom a flood's frames come from: not the client, whose connections would meet what
 /// the flood has left in the director's tables.
-const FLOODER: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 3);
+pub(crate) const FLOODER: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 3);
 /// Flows of a flood.
-const FLOWS: u32 = 32_768;
-/// Longest that frames may be on their way after a flood.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const FLOWS: u32 = 32_768;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -254,8 +250,6 @@ fn flood(
     kind: Kind,
     port: u16,
 ) -> Result<Sample> {
-    let network = &path.network;
-    let gateway = network.director.within(|| Port::find(CLIENT_PORT))??;
     let flood = Flood {
         source: FLOODER,
         destination: path.kind.target(),
@@ -263,92 +257,13 @@ fn flood(
         kind,
         flows: FLOWS,
     };
-    let sinks = Sinks::open(&network.servers)?;
-    let sent = network.client.within(|| {
-        pin(CLIENT_CPU)?;
-        generator.run(&flood, CLIENT_PORT, gateway.address, time)
-    })??;
-    let arrived = sinks.settled_count()?;
-    sinks.close()?;
-    if arrived == 0 {
-        bail!("none of {} frames arrived at the servers", sent.frames);
-    }
+    let Arrival { sent, arrived } = sink::flood(path, generator, &flood, time)?;
     let (sent_frames, arrived) = (float(sent.frames), float(arrived));
     Ok(Sample {
         value: arrived / sent.time.as_secs_f64(),
         lost: Some(1.0 - arrived / sent_frames),
         ..Sample::default()
     })
-}
-
-fn pin(cpu: usize) -> Result<()> {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus))
-        .with_context(|| format!("cannot pin the generator to CPU {cpu}"))
-}
-
-/// Counts what reaches the servers from the client, and drops it, as early as the
-/// servers' kernels can.
-#[derive(Debug)]
-struct Sinks<'a>(&'a [Host; 2]);
-
-impl<'a> Sinks<'a> {
-    fn open(servers: &'a [Host; 2]) -> Result<Self> {
-        for (host, port) in servers.iter().zip(SERVER_PORTS) {
-            nft(
-                host,
-                &format!(
-                    "table netdev sink {{
-  counter frames {{ }}
-  chain in {{
-    type filter hook ingress device {port} priority -500; policy accept;
-    ip saddr {FLOODER} counter name frames drop
-  }}
-}}
-"
-                ),
-            )?;
-        }
-        Ok(Self(servers))
-    }
-
-    fn count(&self) -> Result<u64> {
-        let mut all = 0;
-        for host in self.0 {
-            let mut nft = Command::new("nft");
-            nft.args(["-j", "list", "counter", "netdev", "sink", "frames"]);
-            all += parse_counter(&run(host, &mut nft)?).context("cannot read nft's counter")?;
-        }
-        Ok(all)
-    }
-
-    /// The count when no frame is on its way any more.
-    fn settled_count(&self) -> Result<u64> {
-        let mut before = None;
-        wait::until(SETTLE, "the last frames", || {
-            let now = self.count().map_err(|error| format!("{error:#}"))?;
-            if before.replace(now) == Some(now) {
-                Ok(now)
-            } else {
-                Err(format!("{now} frames"))
-            }
-        })
-    }
-
-    fn close(self) -> Result<()> {
-        self.0
-            .iter()
-            .try_for_each(|host| nft(host, "delete table netdev sink\n"))
-    }
-}
-
-fn parse_counter(json: &[u8]) -> Option<u64> {
-    let answer: Value = serde_json::from_slice(json).ok()?;
-    let objects = answer["nftables"].as_array()?;
-    objects
-        .iter()
-        .find_map(|object| object["counter"]["packets"].as_u64())
 }
 
 #[cfg(test)]
@@ -381,13 +296,5 @@ Transfer/sec:      2.10MB
         };
         assert_eq!(parse_wrk(text), Some(sample));
         assert_eq!(parse_wrk("unable to connect"), None);
-    }
-
-    #[test]
-    fn nfts_counter_is_read() {
-        let json = br#"{"nftables": [{"metainfo": {}}, {"counter": {"family": "netdev",
-            "name": "frames", "packets": 12345, "bytes": 1}}]}"#;
-        assert_eq!(parse_counter(json), Some(12_345));
-        assert_eq!(parse_counter(b"{}"), None);
     }
 }

@@ -2,8 +2,9 @@
 //! looks at every metric, and for each at every way, so that what changes on the
 //! machine meanwhile changes for all.
 
-mod metric;
+pub(crate) mod metric;
 pub(crate) mod path;
+pub(crate) mod sink;
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,7 +71,8 @@ impl Options {
 
     fn paths(&self) -> Vec<Kind> {
         if self.paths.is_empty() {
-            Kind::value_variants().into()
+            let all = Kind::value_variants().iter().copied();
+            all.filter(|kind| kind.is_usual()).collect()
         } else {
             self.paths.clone()
         }

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     XdpLimit,
     /// nftables: DNAT to the servers in turn.
     Nft,
+    /// The kernel's own IPVS, with Debian's `ipvsadm`.
+    Ipvs,
     /// Evenkeel at tc, as it chooses on virtual interfaces.
     Evenkeel,
     /// Evenkeel at XDP, as it chooses on physical interfaces.
@@ -59,6 +61,7 @@ impl Kind {
             Self::Forward => "forward",
             Self::XdpLimit => "xdp-limit",
             Self::Nft => "nft",
+            Self::Ipvs => "ipvs",
             Self::Evenkeel => "evenkeel",
             Self::EvenkeelXdp => "evenkeel-xdp",
             Self::Haproxy => "haproxy",
@@ -71,7 +74,7 @@ impl Kind {
     /// there are none. HAProxy has no UDP, and a proxy answers a flood itself.
     pub(crate) const fn takes(self, metric: Metric) -> bool {
         match self {
-            Self::Forward | Self::Nft | Self::Evenkeel => true,
+            Self::Forward | Self::Nft | Self::Ipvs | Self::Evenkeel => true,
             Self::EvenkeelXdp => {
                 matches!(metric, Metric::Plain | Metric::FloodUdp | Metric::FloodSyn)
             }
@@ -79,6 +82,12 @@ impl Kind {
             Self::Haproxy => !matches!(metric, Metric::Udp | Metric::FloodUdp | Metric::FloodSyn),
             Self::Nginx => !matches!(metric, Metric::FloodUdp | Metric::FloodSyn),
         }
+    }
+
+    /// Whether it is measured without being asked for. IPVS is not: many kernels have
+    /// none, and the `ipvsadm` of the machine may be ours.
+    pub(crate) const fn is_usual(self) -> bool {
+        !matches!(self, Self::Ipvs)
     }
 
     /// The address that the client asks.
@@ -105,8 +114,8 @@ pub(crate) struct DataPath {
     pub(crate) kind: Kind,
     /// Its network.
     pub(crate) network: Bench,
-    _servers: Vec<Process>,
-    _director: Running,
+    servers: Vec<Process>,
+    director: Running,
 }
 
 /// What runs on a director.
@@ -119,29 +128,37 @@ enum Running {
     /// A proxy.
     Proxy(#[expect(dead_code, reason = "held for its end")] Process),
     /// Evenkeel.
-    Evenkeel(#[expect(dead_code, reason = "held for its end")] Box<Director>),
+    Evenkeel(Box<Director>),
 }
 
 impl DataPath {
     /// Sets it up, with `evenkeel` as Evenkeel's program, and waits until the
     /// client gets pages of every server it should.
     pub(crate) fn start(kind: Kind, evenkeel: &Path) -> Result<Self> {
-        let network = Bench::build(kind.name())?;
-        // A new veth has no GRO, and takes no frames from another's XDP without it.
-        network.set_offloads(Offloads::On)?;
-        let mut servers = Vec::new();
-        for host in &network.servers {
-            servers.push(web_server(host)?);
+        let mut path = Self::without_servers(kind, evenkeel)?;
+        for host in &path.network.servers {
+            path.servers.push(web_server(host)?);
             let mut iperf = Command::new("iperf3");
             iperf.args(["-s", "-p", &IPERF.to_string()]);
             let log = format!("iperf3-{}", host.name());
-            servers.push(Process::start(&host.on_cpu(SERVER_CPU), &log, &mut iperf)?);
+            let iperf = Process::start(&host.on_cpu(SERVER_CPU), &log, &mut iperf)?;
+            path.servers.push(iperf);
         }
+        path.wait_ready()?;
+        Ok(path)
+    }
+
+    /// Sets up the network and the director alone: floods need no one who answers.
+    pub(crate) fn without_servers(kind: Kind, evenkeel: &Path) -> Result<Self> {
+        let network = Bench::build(kind.name())?;
+        // A new veth has no GRO, and takes no frames from another's XDP without it.
+        network.set_offloads(Offloads::On)?;
         let director = &network.director;
         let running = match kind {
             Kind::Forward => Running::Kernel,
             Kind::XdpLimit => Running::Limit(xdp_limit(&network)?),
             Kind::Nft => nft(director, NFT).map(|()| Running::Kernel)?,
+            Kind::Ipvs => ipvs_on(director).map(|()| Running::Kernel)?,
             Kind::Evenkeel => evenkeel_on(director, evenkeel, "tc")?,
             Kind::EvenkeelXdp => evenkeel_on(director, evenkeel, "xdp")?,
             Kind::Haproxy => {
@@ -157,14 +174,21 @@ impl DataPath {
                 Running::Proxy(Process::start(director, "nginx-stream", &mut nginx(&file))?)
             }
         };
-        let path = Self {
+        Ok(Self {
             kind,
             network,
-            _servers: servers,
-            _director: running,
-        };
-        path.wait_ready()?;
-        Ok(path)
+            servers: Vec::new(),
+            director: running,
+        })
+    }
+
+    /// Ends Evenkeel's daemon, where there is one: forwarding needs none, and what it does
+    /// goes by the time, not by packets.
+    pub(crate) fn end_daemon(&mut self) -> Result<()> {
+        match &mut self.director {
+            Running::Evenkeel(director) => director.kill_daemon(),
+            Running::Kernel | Running::Limit(_) | Running::Proxy(_) => Ok(()),
+        }
     }
 
     /// Waits until the client's requests reach every server in turn.
@@ -224,7 +248,8 @@ pub(crate) fn nft(host: &Host, script: &str) -> Result<()> {
     .map(drop)
 }
 
-/// A proxy ends connections, so the address has to be the director's own.
+/// A proxy ends connections, so the address has to be the director's own; so it has
+/// for IPVS.
 fn own_service_address(director: &Host) -> Result<()> {
     let address = format!("{VIP}/32");
     run(
@@ -271,6 +296,33 @@ fn nginx(file: &Path) -> Command {
     nginx
 }
 
+/// The services, as `ipvsadm` takes them.
+fn rules() -> [String; 7] {
+    let [first, second] = SERVERS;
+    [
+        format!("-A -t {VIP}:{WEB} -s rr"),
+        format!("-a -t {VIP}:{WEB} -r {first}:{WEB} -m"),
+        format!("-a -t {VIP}:{WEB} -r {second}:{WEB} -m"),
+        format!("-A -t {VIP}:{IPERF} -s rr"),
+        format!("-a -t {VIP}:{IPERF} -r {first}:{IPERF} -m"),
+        format!("-A -u {VIP}:{IPERF} -s rr"),
+        format!("-a -u {VIP}:{IPERF} -r {first}:{IPERF} -m"),
+    ]
+}
+
+/// Adds the services to the kernel's IPVS. Debian's program loads it where it is not
+/// there yet.
+fn ipvs_on(host: &Host) -> Result<()> {
+    // It sees what is for the host itself alone.
+    own_service_address(host)?;
+    rules().iter().try_for_each(|rule| {
+        let mut ipvsadm = Command::new("ipvsadm");
+        run(host, ipvsadm.args(rule.split(' ')))
+            .with_context(|| format!("cannot add `{rule}` to the kernel's IPVS"))
+            .map(drop)
+    })
+}
+
 /// Starts Evenkeel on a host with a hook, and adds the services.
 fn evenkeel_on(host: &Host, program: &Path, hook: &str) -> Result<Running> {
     let instance = host.name();
@@ -278,16 +330,8 @@ fn evenkeel_on(host: &Host, program: &Path, hook: &str) -> Result<Running> {
     let mut director = Director::new(host.clone(), program, instance)?;
     director.configure(&configuration)?;
     director.start_daemon(START)?;
-    let [first, second] = SERVERS;
-    for line in [
-        format!("ipvsadm -A -t {VIP}:{WEB} -s rr"),
-        format!("ipvsadm -a -t {VIP}:{WEB} -r {first}:{WEB} -m"),
-        format!("ipvsadm -a -t {VIP}:{WEB} -r {second}:{WEB} -m"),
-        format!("ipvsadm -A -t {VIP}:{IPERF} -s rr"),
-        format!("ipvsadm -a -t {VIP}:{IPERF} -r {first}:{IPERF} -m"),
-        format!("ipvsadm -A -u {VIP}:{IPERF} -s rr"),
-        format!("ipvsadm -a -u {VIP}:{IPERF} -r {first}:{IPERF} -m"),
-    ] {
+    for rule in rules() {
+        let line = format!("ipvsadm {rule}");
         let output = director.shell(&line)?;
         if output.status != 0 {
             bail!("`{line}` failed: {output}");

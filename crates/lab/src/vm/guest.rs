@@ -35,6 +35,16 @@ pub struct Guest {
     pub(super) name: String,
     pub(super) files: Archive,
     pub(super) cables: Vec<Cable>,
+    pub(super) clock: Clock,
+}
+
+/// What a guest's time goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// The machine's time.
+    Machine,
+    /// Instructions, one a nanosecond.
+    Instructions,
 }
 
 /// A network card of a guest, and the interface of a host that its cable leads to.
@@ -62,6 +72,7 @@ impl Guest {
             name: name.into(),
             files: Archive::new(),
             cables: Vec::new(),
+            clock: Clock::Machine,
         };
         for program in PROGRAMS {
             guest.program(program)?;
@@ -98,6 +109,14 @@ impl Guest {
         let file = files
             .find(|file| file.is_file())
             .with_context(|| format!("a guest needs the program {name}, which is not there"))?;
+        self.add(&file)?;
+        Ok(self)
+    }
+
+    /// Adds a program that is unpacked in the kit, never the machine's of that name,
+    /// with the libraries it is linked to.
+    pub fn kit_program(&mut self, name: &str) -> Result<&mut Self> {
+        let file = self.kit.own_program(name)?;
         self.add(&file)?;
         Ok(self)
     }
@@ -162,6 +181,17 @@ impl Guest {
         self.modules(&CARD_DRIVERS)?;
         self.cables.push(cable);
         Ok(self)
+    }
+
+    /// Has the guest's clock go on by a nanosecond for each instruction, of the kernel or
+    /// of programs, and jump to the next event where there is nothing to do. So times that
+    /// are taken in the guest are numbers of instructions, whatever else the machine does.
+    ///
+    /// The guest has one CPU then: with more, one of them would wait for another by
+    /// instructions, too.
+    pub fn count_instructions(&mut self) -> &mut Self {
+        self.clock = Clock::Instructions;
+        self
     }
 
     /// Where the guest's own files on the machine are; gone with the sandbox.

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 
 /// Where libraries lie in a package of this architecture.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// Where programs lie in a package.
+const PROGRAMS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 const EMULATOR: &str = "qemu-system-x86_64";
 
 /// An emulator, and a kernel for it.
@@ -60,6 +62,14 @@ impl Kit {
         let mut command = Command::new(&self.emulator);
         command.env("LD_LIBRARY_PATH", self.library_path());
         command
+    }
+
+    /// A program that is unpacked here.
+    pub(super) fn own_program(&self, name: &str) -> Result<PathBuf> {
+        own(&self.root, name).next().with_context(|| {
+            let root = self.root.display();
+            format!("there is no {name} in {root}: run scripts/setup vm")
+        })
     }
 
     /// The libraries that a program is linked to.
@@ -134,16 +144,20 @@ fn kernel(root: &Path) -> Result<(PathBuf, String)> {
 
 /// A program of the kit, or of the machine.
 fn program(root: &Path, name: &str) -> Result<PathBuf> {
-    let places = ["usr/bin", "usr/sbin", "bin", "sbin"];
-    let own = places.iter().map(|place| root.join(place));
     let path = env::var_os("PATH").unwrap_or_default();
-    let all = own.chain(env::split_paths(&path)).chain(
-        // An unprivileged user's path may lack the latter.
-        places.iter().map(|place| Path::new("/").join(place)),
-    );
-    all.map(|place| place.join(name))
-        .find(|file| file.is_file())
+    let in_path = env::split_paths(&path).map(|place| place.join(name));
+    own(root, name)
+        .chain(in_path.filter(|file| file.is_file()))
+        // An unprivileged user's path may lack some of these.
+        .chain(own(Path::new("/"), name))
+        .next()
         .with_context(|| format!("there is no {name}: run scripts/setup vm"))
+}
+
+/// The programs of this name below `root`.
+fn own(root: &Path, name: &str) -> impl Iterator<Item = PathBuf> {
+    let files = PROGRAMS.map(|place| root.join(place).join(name));
+    files.into_iter().filter(|file| file.is_file())
 }
 
 /// The files in what `ldd` prints: `NAME => FILE (ADDRESS)` or `FILE (ADDRESS)`.

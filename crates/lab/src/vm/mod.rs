@@ -38,6 +38,7 @@ use anyhow::{Context, Result, bail};
 use crate::topology::{Address, ip};
 use crate::wait;
 
+use guest::Clock;
 pub use guest::{Cable, Guest};
 pub use kit::Kit;
 
@@ -243,10 +244,21 @@ impl fmt::Display for Output {
 /// the commands'.
 fn emulator(guest: &Guest, files: &Path, console: &Path) -> Command {
     let mut command = guest.kit.emulator();
-    let words = "-machine q35 -accel tcg,thread=multi -cpu max -nodefaults -no-user-config \
+    let words = "-machine q35 -nodefaults -no-user-config \
                  -display none -no-reboot -chardev stdio,id=commands,signal=off";
     command.args(words.split_whitespace());
-    command.args(["-m", &MEMORY.to_string(), "-smp", &CPUS.to_string()]);
+    command.args(["-m", &MEMORY.to_string()]);
+    match guest.clock {
+        Clock::Machine => command
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-smp", &CPUS.to_string()]),
+        // Each turn of a repeated instruction counts. A kernel that takes the CPU for one
+        // that is fast at bytes copies them one by one, else by words.
+        Clock::Instructions => command
+            .args(["-accel", "tcg,thread=single", "-smp", "1"])
+            .args(["-cpu", "max,erms=off,fsrm=off"])
+            .args(["-icount", "shift=0,align=off,sleep=off"]),
+    };
     command
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
@@ -322,17 +334,31 @@ mod tests {
         assert_eq!(ended(b"a\n\x01end 2 0\n", 3), None);
     }
 
+    /// The kit, or nothing where there is none; then it says why.
+    fn kit() -> Option<Kit> {
+        let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/vm");
+        let kit = Kit::find(Path::new(place));
+        kit.map_err(|error| println!("skipped: {error:#}")).ok()
+    }
+
+    #[test]
+    fn a_clock_of_instructions_jumps_where_there_are_none() {
+        sandbox::run_test(|| {
+            let Some(kit) = kit() else { return Ok(()) };
+            let mut guest = Guest::new(&kit, "count")?;
+            // The machine's is not taken in place of the kit's.
+            assert!(guest.kit_program("sh").is_err());
+            guest.count_instructions();
+            let mut vm = Vm::boot(&guest, LONG)?;
+            vm.expect("sleep 3600", LONG)?;
+            Ok(())
+        });
+    }
+
     #[test]
     fn commands_end_or_say_why_not() {
         sandbox::run_test(|| {
-            let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/vm");
-            let kit = match Kit::find(Path::new(place)) {
-                Ok(kit) => kit,
-                Err(error) => {
-                    println!("skipped: {error:#}");
-                    return Ok(());
-                }
-            };
+            let Some(kit) = kit() else { return Ok(()) };
             assert!(Guest::new(&kit, "a-name-too-long").is_err());
             let mut guest = Guest::new(&kit, "vm")?;
             guest.modules(&["dummy"])?;
