@@ -13,6 +13,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunAttrs, TestRunOptions};
 use nix::ifaddrs::getifaddrs;
+use nix::time::{ClockId, clock_gettime};
 
 /// Where the build puts the programs that benchmarks need.
 const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bench.bpf.o");
@@ -76,6 +77,9 @@ pub(crate) struct Sent {
     pub(crate) frames: u64,
     /// The time.
     pub(crate) time: Duration,
+    /// What of it the sending thread ran. What the kernel does on the thread's time is in
+    /// it; waiting for the kernel to swap programs before and after a run is not.
+    pub(crate) running: Duration,
 }
 
 /// The program, loaded.
@@ -113,6 +117,7 @@ impl Generator {
             .context("cannot set what the generator sends")?;
         let program = xdp(&mut self.ebpf, "generator")?;
         let start = Instant::now();
+        let start_running = running()?;
         let mut frames = 0;
         loop {
             let run = TestRunOptions {
@@ -130,10 +135,18 @@ impl Generator {
                 return Ok(Sent {
                     frames,
                     time: time_taken,
+                    running: running()?.saturating_sub(start_running),
                 });
             }
         }
     }
+}
+
+/// How long the calling thread has run.
+fn running() -> Result<Duration> {
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    let time = clock_gettime(clock).context("cannot read the thread's clock")?;
+    Ok(time.into())
 }
 
 /// A program on an interface that sends the flood's frames on with other MAC
