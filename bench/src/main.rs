@@ -4,14 +4,18 @@
 //! - [`lab`]: traffic through networks of namespaces
 //! - [`mod@memory`]: of a connection
 //! - [`load`]: many services in one transaction
+//! - [`change`]: one server among many, while packets come
+//! - [`mod@listing`]: many connections
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
 //! - [`machine`]: on what it was measured
 //!
 //! Everything happens in a sandbox that is gone at the end.
 
+mod change;
 mod flood;
 mod lab;
+mod listing;
 mod load;
 mod machine;
 mod measure;
@@ -64,14 +68,18 @@ enum Command {
     },
     /// Traffic through networks of namespaces.
     Lab(lab::Options),
-    /// Memory of a connection.
+    /// Memory of connections.
     Memory {
-        /// Changes nothing: it is quick.
+        /// Fewer connections, to see whether everything works.
         #[arg(long)]
         quick: bool,
     },
     /// Time to load many services.
     Load(load::Options),
+    /// Time to change one server among many.
+    Change(change::Options),
+    /// Time to list many connections.
+    Listing(listing::Options),
     /// All of it.
     All {
         /// As little as shows whether everything works.
@@ -108,13 +116,17 @@ fn run(cli: &Cli) -> Result<()> {
             only,
         } => program(*quick, *rounds, only)?,
         Command::Lab(options) => lab::run(options, &evenkeel)?,
-        Command::Memory { .. } => memory()?,
+        Command::Memory { quick } => memory(*quick)?,
         Command::Load(options) => load::run(*options, &evenkeel)?,
+        Command::Change(options) => change::run(*options, &evenkeel)?,
+        Command::Listing(options) => listing::run(*options, &evenkeel)?,
         Command::All { quick } => {
             let mut all = program(*quick, PROGRAM_ROUNDS, "")?;
             all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
-            all.append(memory()?);
+            all.append(memory(*quick)?);
             all.append(load::run(load::Options::usual(*quick), &evenkeel)?);
+            all.append(change::run(change::Options::usual(*quick), &evenkeel)?);
+            all.append(listing::run(listing::Options::usual(*quick), &evenkeel)?);
             all
         }
     };
@@ -139,8 +151,8 @@ fn program(quick: bool, rounds: usize, only: &str) -> Result<Part> {
     Ok(program::part(&lines))
 }
 
-fn memory() -> Result<Part> {
-    memory::run(&paths::pins("memory"))
+fn memory(quick: bool) -> Result<Part> {
+    memory::run(&paths::pins("memory"), quick)
 }
 
 /// Evenkeel's program.

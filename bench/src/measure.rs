@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Bytes.
     Bytes,
+    /// Millions of bytes.
+    Megabytes,
 }
 
 impl Unit {
@@ -30,6 +32,7 @@ impl Unit {
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
             Self::Bytes => "bytes",
+            Self::Megabytes => "MB",
         }
     }
 
@@ -39,7 +42,10 @@ impl Unit {
             Self::GbitPerSecond => format!("{value:.2}"),
             Self::Packets | Self::Requests => grouped(value),
             Self::Milliseconds if value >= 1000.0 => grouped(value),
-            Self::Nanoseconds | Self::Milliseconds | Self::Bytes => format!("{value:.1}"),
+            Self::Milliseconds if value < 10.0 => format!("{value:.2}"),
+            Self::Nanoseconds | Self::Milliseconds | Self::Bytes | Self::Megabytes => {
+                format!("{value:.1}")
+            }
         }
     }
 }
