@@ -180,7 +180,7 @@ fn part(options: &Options, quiet: &[Samples; 3], busy: &[Samples; 3], seen: Seen
     let other = "packets of untouched services meanwhile";
     for (name, count) in [("lost", seen.lost), ("to another server", seen.moved)] {
         let samples = [crate::measure::float(count)].into_iter().collect();
-        let mut line = Measurement::new(other, name, Unit::Packets, samples);
+        let mut line = Measurement::new(other, name, Unit::Count, samples);
         line.notes = format!("of {} packets of {} connections", seen.packets, seen.flows);
         part.measurements.push(line);
         part.aims.push(Aim {

@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     GbitPerSecond,
     /// Packets a second.
     Packets,
+    /// Packets, not a second but in all.
+    Count,
     /// Requests, each over a connection of its own or not, a second.
     Requests,
     /// Nanoseconds.
@@ -28,6 +30,7 @@ impl Unit {
         match self {
             Self::GbitPerSecond => "Gbit/s",
             Self::Packets => "packets/s",
+            Self::Count => "packets",
             Self::Requests => "requests/s",
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
@@ -40,7 +43,7 @@ impl Unit {
     pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::GbitPerSecond => format!("{value:.2}"),
-            Self::Packets | Self::Requests => grouped(value),
+            Self::Packets | Self::Count | Self::Requests => grouped(value),
             Self::Milliseconds if value >= 1000.0 => grouped(value),
             Self::Milliseconds if value < 10.0 => format!("{value:.2}"),
             Self::Nanoseconds | Self::Milliseconds | Self::Bytes | Self::Megabytes => {

@@ -10,9 +10,10 @@ use evenkeel_datapath::table::{Buckets, Slot};
 use super::instance::{Instance, Mode, OTHER_ORDER, Packets};
 use super::scenario::{Rules, Traffic};
 
-/// Connections that are opened before these are established: so few that hardly one finds
-/// its bucket full of half-open ones of the same handful.
-const HANDFUL: u32 = 256;
+/// Handfuls in which connections are opened and then established: each takes the kernel
+/// some milliseconds, and the larger one is, the more of its own half-open connections give
+/// way in full buckets.
+const HANDFULS: u32 = 64;
 /// Of so many flows one at most is left to tc, because its checksum may be a partial one.
 const TO_TC: u32 = 1000;
 /// Why a connection does not come to be, or does not stay.
@@ -28,7 +29,7 @@ const LOST: [Reason; 4] = [
 pub(crate) struct Opened {
     /// Those that are established now.
     pub(crate) live: u32,
-    /// How many there were, in steps of some hundred, when the first of them was refused
+    /// How many there were, to a 64th of all, when the first of them was refused
     /// or gave way; nothing if none did.
     pub(crate) first_lost: Option<u32>,
 }
@@ -38,11 +39,12 @@ impl Instance {
     /// many as are by so many tries, where one was refused or gave way.
     pub(crate) fn open_live(&self, rules: &Rules, wanted: u32) -> Result<Opened> {
         let (before, lost_before) = (self.live(rules.family), self.lost());
+        let handful = wanted.div_ceil(HANDFULS);
         let (mut tried, mut goal) = (0, wanted);
         let mut first_lost = None;
         loop {
             while tried < goal {
-                let count = HANDFUL.min(goal - tried);
+                let count = handful.min(goal - tried);
                 self.establish(rules, wanted, tried, count)?;
                 tried += count;
                 if first_lost.is_none() && self.lost() != lost_before {
@@ -55,7 +57,7 @@ impl Instance {
             }
             let missing = wanted - live;
             ensure!(
-                missing <= wanted.div_ceil(TO_TC) && tried < wanted + wanted / TO_TC + HANDFUL,
+                missing <= wanted.div_ceil(TO_TC) && tried < wanted + wanted / TO_TC + handful,
                 "{live} of {tried} connections came to be; counted: {:?}",
                 self.reasons()
             );
