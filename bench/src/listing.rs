@@ -75,7 +75,7 @@ pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
     let [host] = hosts.as_slice() else {
         bail!("the topology has one host");
     };
-    host.within(|| fill(options.connections()))??;
+    let live = host.within(|| fill(options.connections()))??;
     let mut director = Director::new(host.clone(), evenkeel, INSTANCE)?;
     // It adopts the instance with all that is in it.
     director.start_daemon(START)?;
@@ -90,7 +90,7 @@ pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
             );
             times.push(milliseconds(time));
             if round == 1 {
-                check(&director, command, is_whole, options.connections())?;
+                check(&director, command, is_whole, live)?;
             }
         }
     }
@@ -141,8 +141,8 @@ fn topology() -> Topology {
 }
 
 /// Leaves an instance behind that has so many connections, in the network of the calling
-/// thread.
-fn fill(connections: u32) -> Result<()> {
+/// thread. Gives how many it has: a few may have found their buckets full.
+fn fill(connections: u32) -> Result<u32> {
     let object = fs::read(OBJECT).with_context(|| format!("cannot read {OBJECT}"))?;
     let room = 2 * connections.next_power_of_two();
     let instance = Instance::new(&paths::pins(INSTANCE), &object, room)?;
@@ -153,11 +153,11 @@ fn fill(connections: u32) -> Result<()> {
     instance.set_up(&rules)?;
     let opened = instance.open_live(&rules, connections)?;
     ensure!(
-        opened.live >= connections,
+        opened.live >= connections - connections / 1000,
         "{} of {connections} connections are live",
         opened.live
     );
-    Ok(())
+    Ok(opened.live)
 }
 
 fn once(director: &Director, command: &str) -> Result<Duration> {

@@ -72,7 +72,11 @@ fn the_packet_path_memory_and_loading_are_measured() {
     );
     let table = bench(&["memory"]);
     assert!(lines(&table, "memory per connection") >= 2, "{table}");
-    assert_eq!(lines(&table, "memory of 10000 live connections"), 2, "{table}");
+    assert_eq!(
+        lines(&table, "memory of 10000 live connections"),
+        2,
+        "{table}"
+    );
     let table = bench(&["load"]);
     assert_eq!(
         lines(&table, "load 100 services, 16 servers each"),
