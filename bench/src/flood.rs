@@ -2,6 +2,7 @@
 //! each of them and sends it out of an interface, at the cost of one CPU.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -33,6 +34,12 @@ pub(crate) fn object() -> Result<PathBuf> {
         bail!("there is no {}: build it with `make bpf`", path.display());
     }
     Ok(path)
+}
+
+/// What stands in that file.
+pub(crate) fn object_bytes() -> Result<Vec<u8>> {
+    let file = object()?;
+    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// The programs that benchmarks need, opened and not yet loaded.

@@ -76,13 +76,13 @@ impl Options {
 
 /// Measures. `evenkeel` is Evenkeel's program.
 pub(crate) fn run(options: Options, evenkeel: &Path) -> Result<Part> {
-    let hosts = topology().build()?;
+    let hosts = topology(INSTANCE).build()?;
     let [host, _router] = hosts.as_slice() else {
         bail!("the topology has two hosts");
     };
     let mut director = Director::new(host.clone(), evenkeel, INSTANCE)?;
-    director.configure(&configuration(&options))?;
-    let request = request(&options)?;
+    director.configure(&configuration(options.services(), options.servers, 0))?;
+    let request = request(options.services(), options.servers)?;
     let mut loads = Vec::new();
     for round in 1..=options.rounds() {
         let busy = machine::others_percent()?;
@@ -152,30 +152,28 @@ fn part(options: &Options, request: usize, loads: &[Loaded], nft_time: Duration)
     }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// A director whose servers are behind a router.
-fn topology() -> Topology {
-    let host = |name: &str, last, gateway| {
+/// A director whose servers are behind a router. Names begin with `name`.
+pub(crate) fn topology(name: &str) -> Topology {
+    let wire = format!("{name}-wire");
+    let host = |role: &str, last, gateway| {
         HostSpec::single(
-            name,
+            &format!("{name}-{role}"),
             "eth0",
-            "wire",
+            &wire,
             Address::new([10, 0, 0, last], 24),
             gateway,
         )
     };
     Topology {
         segments: vec![Segment {
-            name: "wire".into(),
+            name: wire.clone(),
             wiring: Wiring::Cable,
         }],
-        hosts: vec![
-            host("load-director", 1, Some(ROUTER)),
-            host("load-router", 2, None),
-        ],
+        hosts: vec![host("director", 1, Some(ROUTER)), host("router", 2, None)],
     }
 }
 
@@ -184,35 +182,51 @@ fn address(network: [u8; 4], number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::from(network).to_bits() + number)
 }
 
-fn service_address(service: u32) -> Ipv4Addr {
+pub(crate) fn service_address(service: u32) -> Ipv4Addr {
     address([10, 64, 0, 0], service)
 }
 
-fn server_address(server: u32) -> Ipv4Addr {
+pub(crate) fn server_address(server: u32) -> Ipv4Addr {
     address([10, 128, 0, 0], server)
 }
 
-/// The whole request as it goes over the socket.
-fn request(options: &Options) -> Result<Vec<u8>> {
+/// The service of this number.
+pub(crate) fn service_key(number: u32) -> ServiceKey {
+    ServiceKey::at(Protocol::Tcp, service_address(number), 80)
+}
+
+/// The server of this number.
+pub(crate) fn server_key(number: u32) -> ServerKey {
+    let address = server_address(number).into();
+    ServerKey {
+        address,
+        port: 8080,
+    }
+}
+
+/// The whole request for so many services with so many servers each, as it goes over the
+/// socket.
+pub(crate) fn request(services: u32, servers: u32) -> Result<Vec<u8>> {
     let mut edits = Vec::new();
-    for number in 0..options.services() {
-        let service = ServiceKey::at(Protocol::Tcp, service_address(number), 80);
+    for number in 0..services {
+        let service = service_key(number);
         edits.push(Edit::AddService {
             service,
             settings: ServiceSettings::scheduled_by("rr"),
         });
-        for server in 0..options.servers {
-            let address = server_address(number * options.servers + server).into();
+        for server in 0..servers {
             edits.push(Edit::AddServer {
                 service,
-                server: ServerKey {
-                    address,
-                    port: 8080,
-                },
+                server: server_key(number * servers + server),
                 settings: ServerSettings::new(ForwardMethod::Masq, 1),
             });
         }
     }
+    request_of(edits)
+}
+
+/// A request for these edits in one transaction.
+pub(crate) fn request_of(edits: Vec<Edit>) -> Result<Vec<u8>> {
     let body = serde_json::to_vec(&EditRequest {
         transaction: true,
         edits,
@@ -228,11 +242,13 @@ fn request(options: &Options) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-fn configuration(options: &Options) -> String {
-    let (services, servers) = (options.services(), options.services() * options.servers);
+/// A configuration with room for so many services, so many servers of each, and `more`
+/// servers.
+pub(crate) fn configuration(services: u32, servers_each: u32, more: u32) -> String {
+    let servers = services * servers_each + more;
     // A ring takes a word for each server and two more, rounded up to a power of two;
     // while it is changed, twice that.
-    let ring_words = services * 2 * (options.servers + 2).next_power_of_two();
+    let ring_words = services * 2 * (servers_each + 2).next_power_of_two();
     format!(
         "[dataplane]\nservices = {services}\nservers = {servers}\nring_words = {}\n",
         ring_words.max(64)
@@ -253,19 +269,10 @@ struct Loaded {
 /// Loads everything into a new daemon.
 fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<Loaded> {
     director.start_daemon(START)?;
-    let mut stream =
-        UnixStream::connect(paths::socket(INSTANCE)).context("cannot connect to the daemon")?;
-    let mut answer = Vec::new();
     let pid = Client::new(INSTANCE).status()?.pid;
     let spent = cpu_ticks(pid)?;
-    let start = Instant::now();
-    stream
-        .write_all(request)
-        .and_then(|()| stream.read_to_end(&mut answer))
-        .context("cannot exchange request and answer with the daemon")?;
-    let time = start.elapsed();
+    let time = send(INSTANCE, request)?;
     let spent = cpu_ticks(pid)? - spent;
-    check_answer(&answer)?;
     let status = Client::new(INSTANCE).status()?;
     ensure!(
         (status.services, status.servers)
@@ -287,6 +294,22 @@ fn once(director: &mut Director, options: &Options, request: &[u8]) -> Result<Lo
         cpu_ms,
         resident_mb,
     })
+}
+
+/// Sends a request for edits to an instance's daemon, and gives the time from its first
+/// byte to the answer's last.
+pub(crate) fn send(instance: &str, request: &[u8]) -> Result<Duration> {
+    let mut stream =
+        UnixStream::connect(paths::socket(instance)).context("cannot connect to the daemon")?;
+    let mut answer = Vec::new();
+    let start = Instant::now();
+    stream
+        .write_all(request)
+        .and_then(|()| stream.read_to_end(&mut answer))
+        .context("cannot exchange request and answer with the daemon")?;
+    let time = start.elapsed();
+    check_answer(&answer)?;
+    Ok(time)
 }
 
 fn check_answer(answer: &[u8]) -> Result<()> {
@@ -404,7 +427,7 @@ mod tests {
 
     #[test]
     fn the_request_is_one_transaction_of_all_edits() -> Result<()> {
-        let request = request(&SMALL)?;
+        let request = request(SMALL.services(), SMALL.servers)?;
         let text = std::str::from_utf8(&request)?;
         let (head, body) = text.split_once("\r\n\r\n").context("no body")?;
         assert!(head.contains(&format!("Content-Length: {}", body.len())));

@@ -5,15 +5,19 @@
 //! - [`mod@memory`]: of a connection
 //! - [`load`]: many services in one transaction
 //! - [`emulated`]: instructions of a guest, beside the kernel's IPVS
+//! - [`change`]: one server among many, while packets come
+//! - [`mod@listing`]: many connections
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
 //! - [`machine`]: on what it was measured
 //!
 //! Everything happens in a sandbox that is gone at the end.
 
+mod change;
 mod emulated;
 mod flood;
 mod lab;
+mod listing;
 mod load;
 mod machine;
 mod measure;
@@ -66,9 +70,9 @@ enum Command {
     },
     /// Traffic through networks of namespaces.
     Lab(lab::Options),
-    /// Memory of a connection.
+    /// Memory of connections.
     Memory {
-        /// Changes nothing: it is quick.
+        /// Fewer connections, to see whether everything works.
         #[arg(long)]
         quick: bool,
     },
@@ -79,6 +83,10 @@ enum Command {
     /// What [`Command::Emulated`] runs in the machine; elsewhere its figures are times.
     #[command(hide = true)]
     Guest(emulated::Rounds),
+    /// Time to change one server among many.
+    Change(change::Options),
+    /// Time to list many connections.
+    Listing(listing::Options),
     /// All of it.
     All {
         /// As little as shows whether everything works.
@@ -117,17 +125,21 @@ fn run(cli: &Cli) -> Result<()> {
             only,
         } => program(*quick, *rounds, only)?,
         Command::Lab(options) => lab::run(options, &evenkeel)?,
-        Command::Memory { .. } => memory()?,
+        Command::Memory { quick } => memory(*quick)?,
         Command::Load(options) => load::run(*options, &evenkeel)?,
+        Command::Change(options) => change::run(*options, &evenkeel)?,
+        Command::Listing(options) => listing::run(*options, &evenkeel)?,
         Command::All { quick } => {
             let mut all = program(*quick, PROGRAM_ROUNDS, "")?;
             all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
-            all.append(memory()?);
+            all.append(memory(*quick)?);
             all.append(load::run(load::Options::usual(*quick), &evenkeel)?);
             all.append(emulated::run_if_possible(
                 &emulated::Options::usual(*quick),
                 &evenkeel,
             )?);
+            all.append(change::run(change::Options::usual(*quick), &evenkeel)?);
+            all.append(listing::run(listing::Options::usual(*quick), &evenkeel)?);
             all
         }
     };
@@ -144,16 +156,15 @@ fn write(file: &PathBuf, part: &Part) -> Result<()> {
 }
 
 fn program(quick: bool, rounds: usize, only: &str) -> Result<Part> {
-    let file = flood::object()?;
-    let object = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let object = flood::object_bytes()?;
     let (rounds, scale) = if quick { (1, 100) } else { (rounds, 1) };
     eprintln!("running the packet path in the kernel, {rounds} rounds");
     let lines = program::run(&paths::pins("program"), &object, rounds, scale, only)?;
     Ok(program::part(&lines))
 }
 
-fn memory() -> Result<Part> {
-    memory::run(&paths::pins("memory"))
+fn memory(quick: bool) -> Result<Part> {
+    memory::run(&paths::pins("memory"), quick)
 }
 
 /// Evenkeel's program.

@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     GbitPerSecond,
     /// Packets a second.
     Packets,
+    /// Packets, not a second but in all.
+    Count,
     /// Requests, each over a connection of its own or not, a second.
     Requests,
     /// Instructions of a CPU.
@@ -20,6 +22,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Bytes.
     Bytes,
+    /// Millions of bytes.
+    Megabytes,
 }
 
 impl Unit {
@@ -28,11 +32,13 @@ impl Unit {
         match self {
             Self::GbitPerSecond => "Gbit/s",
             Self::Packets => "packets/s",
+            Self::Count => "packets",
             Self::Requests => "requests/s",
             Self::Instructions => "instructions",
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
             Self::Bytes => "bytes",
+            Self::Megabytes => "MB",
         }
     }
 
@@ -40,9 +46,12 @@ impl Unit {
     pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::GbitPerSecond => format!("{value:.2}"),
-            Self::Packets | Self::Requests | Self::Instructions => grouped(value),
+            Self::Packets | Self::Count | Self::Requests | Self::Instructions => grouped(value),
             Self::Milliseconds if value >= 1000.0 => grouped(value),
-            Self::Nanoseconds | Self::Milliseconds | Self::Bytes => format!("{value:.1}"),
+            Self::Milliseconds if value < 10.0 => format!("{value:.2}"),
+            Self::Nanoseconds | Self::Milliseconds | Self::Bytes | Self::Megabytes => {
+                format!("{value:.1}")
+            }
         }
     }
 }

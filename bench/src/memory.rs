@@ -8,23 +8,35 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::EbpfLoader;
 use aya::maps::{Map, MapData};
+use evenkeel_core::model::Family;
+use evenkeel_kernel::attach;
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::sizes::Settings;
 
 use crate::flood;
 use crate::measure::{Aim, Bound, Measurement, Samples, Unit, float};
+use crate::program::instance::Instance;
+use crate::program::scenario::Rules;
 use crate::report::Part;
 
 /// Bytes that a connection may take.
 const AIM: f64 = 64.0;
+/// Connections that all live at the same time, and megabytes that they may take: of IPv4
+/// and of IPv6.
+const LIVE: u32 = 1_000_000;
+const LIVE_AIM_MB: [f64; 2] = [40.0, 80.0];
+/// As many as show whether it works.
+const LIVE_QUICK: u32 = 10_000;
+/// Times that a table may be doubled until all find room.
+const DOUBLINGS: u32 = 4;
 /// Entries of the kernel's hash map that is looked at.
 const HASH_ENTRIES: u32 = 1 << 18;
 /// Where the kernel tells the sizes of its objects.
 const SLABS: &str = "/proc/slabinfo";
 
 /// Looks. `pins` is a directory that does not exist yet, on a BPF file system.
-pub(crate) fn run(pins: &Path) -> Result<Part> {
-    let ours = evenkeel(pins)?;
+pub(crate) fn run(pins: &Path, quick: bool) -> Result<Part> {
+    let ours = evenkeel(&pins.join("usual"))?;
     let aim = Aim {
         what: "memory per connection: evenkeel".into(),
         value: ours.samples.median(),
@@ -33,10 +45,29 @@ pub(crate) fn run(pins: &Path) -> Result<Part> {
     };
     let mut measurements = vec![ours, hash_map()?];
     measurements.extend(conntrack()?);
+    let mut aims = vec![aim];
+    let wanted = if quick { LIVE_QUICK } else { LIVE };
+    for (family, bound) in [Family::V4, Family::V6].into_iter().zip(LIVE_AIM_MB) {
+        let line = live(pins, family, wanted)?;
+        if wanted == LIVE {
+            aims.push(Aim {
+                what: format!("{}: {}", line.what, line.subject),
+                value: line.samples.median(),
+                bound: Bound::AtMost(bound),
+                unit: "MB",
+            });
+        }
+        measurements.push(line);
+    }
     Ok(Part {
         measurements,
-        aims: vec![aim],
+        aims,
         notes: vec![
+            "Live connections are opened and established by test runs of the packet path, one \
+             after the other, in tables of 2^n entries: the memory is that of the smallest table \
+             in which every one of them found room, with its free entries. What became of them \
+             in smaller tables stands beside it."
+                .into(),
             "Memory of a map is what the kernel charges for it (memlock in /proc/PID/fdinfo), \
              divided by the connections that it has room for. nf_conntrack's is the size of its \
              object alone: its share of the hash table and what NAT adds are not in it."
@@ -65,6 +96,45 @@ fn evenkeel(pins: &Path) -> Result<Measurement> {
          {whole:.0} MB"
     );
     Ok(line("evenkeel", float(charged) / float(capacity), notes))
+}
+
+/// The table in which so many connections live at once.
+fn live(pins: &Path, family: Family, wanted: u32) -> Result<Measurement> {
+    let rules = Rules {
+        family,
+        ..Rules::USUAL
+    };
+    let (name, table) = match family {
+        Family::V4 => ("IPv4", "CONNECTIONS"),
+        Family::V6 => ("IPv6", "WIDE_CONNECTIONS"),
+    };
+    let what = format!("memory of {wanted} live connections");
+    let mut notes = Vec::new();
+    for doubling in 0..DOUBLINGS {
+        let capacity = wanted.next_power_of_two() << doubling;
+        let pins = pins.join(format!("live-{name}-{capacity}"));
+        let object = flood::object_bytes()?;
+        let instance = Instance::new(&pins, &object, capacity)?;
+        instance.set_up(&rules)?;
+        let opened = instance.open_live(&rules, wanted)?;
+        let bytes = charged_bytes(MapData::from_pin(pins.join(table))?.fd().as_fd())?;
+        drop(instance);
+        attach::purge(&pins)?;
+        let megabytes = float(bytes) / 1e6;
+        let Some(first) = opened.first_lost else {
+            notes.insert(0, format!("table of {capacity} entries"));
+            let samples = [megabytes].into_iter().collect();
+            let subject = format!("evenkeel, {name}");
+            let mut line = Measurement::new(&what, &subject, Unit::Megabytes, samples);
+            line.notes = notes.join("; ");
+            return Ok(line);
+        };
+        notes.push(format!(
+            "{} live in {capacity} entries of {megabytes:.1} MB, the first one lost at {first}",
+            opened.live
+        ));
+    }
+    bail!("{what} of {name}: {}", notes.join("; "))
 }
 
 /// The kernel's hash map with what the same job keeps in it.

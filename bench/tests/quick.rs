@@ -74,6 +74,11 @@ fn the_packet_path_memory_and_loading_are_measured() {
     );
     let table = bench(&["memory"]);
     assert!(lines(&table, "memory per connection") >= 2, "{table}");
+    assert_eq!(
+        lines(&table, "memory of 10000 live connections"),
+        2,
+        "{table}"
+    );
     let table = bench(&["load"]);
     assert_eq!(
         lines(&table, "load 100 services, 16 servers each"),
@@ -98,4 +103,17 @@ fn the_kernels_ipvs_is_emulated() {
         let aim = format!("- met: {what}: instructions of evenkeel-xdp above xdp-limit");
         assert!(table.contains(&aim), "{table}");
     }
+}
+
+#[test]
+fn changes_and_listings_are_measured() {
+    let table = bench(&["change"]);
+    let what = "change one of 100 services, 16 servers each";
+    assert_eq!(lines(&table, what), 6, "{table}");
+    let lost = lines(&table, "packets of untouched services meanwhile");
+    assert_eq!(lost, 2, "{table}");
+    let missed = table.lines().filter(|line| line.starts_with("- missed"));
+    assert_eq!(missed.count(), 0, "no packet is lost or moved\n{table}");
+    let table = bench(&["listing"]);
+    assert_eq!(lines(&table, "list 10000 live connections"), 4, "{table}");
 }

@@ -12,7 +12,7 @@ use evenkeel_datapath::memory::Memory;
 use evenkeel_kernel::Program;
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::sizes::Settings;
-use evenkeel_kernel::test_run::TestRun;
+use evenkeel_kernel::test_run::{TestRun, TestRunResult};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -21,7 +21,7 @@ use super::scenario::{Rules, Traffic};
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 /// Added to a number of flows: they come in another order (`bpf/src/bench.rs`).
-const OTHER_ORDER: u8 = 1 << 7;
+pub(crate) const OTHER_ORDER: u8 = 1 << 7;
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 const TX: u32 = 3;
@@ -32,7 +32,7 @@ const MTU: u32 = 1500;
 
 /// What the wrapper in the BPF object runs (`bpf/src/bench.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Drop = 0,
     Swap = 1,
     Rearm = 2,
@@ -46,30 +46,33 @@ pub(super) enum Mode {
 
 /// Packets of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Packets {
+pub(crate) struct Packets {
     pub family: Family,
     pub protocol: Protocol,
     /// TCP's.
     pub flags: u8,
     /// As a power of two.
     pub flows_log2: u8,
+    /// The place among the flows of the first packet's.
+    pub first: u32,
     pub count: u32,
 }
 
 impl Packets {
     /// `count` of one flow of TCP over IPv4, in the middle of its connection.
-    pub(super) const fn usual(count: u32) -> Self {
+    pub(crate) const fn usual(count: u32) -> Self {
         Self {
             family: Family::V4,
             protocol: Protocol::Tcp,
             flags: ACK,
             flows_log2: 0,
+            first: 0,
             count,
         }
     }
 
     /// `count` of 2^`flows_log2` flows to the service of `rules`.
-    pub(super) const fn to(rules: &Rules, traffic: Traffic, flows_log2: u8, count: u32) -> Self {
+    pub(crate) const fn to(rules: &Rules, traffic: Traffic, flows_log2: u8, count: u32) -> Self {
         Self {
             family: rules.family,
             protocol: rules.protocol,
@@ -78,6 +81,7 @@ impl Packets {
                 Traffic::Client | Traffic::Reply => ACK,
             },
             flows_log2,
+            first: 0,
             count,
         }
     }
@@ -122,19 +126,20 @@ impl Packets {
         }
         frame[length - 6] = mode as u8;
         frame[length - 5] = self.flows_log2;
+        frame[length - 4..].copy_from_slice(&self.first.to_ne_bytes());
         frame
     }
 }
 
 /// An instance.
-pub(super) struct Instance {
+pub(crate) struct Instance {
     dataplane: Dataplane,
 }
 
 impl Instance {
     /// Makes one with this object's programs and room for `connections` of each kind.
     /// `pins` is a directory that does not exist yet, of a BPF file system.
-    pub(super) fn new(pins: &Path, object: &[u8], connections: u32) -> Result<Self> {
+    pub(crate) fn new(pins: &Path, object: &[u8], connections: u32) -> Result<Self> {
         let settings = Settings {
             connections,
             wide_connections: connections,
@@ -160,7 +165,7 @@ impl Instance {
 
     /// Makes the service of `rules` and no other that gets packets, without any
     /// connection.
-    pub(super) fn set_up(&self, rules: &Rules) -> Result<()> {
+    pub(crate) fn set_up(&self, rules: &Rules) -> Result<()> {
         let memory = self.dataplane.memory();
         let mut director = Director::adopt(&memory, 0);
         let refused = director.apply(&rules.edits(), true, &memory, 0);
@@ -172,7 +177,7 @@ impl Instance {
     }
 
     /// Lets packets to the servers leave by the interface with this index.
-    pub(super) fn hops(&self, rules: &Rules, interface: u32) {
+    pub(crate) fn hops(&self, rules: &Rules, interface: u32) {
         let memory = self.dataplane.memory();
         let mut director = Director::adopt(&memory, 0);
         let source = match rules.family {
@@ -195,7 +200,7 @@ impl Instance {
     }
 
     /// Takes every connection out of the tables.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let memory: Memory<'_> = self.dataplane.memory();
         for bucket in memory.connections {
             for (signature, entry) in bucket.signatures.iter().zip(&bucket.entries) {
@@ -218,7 +223,7 @@ impl Instance {
 
     /// Opens the flows and establishes them, in another order than that of the packets
     /// measured, by `mode`.
-    pub(super) fn fill(&self, mode: Mode, rules: &Rules, flows_log2: u8) -> Result<()> {
+    pub(crate) fn fill(&self, mode: Mode, rules: &Rules, flows_log2: u8) -> Result<()> {
         let order = flows_log2 | OTHER_ORDER;
         for traffic in [Traffic::New, Traffic::Client] {
             self.measure(mode, Packets::to(rules, traffic, order, 1 << flows_log2))?;
@@ -227,7 +232,7 @@ impl Instance {
     }
 
     /// Makes all connections know the way to their client, as after a reply.
-    pub(super) fn know_clients(&self) {
+    pub(crate) fn know_clients(&self) {
         const PLACE: u32 = 5;
         let memory = self.dataplane.memory();
         let generation = memory.control.route_generation.get() & 0xffff;
@@ -249,14 +254,9 @@ impl Instance {
     }
 
     /// Nanoseconds of system time a run.
-    pub(super) fn measure(&self, mode: Mode, packets: Packets) -> Result<f64> {
-        let frame = packets.frame(mode);
-        let run = TestRun {
-            repeat: packets.count,
-            ..TestRun::new(&frame)
-        };
+    pub(crate) fn measure(&self, mode: Mode, packets: Packets) -> Result<f64> {
         let before = system_time_us()?;
-        let result = self.dataplane.test_run(Program::Xdp, &run)?;
+        let result = self.run(mode, packets)?;
         let spent = system_time_us()? - before;
         let expected: &[u32] = match mode {
             Mode::Drop => &[DROP],
@@ -277,8 +277,23 @@ impl Instance {
 }
 
 impl Instance {
+    /// Runs the packets, whatever becomes of them.
+    pub(crate) fn run(&self, mode: Mode, packets: Packets) -> Result<TestRunResult> {
+        let frame = packets.frame(mode);
+        let run = TestRun {
+            repeat: packets.count,
+            ..TestRun::new(&frame)
+        };
+        Ok(self.dataplane.test_run(Program::Xdp, &run)?)
+    }
+
+    /// The instance's memory.
+    pub(crate) fn memory(&self) -> Memory<'_> {
+        self.dataplane.memory()
+    }
+
     /// How often packets went no common way, by the number of the reason.
-    fn reasons(&self) -> BTreeMap<usize, u64> {
+    pub(crate) fn reasons(&self) -> BTreeMap<usize, u64> {
         let mut counts = BTreeMap::new();
         for of_cpu in self.dataplane.memory().reasons {
             for (reason, count) in of_cpu.counts.iter().enumerate() {

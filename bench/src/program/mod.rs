@@ -6,8 +6,9 @@
 //! count, divided by the number of runs. What the wrapper needs to make each packet
 //! fresh is measured by itself and subtracted.
 
-mod instance;
-mod scenario;
+pub(crate) mod instance;
+mod live;
+pub(crate) mod scenario;
 
 use std::path::Path;
 

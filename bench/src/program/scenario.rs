@@ -23,7 +23,7 @@ const NEW: f64 = 350.0;
 
 /// The service that the packets are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     pub family: Family,
     pub protocol: Protocol,
     pub method: ForwardMethod,
@@ -34,7 +34,7 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Servers behind NAT, one after the other: what all others differ from.
-    const USUAL: Self = Self {
+    pub(crate) const USUAL: Self = Self {
         family: Family::V4,
         protocol: Protocol::Tcp,
         method: ForwardMethod::Masq,
@@ -44,14 +44,14 @@ impl Rules {
     };
 
     /// The servers' addresses.
-    pub(super) fn servers(&self) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn servers(&self) -> impl Iterator<Item = IpAddr> {
         let family = self.family;
         (0..self.servers).map(move |number| server(family, 11 + u16::from(number)))
     }
 
     /// What makes the service, after everything else is gone; with services of every
     /// other kind beside it, so that nothing is left out for want of them.
-    pub(super) fn edits(&self) -> Vec<Edit> {
+    pub(crate) fn edits(&self) -> Vec<Edit> {
         let mut edits = vec![Edit::Flush];
         edits.extend(others());
         let service = ServiceKey::at(self.protocol, vip(self.family), 80);
@@ -135,7 +135,7 @@ fn others() -> Vec<Edit> {
 
 /// Which packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub(crate) enum Traffic {
     /// A client's, in an established connection.
     Client,
     /// A server's, in an established connection.

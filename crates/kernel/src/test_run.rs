@@ -2,6 +2,9 @@
 //! with the host's build, and for benchmarks. Nothing is sent, but the shared memory
 //! changes as it would.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
 use nix::libc;
 
 use crate::bpf;
@@ -60,33 +63,64 @@ pub struct TestRunResult {
 impl Dataplane {
     /// Runs a program of the instance.
     pub fn test_run(&self, program: Program, run: &TestRun<'_>) -> Result<TestRunResult> {
-        let context = match program {
-            Program::Tc | Program::Egress | Program::TcPart(_) => tc_context(run),
-            Program::Xdp | Program::XdpPart(_) | Program::Clock => xdp_context(run),
-        };
-        let mut frame = vec![0; run.frame.len() + GROWTH];
-        let output = loop {
-            let program = self.programs.get(program);
-            match bpf::test_run(program, run.frame, &context, &mut frame, run.repeat) {
-                // A signal came in between; nothing can be said about the run.
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                other => break other,
-            }
-        }
-        .attempt(|| {
-            format!(
-                "run {} on a packet of {} bytes",
-                program.name(),
-                run.frame.len()
-            )
-        })?;
-        frame.truncate(output.length);
-        Ok(TestRunResult {
-            verdict: output.verdict,
-            frame,
-            nanoseconds: output.nanoseconds,
+        test_run(program, self.programs.get(program), run)
+    }
+}
+
+/// A program of an instance that another process works on.
+#[derive(Debug)]
+pub struct PinnedProgram {
+    program: Program,
+    descriptor: OwnedFd,
+}
+
+impl PinnedProgram {
+    /// Opens the program of the instance pinned in the directory `pins`.
+    pub fn open(pins: &Path, program: Program) -> Result<Self> {
+        let pin = pins.join(program.name());
+        let descriptor = bpf::open_pin(&pin).attempt(|| format!("open {}", pin.display()))?;
+        Ok(Self {
+            program,
+            descriptor,
         })
     }
+
+    /// Runs it.
+    pub fn test_run(&self, run: &TestRun<'_>) -> Result<TestRunResult> {
+        test_run(self.program, self.descriptor.as_fd(), run)
+    }
+}
+
+fn test_run(
+    program: Program,
+    descriptor: BorrowedFd<'_>,
+    run: &TestRun<'_>,
+) -> Result<TestRunResult> {
+    let context = match program {
+        Program::Tc | Program::Egress | Program::TcPart(_) => tc_context(run),
+        Program::Xdp | Program::XdpPart(_) | Program::Clock => xdp_context(run),
+    };
+    let mut frame = vec![0; run.frame.len() + GROWTH];
+    let output = loop {
+        match bpf::test_run(descriptor, run.frame, &context, &mut frame, run.repeat) {
+            // A signal came in between; nothing can be said about the run.
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            other => break other,
+        }
+    }
+    .attempt(|| {
+        format!(
+            "run {} on a packet of {} bytes",
+            program.name(),
+            run.frame.len()
+        )
+    })?;
+    frame.truncate(output.length);
+    Ok(TestRunResult {
+        verdict: output.verdict,
+        frame,
+        nanoseconds: output.nanoseconds,
+    })
 }
 
 /// `struct xdp_md`: data, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`,

@@ -29,7 +29,7 @@ pub use evenkeel_core::model::Protocol;
 pub use address::{Names, NoNames};
 pub use boot::{DEFAULTS_FILE, Defaults, RULES_FILE, Remark, Rules, defaults, rules};
 pub use command::{Columns, Command, Layout, List, Listed, SyncDaemon, SyncRole, Usage};
-pub use connections::{connection, connections_title};
+pub use connections::{connection, connections_title, decimal, ipv4_end};
 pub(crate) use flags::parse as scheduler_flags;
 pub use grammar::parse;
 pub use listing::{listing, timeouts};

@@ -10,12 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use evenkeel_api::client::Client;
-use evenkeel_api::connections::{End, Filter, Query, Templates, end, protocol, protocol_text};
-use evenkeel_core::model::ConnectionView;
-use serde_json::json;
+use evenkeel_api::connections::{End, Filter, Query, Templates, end, protocol};
 
+use super::rows::{TITLE, json_line, line};
 use super::screen::Screen;
-use super::services::method_name;
 use super::text::{counted, duration};
 
 /// Bytes that are written at a time.
@@ -112,7 +110,7 @@ fn list(client: &Client, query: &Query, as_json: bool) -> Result<()> {
     let mut failure = None;
     client.connections(query, |view| {
         if as_json {
-            let _ = writeln!(text, "{}", in_json(&view));
+            json_line(&mut text, &view);
         } else {
             line(&mut text, &view);
         }
@@ -164,123 +162,5 @@ fn watch(client: &Client, query: &Query, interval: Duration) -> Result<()> {
             return Ok(());
         }
         sleep(interval);
-    }
-}
-
-/// Above the connections.
-pub(super) const TITLE: &str = "protocol  state        expires  client                 virtual                server                 method\n";
-
-/// Adds a connection's line.
-pub(super) fn line(text: &mut String, view: &ConnectionView) {
-    let start = text.len();
-    let ConnectionView {
-        state, remaining_s, ..
-    } = view;
-    let (client, server) = (view.client.to_string(), view.server.to_string());
-    let protocol = protocol_text(view.protocol);
-    let virtual_address = view.virtual_address.to_string();
-    // Writing into a string cannot fail.
-    let _ = write!(
-        text,
-        "{protocol:<8}  {state:<11}  {remaining_s:>5} s  {client:<21}  {virtual_address:<21}  {server:<21}  {:<6}  {}",
-        method_name(view.traits.method),
-        notes(view)
-    );
-    text.truncate(start + text[start..].trim_end().len());
-    text.push('\n');
-}
-
-fn notes(view: &ConnectionView) -> String {
-    let mut notes = Vec::new();
-    for (is_true, note) in [
-        (view.template, "template"),
-        (view.traits.deleted, "server deleted"),
-        (
-            view.traits.quiesced && !view.traits.deleted,
-            "server quiesced",
-        ),
-        (view.traits.local, "local"),
-    ] {
-        if is_true {
-            notes.push(note.to_owned());
-        }
-    }
-    notes.extend(view.mark.map(|mark| format!("mark {mark}")));
-    let engine = view.engine.as_ref();
-    notes.extend(engine.map(|engine| format!("{} {}", engine.name, engine.data)));
-    notes.join(", ")
-}
-
-pub(super) fn in_json(view: &ConnectionView) -> serde_json::Value {
-    json!({
-        "protocol": protocol_text(view.protocol),
-        "state": view.state,
-        "expires_s": view.remaining_s,
-        "client": view.client.to_string(),
-        "virtual": view.virtual_address.to_string(),
-        "server": view.server.to_string(),
-        "method": method_name(view.traits.method),
-        "template": view.template,
-        "server_deleted": view.traits.deleted,
-        "server_quiesced": view.traits.quiesced,
-        "local": view.traits.local,
-        "mark": view.mark,
-        "engine": view.engine.as_ref().map(|engine| &engine.name),
-        "engine_data": view.engine.as_ref().map(|engine| &engine.data),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use evenkeel_core::model::{EngineData, MethodKind, ServerTraits};
-
-    #[test]
-    fn lines() {
-        let plain = ConnectionView {
-            protocol: 6,
-            state: "ESTABLISHED",
-            remaining_s: 899,
-            client: ([10, 0, 0, 2], 43986).into(),
-            virtual_address: ([10, 0, 0, 10], 80).into(),
-            server: ([192, 168, 1, 1], 8080).into(),
-            traits: ServerTraits::default(),
-            mark: None,
-            template: false,
-            engine: None,
-        };
-        let template = ConnectionView {
-            protocol: 0,
-            state: "NONE",
-            remaining_s: 300,
-            client: "[2001:db8::]:0".parse().unwrap(),
-            virtual_address: "[::7]:0".parse().unwrap(),
-            traits: ServerTraits {
-                method: MethodKind::FullNat,
-                deleted: true,
-                quiesced: true,
-                local: true,
-            },
-            mark: Some(7),
-            template: true,
-            engine: Some(EngineData {
-                name: "sip".into(),
-                data: "abc@x".into(),
-            }),
-            ..plain.clone()
-        };
-        let mut text = String::from(TITLE);
-        line(&mut text, &plain);
-        line(&mut text, &template);
-        let expected = "\
-protocol  state        expires  client                 virtual                server                 method
-tcp       ESTABLISHED    899 s  10.0.0.2:43986         10.0.0.10:80           192.168.1.1:8080       masq
-any       NONE           300 s  [2001:db8::]:0         [::7]:0                192.168.1.1:8080       full-nat  template, server deleted, local, mark 7, sip abc@x
-";
-        assert_eq!(text, expected);
-        let json = in_json(&template);
-        assert_eq!(json["engine_data"], "abc@x");
-        assert_eq!(json["mark"], 7);
-        assert!(in_json(&plain)["mark"].is_null());
     }
 }

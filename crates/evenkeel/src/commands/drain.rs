@@ -17,7 +17,7 @@ use evenkeel_api::keys;
 use evenkeel_core::model::{Edit, Protocol, ServerKey, ServerSettings, ServerView, ServiceKey};
 use serde_json::{Value, json};
 
-use super::conns;
+use super::rows;
 use super::services::{ServerName, fetch, server, server_text, service};
 use super::text::{counted, duration, print, print_json};
 
@@ -307,9 +307,9 @@ impl Drain<'_> {
                 );
             }
         }
-        text.push_str(conns::TITLE);
+        text.push_str(rows::TITLE);
         for view in self.some_connections()? {
-            conns::line(text, &view);
+            rows::line(text, &view);
         }
         let _ = writeln!(
             text,
@@ -368,7 +368,7 @@ impl Drain<'_> {
         });
         if !is_drained {
             let some = self.some_connections()?;
-            outcome["connections"] = some.iter().map(conns::in_json).collect();
+            outcome["connections"] = some.iter().map(rows::in_json).collect();
         }
         Ok(outcome)
     }

@@ -4,6 +4,7 @@ pub(crate) mod conns;
 pub(crate) mod drain;
 pub(crate) mod purge;
 pub(crate) mod realserver;
+mod rows;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod schedulers;
