@@ -181,7 +181,7 @@ fn check(director: &Director, command: &str, is_whole: bool, connections: u32) -
     let is_right = if is_whole {
         lines == connections
     } else {
-        (1..connections / 10).contains(&lines)
+        (1..connections / 2).contains(&lines)
     };
     ensure!(
         is_right,

@@ -133,6 +133,12 @@ all_parts!(parts);
 
 /// Only here because an instance has one.
 #[classifier]
+pub fn evenkeel_tc_egress(_context: TcContext) -> i32 {
+    -1
+}
+
+/// Only here because an instance has one.
+#[classifier]
 pub fn evenkeel_tc(_context: TcContext) -> i32 {
     -1
 }
