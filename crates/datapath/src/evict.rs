@@ -35,6 +35,7 @@ pub(crate) mod class {
 
 const CLASS_SHIFT: u32 = 28;
 const ORDER_SHIFT: u32 = 8;
+const COUNT_SHIFT: u32 = 4;
 const GENERATION_SHIFT: u32 = state_word::GENERATION.trailing_zeros();
 /// Half of what a generation can be: added to a difference, it makes it comparable.
 const MIDDLE: u32 = 1 << 15;
@@ -42,7 +43,8 @@ const MIDDLE: u32 = 1 << 15;
 /// The entry of a bucket that goes first.
 #[derive(Clone, Copy)]
 pub struct Victim {
-    /// Its [`class`], the order in which it came, its way. The least goes first.
+    /// Its [`class`], the order in which it came, how many of its bucket are half-open (15:
+    /// or more), its way. The least goes first.
     key: u32,
     /// The generation of what comes in its place, less one, in the upper half.
     generation: u32,
@@ -69,6 +71,11 @@ impl Victim {
     #[inline(always)]
     pub(crate) const fn class(self) -> u32 {
         self.key >> CLASS_SHIFT
+    }
+
+    #[inline(always)]
+    pub(crate) const fn half_open(self) -> u32 {
+        self.key >> COUNT_SHIFT & 0xf
     }
 
     #[inline(always)]
@@ -196,7 +203,7 @@ pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
     // Generations go in a circle; seen from one of them, they are in a row.
     let reference = bucket.entries()[0].state().get() >> GENERATION_SHIFT;
     let mut key = class::KEPT << CLASS_SHIFT;
-    let mut newest = 0;
+    let (mut newest, mut count) = (0, 0);
     for way in 0..WAYS {
         let entry = &bucket.entries()[way];
         let word = entry.state().get();
@@ -214,12 +221,13 @@ pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
         key = select(less(store, this, key), this, key);
         let counted = order * half_open;
         newest = select(less(store, newest, counted), counted, newest);
+        count += half_open;
     }
     let own = key >> ORDER_SHIFT & 0xffff;
     let newest = select(less(store, newest, own), own, newest);
     let generation = newest.wrapping_add(reference).wrapping_sub(MIDDLE);
     let victim = Victim {
-        key,
+        key: key | select(less(store, count, 15), count, 15) << COUNT_SHIFT,
         generation: generation << GENERATION_SHIFT,
     };
     victim.packed()

@@ -3,8 +3,8 @@
 //! an entry moves there, and the new connection takes its place. So a table fills almost
 //! to its last entry; without this a connection would be refused at half of it.
 //!
-//! What is closed goes before anything moves. In a flood there is a victim of it in nearly
-//! every bucket, and not much is done to keep that.
+//! What is closed goes before anything moves. What a flood has opened stands in nearly
+//! every bucket, and not much is done to keep it.
 
 use crate::evict::{Victim, class};
 use crate::hash::Place;
@@ -13,7 +13,10 @@ use crate::layout::WAYS;
 use crate::relocate;
 use crate::table::{self, Buckets, IN_SIBLING};
 
-/// Entries of the home bucket that are tried where something there may give way instead.
+/// Entries of a bucket that one service has opened, and that were never answered, from
+/// which on it is likely to be flooded.
+const FLOOD: u32 = 6;
+/// Entries of the home bucket that are tried in a flood: the rest gives way instead.
 const FEW: u32 = 4;
 /// All of the home bucket's and all of the sibling's entries.
 const NEAR: u32 = 2 * WAYS as u32;
@@ -50,13 +53,13 @@ fn by_moving<S: Store, B: Buckets>(store: &S, place: Place, turns: u32) -> u64 {
     if !relocate::take_over(store, found, place.signature) {
         return 0;
     }
-    u64::from(is_sibling(made)) * IN_SIBLING | table::location(&found)
+    (u64::from(is_sibling(made)) * IN_SIBLING) | table::location(&found)
 }
 
 /// 1: this turn is about the sibling; 0: about the home bucket.
 #[inline(always)]
 const fn is_sibling(turn: u32) -> u32 {
-    turn / WAYS as u32 & 1
+    (turn / WAYS as u32) & 1
 }
 
 #[inline(always)]
@@ -76,11 +79,8 @@ pub fn make<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
     let mut victim = Victim::unpacked(store.first_to_go::<B>(place.bucket));
     let mut made = 0;
     if victim.class() > class::CLOSED {
-        let turns = if victim.class() > class::CROWD {
-            ALL
-        } else {
-            FEW
-        };
+        let is_flood = victim.class() == class::CROWD && victim.half_open() >= FLOOD;
+        let turns = if is_flood { FEW } else { ALL };
         made = by_moving::<S, B>(store, place, turns);
     }
     if made == 0 {

@@ -21,6 +21,8 @@ const ENTRIES: u32 = BUCKETS * WAYS as u32;
 /// What has to find room: 95.4 %, as a million in 1,048,576.
 const MANY: u32 = ENTRIES / 1000 * 954;
 const SERVERS: u32 = 8;
+/// TCP, port 80.
+const CLIENT_PORT: u32 = 0x0006_0050;
 
 fn tables() -> Tables {
     Tables::new(&Sizes {
@@ -52,7 +54,7 @@ fn with<'m, T>(tables: &'m Tables, action: impl FnOnce(&Host<'_, 'm>) -> T) -> T
 fn narrow(client: u32, state: u32) -> Opening {
     Opening {
         address: client,
-        port: 6 << 16 | 80,
+        port: CLIENT_PORT,
         service: 1,
         server: client % SERVERS,
         server_tag: client,
@@ -63,7 +65,7 @@ fn narrow(client: u32, state: u32) -> Opening {
 fn wide(client: u32, state: u32) -> WideOpening {
     WideOpening {
         address: mapped(client),
-        port: 6 << 16 | 80,
+        port: CLIENT_PORT,
         virtual_address: mapped(1),
         ports: 80,
         service: 1,
