@@ -247,7 +247,7 @@ pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
     let newest = select(less(store, newest, own), own, newest);
     let generation = newest.wrapping_add(reference).wrapping_sub(MIDDLE);
     let victim = Victim {
-        key: key | crowd / LARGE * FLOODED,
+        key: key | (crowd / LARGE * FLOODED),
         generation: generation << GENERATION_SHIFT,
     };
     victim.packed()
