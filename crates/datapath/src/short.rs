@@ -2,23 +2,23 @@
 //! port. What it can't finish it leaves untouched to the general way.
 
 use crate::forward::{
-    Extent, Sendable, Verdict, client_port, count_connection, count_packet, counted_length,
-    is_alive, leave, method_of, pass, ports, sendable, track,
+    Extent, Sendable, Verdict, client_port, count_from_client, count_packet, counted_length,
+    is_alive, leave, method_of, note_from_client, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::general::{self, Part};
 use crate::hash;
 use crate::hop::{self, Way};
-use crate::host::{Host, Window};
+use crate::host::{Host, Window, count};
 use crate::layout::{
-    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
+    Bucket, Counters, Entry, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
     server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::{self, Direction, tcp_flags};
 use crate::table::{self, By, Found, Opening, WantedNarrow};
-use crate::{endpoint, schedule, tunnel};
+use crate::{endpoint, load, schedule, tree, tunnel};
 
 /// Decides about a frame, or says that the general way has to.
 #[inline(always)]
@@ -159,17 +159,19 @@ fn inbound<H: Host>(
         by: By::Service(service),
     };
     let place = wanted.place(host);
-    let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
+    let connection = match table::find_here::<_, Bucket>(host, place, wanted) {
         Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
-        Some(found) => found,
-        None => match open(host, packet, flags, wanted, aim, service) {
-            Ok(found) => found,
-            Err(verdict) => return verdict,
-        },
+        Some(found) => of(host, found.entry),
+        None => open(host, packet, flags, wanted, aim, service),
     };
-    let index = found.entry.server.get();
-    let Some(server) = host.server(index) else {
-        return Verdict::GENERAL;
+    let Connection {
+        entry,
+        server,
+        counters,
+        is_new,
+    } = match connection {
+        Ok(connection) => connection,
+        Err(verdict) => return verdict,
     };
     let server_flags = server.flags.get();
     if !is_alive(server) || server_flags & (server_flags::LOCAL | server_flags::IPV6) != 0 {
@@ -190,22 +192,51 @@ fn inbound<H: Host>(
     } else {
         Direction::InputOnly
     };
-    let present = found.entry.state.get();
-    let next = next_state(host, packet.protocol, present, flags, direction);
-    if next == state::FREE {
-        return Verdict::GENERAL;
+    if is_new {
+        note_from_client(entry);
+    } else {
+        let present = entry.state.get();
+        let next = next_state(host, packet.protocol, present, flags, direction);
+        if next == state::FREE {
+            return Verdict::GENERAL;
+        }
+        track(host, entry, next, direction);
     }
-    track(host, found.entry, next, direction);
-    count_packet(host, index, counted_length(host), direction);
+    count_from_client(counters, counted_length(host));
     if method != method::FULL_NAT {
         return send(host, packet, server, method, aim, way);
     }
-    let reference = found.entry.server_tag.get();
+    let reference = entry.server_tag.get();
     let ports = (client.port, aim.port);
     if !general::to_server_translated(host, packet, ports, server, reference) {
         return crate::forward::drop(host, Reason::RewriteFailed);
     }
     leave(host, way)
+}
+
+/// A client's connection and what belongs to it.
+struct Connection<'a> {
+    entry: &'a Entry,
+    server: &'a Server,
+    /// This CPU's of the server.
+    counters: &'a Counters,
+    /// This packet has opened it, and its state is the one after it.
+    is_new: bool,
+}
+
+/// What belongs to a connection.
+#[inline(always)]
+fn of<'a, H: Host>(host: &'a H, entry: &'a Entry) -> Result<Connection<'a>, Verdict> {
+    let index = entry.server.get();
+    let (Some(server), Some(counters)) = (host.server(index), host.counters(index)) else {
+        return Err(Verdict::GENERAL);
+    };
+    Ok(Connection {
+        entry,
+        server,
+        counters,
+        is_new: false,
+    })
 }
 
 #[inline(always)]
@@ -370,7 +401,7 @@ fn open<'a, H: Host>(
     wanted: WantedNarrow,
     aim: Endpoint,
     index: u32,
-) -> Result<Found<'a, Bucket>, Verdict> {
+) -> Result<Connection<'a>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
     const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
     let Some(service) = host.service(index) else {
@@ -396,7 +427,7 @@ fn open<'a, H: Host>(
         return Err(Verdict::GENERAL);
     }
     let chosen = if number == scheduler::RING {
-        schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server))
+        schedule::next_in_ring(host, service)
     } else {
         let request = Request {
             client: mapped(wanted.address),
@@ -405,30 +436,48 @@ fn open<'a, H: Host>(
         };
         Some(host.decide(index, &request)).filter(|&server| server != NOBODY)
     };
-    let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
-    else {
+    let Some((chosen, server, load, counters)) = chosen.and_then(|chosen| {
+        Some((
+            chosen,
+            host.server(chosen)?,
+            host.load(chosen)?,
+            host.counters(chosen)?,
+        ))
+    }) else {
         return Err(Verdict::GENERAL);
     };
+    if number == scheduler::RING && load.overloaded.get() != 0 {
+        return Err(Verdict::GENERAL);
+    }
     if method_of(server.flags.get()) == method::FULL_NAT {
         return Err(general::with_server(host, packet, flags, index, chosen));
     }
+    let state = if tcp { state::SYN_RECV } else { state::UDP };
     let new = Opening {
         address: wanted.address,
         port: wanted.port,
         service: index,
         server: chosen,
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
-        state: if tcp { state::SYN_RECV } else { state::UDP },
+        state,
     };
-    let found = table::open(host, wanted.place(host), new, None);
-    let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;
-    count_connection(host, chosen);
-    Ok(found)
-}
-
-/// True: the server is not overloaded.
-#[inline(always)]
-fn takes_more<H: Host>(host: &H, server: u32) -> bool {
-    host.load(server)
-        .is_some_and(|load| load.overloaded.get() == 0)
+    let opened = table::open_anew::<_, Bucket>(host, wanted.place(host), new, || {
+        load::begin_connection(host, load, server, state);
+        if tree::has_tree(number) {
+            host.rank(chosen);
+        }
+    });
+    let Some(opened) = opened else {
+        return Err(crate::forward::drop(host, Reason::TableFull));
+    };
+    count(&counters.connections, 1);
+    if !opened.is_new {
+        return of(host, opened.found.entry);
+    }
+    Ok(Connection {
+        entry: opened.found.entry,
+        server,
+        counters,
+        is_new: true,
+    })
 }

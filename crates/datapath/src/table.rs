@@ -175,6 +175,17 @@ fn signature<B: Buckets>(bucket: &B, way: usize) -> u32 {
     bucket.signatures()[way].get() & !OVERFLOWED
 }
 
+/// As [`signature`], for a way that is known here: the mark stands at the first alone.
+#[inline(always)]
+fn signature_of<B: Buckets>(bucket: &B, way: usize) -> u32 {
+    let signature = bucket.signatures()[way].get();
+    if way == 0 {
+        signature & !OVERFLOWED
+    } else {
+        signature
+    }
+}
+
 /// What a connection is looked for by, beside its client.
 #[derive(Clone, Copy)]
 pub enum By {
@@ -336,7 +347,7 @@ fn find_in<'a, S: Store, B: Buckets>(
 ) -> Option<Found<'a, B>> {
     let mut hit = WAYS;
     for way in 0..WAYS {
-        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
+        if signature_of(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
             hit = way;
             break;
         }
@@ -380,7 +391,7 @@ pub fn find_here<S: Store, B: Buckets>(
 fn way_of<B: Buckets>(bucket: &B, wanted_signature: u32, wanted: B::Wanted) -> u32 {
     let mut hit = 0;
     for way in 0..WAYS {
-        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
+        if signature_of(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
             hit = 1 + way as u32;
             break;
         }
@@ -508,7 +519,22 @@ fn free_way<S: Store, B: Buckets>(store: &S, bucket: &B, preferred: usize) -> Op
             return Some(way);
         }
     }
-    (0..WAYS).find(|&way| signature(bucket, way) == 0)
+    (0..WAYS).find(|&way| signature_of(bucket, way) == 0)
+}
+
+/// Claims the entry of the bucket at `way`, if it is free.
+#[inline(always)]
+fn claim_way<'a, S: Store, B: Buckets>(
+    store: &S,
+    bucket: &'a B,
+    way: usize,
+    place: Place,
+) -> Option<Found<'a, B>> {
+    let found = at(store, bucket, way);
+    let word = &bucket.signatures()[found.way];
+    let present = word.get();
+    let mark = present & OVERFLOWED;
+    (present == mark && store.compare_and_swap(word, mark, mark | place.signature)).then_some(found)
 }
 
 /// A free entry of the bucket, claimed.
@@ -518,12 +544,7 @@ fn claim_free<'a, S: Store, B: Buckets>(
     bucket: &'a B,
     place: Place,
 ) -> Option<Found<'a, B>> {
-    let found = at(store, bucket, free_way(store, bucket, place.way())?);
-    let word = &bucket.signatures()[found.way];
-    let mark = word.get() & OVERFLOWED;
-    store
-        .compare_and_swap(word, mark, mark | place.signature)
-        .then_some(found)
+    claim_way(store, bucket, free_way(store, bucket, place.way())?, place)
 }
 
 /// Gives the place of an entry of a full bucket to what has this signature; tells whose
@@ -616,24 +637,48 @@ fn claim_any<S: Store, B: Buckets>(store: &S, place: Place) -> Option<u64> {
     Some(u64::from(server + 1) << 32 | in_sibling | location(&found))
 }
 
-/// What was claimed, and 1 + the server whose connection gave way.
+/// What was claimed.
+struct Claimed<'a, B: Buckets> {
+    found: Found<'a, B>,
+    /// 1 + the server whose connection gave way; 0: none had to.
+    victim: u32,
+    /// It is where such an entry is looked for first.
+    is_preferred: bool,
+}
+
 #[inline(always)]
-fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<(Found<'_, B>, u32)> {
+fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<Claimed<'_, B>> {
+    let home: &B = B::of(store, place.bucket)?;
+    if let Some(found) = claim_way(store, home, place.way(), place) {
+        return Some(Claimed {
+            found,
+            victim: 0,
+            is_preferred: true,
+        });
+    }
+    claimed_anywhere(store, place)
+}
+
+#[inline(always)]
+fn claimed_anywhere<S: Store, B: Buckets>(store: &S, place: Place) -> Option<Claimed<'_, B>> {
     let claimed = B::claimed(store, place);
     if claimed == 0 {
         return None;
     }
-    let found = found_at(store, place, claimed)?;
-    Some((found, (claimed >> 32) as u32))
+    Some(Claimed {
+        found: found_at(store, place, claimed)?,
+        victim: (claimed >> 32) as u32,
+        is_preferred: false,
+    })
 }
 
 /// Enters something that counts for no server. A tree of servers that has to change for
 /// what gave way is left to the daemon, which goes over all of them.
 #[inline(always)]
 pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) {
-    let claimed: Option<(Found<'_, B>, u32)> = claimed(store, place);
-    if let Some((found, _)) = claimed {
-        publish(store, found, new);
+    let claimed: Option<Claimed<'_, B>> = claimed_anywhere(store, place);
+    if let Some(claimed) = claimed {
+        publish(store, claimed.found, new);
     }
 }
 
@@ -659,30 +704,75 @@ pub fn open<'a, S: Store, B: Buckets>(
     before: Option<Found<'a, B>>,
 ) -> Option<Found<'a, B>> {
     // Staying where the former one was spares the line of the signatures.
-    let found: Found<'a, B> = match before {
-        Some(before) if end(store, before.entry) => before,
-        _ => {
-            let (found, victim) = claimed(store, place)?;
-            if victim != 0 {
-                store.rank(victim - 1);
-            }
-            found
+    match before {
+        Some(before) if end(store, before.entry) => {
+            load::begin(store, new.server(), new.state());
+            publish(store, before, new);
+            Some(first(store, place, new, before).found)
         }
-    };
-    load::begin(store, new.server(), new.state());
-    publish(store, found, new);
-    let entry = found.entry;
-    // Another CPU may have opened the same connection meanwhile. Both find the same
-    // first one, so the other gives way.
+        _ => open_anew(store, place, new, || {
+            load::begin(store, new.server(), new.state());
+        })
+        .map(|opened| opened.found),
+    }
+}
+
+/// A connection that is open.
+pub struct Opened<'a, B: Buckets> {
+    /// Its entry.
+    pub found: Found<'a, B>,
+    /// False: another CPU was first.
+    pub is_new: bool,
+}
+
+/// As [`open`], where there was none before; `begin` counts it for its server.
+#[inline(always)]
+pub fn open_anew<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    place: Place,
+    new: B::New,
+    begin: impl FnOnce(),
+) -> Option<Opened<'a, B>> {
+    let claimed: Claimed<'_, B> = claimed(store, place)?;
+    if claimed.victim != 0 {
+        store.rank(claimed.victim - 1);
+    }
+    begin();
+    publish(store, claimed.found, new);
+    // It is where all others look first.
+    if claimed.is_preferred {
+        return Some(Opened {
+            found: claimed.found,
+            is_new: true,
+        });
+    }
+    Some(first(store, place, new, claimed.found))
+}
+
+/// Another CPU may have opened the same connection meanwhile. Both find the same first
+/// one, so the other gives way.
+#[inline(always)]
+fn first<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    place: Place,
+    new: B::New,
+    found: Found<'a, B>,
+) -> Opened<'a, B> {
     let first: Option<Found<'_, B>> = find(store, place, new.wanted());
     if let Some(first) = first
-        && !core::ptr::eq(first.entry, entry)
+        && !core::ptr::eq(first.entry, found.entry)
     {
         crate::count_reason(store, Reason::Duplicate);
         release(store, found);
-        return Some(first);
+        return Opened {
+            found: first,
+            is_new: false,
+        };
     }
-    Some(found)
+    Opened {
+        found,
+        is_new: true,
+    }
 }
 
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load
