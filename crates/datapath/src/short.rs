@@ -7,7 +7,7 @@ use crate::forward::{
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::general::{self, Part};
-use crate::hash;
+use crate::hash::{self, Place};
 use crate::hop::{self, Way};
 use crate::host::{Host, Window, count};
 use crate::layout::{
@@ -17,7 +17,7 @@ use crate::layout::{
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::{self, Direction, tcp_flags};
-use crate::table::{self, By, Found, Opening, WantedNarrow};
+use crate::table::{self, Buckets, By, Found, Opening, WantedNarrow};
 use crate::{endpoint, load, schedule, tree, tunnel};
 
 /// Decides about a frame, or says that the general way has to.
@@ -49,8 +49,9 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
     let Some(header) = host.window(packet.transport, 8) else {
         return pass(host, Reason::Malformed);
     };
+    let features = host.control().map_or(0, |control| control.features.get());
     // They come before all other services.
-    if has(host, features::MARKS) {
+    if features & features::MARKS != 0 {
         return Verdict::GENERAL;
     }
     let (source_port, destination_port) = ports(header.u32(0));
@@ -61,16 +62,21 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         endpoint_kind::SERVICE,
     );
     if let Some(service) = endpoint::find(host, to_service) {
-        let client = Endpoint {
-            address: packet.source,
-            port: source_port,
-        };
-        let aim = Endpoint {
-            address: packet.destination,
-            port: destination_port,
+        let to = ToService {
+            client: Endpoint {
+                address: packet.source,
+                port: source_port,
+            },
+            aim: Endpoint {
+                address: packet.destination,
+                port: destination_port,
+            },
+            protocol: packet.protocol,
+            service,
+            features,
         };
         return checked(host, packet, header, |flags| {
-            inbound(host, packet, flags, client, aim, service)
+            inbound(host, packet, flags, &to)
         });
     }
     let from_server = endpoint_key(
@@ -96,14 +102,34 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         endpoint::is_known_narrow(host, packet.destination)
             || endpoint::is_known_narrow(host, packet.source)
     };
-    if has(
-        host,
-        features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
-    ) && is_ours()
-    {
+    if features & (features::ANY_PORT | features::WIDE_SERVERS | features::FTP) != 0 && is_ours() {
         return Verdict::GENERAL;
     }
     Verdict::Pass
+}
+
+/// A client's packet to a service.
+struct ToService {
+    client: Endpoint,
+    /// The address and port that it is sent to.
+    aim: Endpoint,
+    protocol: u8,
+    /// Index of the service.
+    service: u32,
+    /// What the tables hold ([`features`]).
+    features: u32,
+}
+
+impl ToService {
+    /// What finds its connection.
+    #[inline(always)]
+    fn wanted(&self) -> WantedNarrow {
+        WantedNarrow {
+            address: self.client.address,
+            port: client_port(self.client.port, self.protocol),
+            by: By::Service(self.service),
+        }
+    }
 }
 
 /// The rest of the checks, for packets that concern us; then `go` with the TCP
@@ -146,23 +172,20 @@ fn inbound<H: Host>(
     host: &H,
     packet: &Packet<H::Window>,
     flags: u8,
-    client: Endpoint,
-    aim: Endpoint,
-    service: u32,
+    to: &ToService,
 ) -> Verdict {
     if general::is_own(host) {
         return Verdict::GENERAL;
     }
-    let wanted = WantedNarrow {
-        address: client.address,
-        port: client_port(client.port, packet.protocol),
-        by: By::Service(service),
-    };
+    let wanted = to.wanted();
     let place = wanted.place(host);
-    let connection = match table::find_here::<_, Bucket>(host, place, wanted) {
+    let Some(home) = Bucket::of(host, place.bucket) else {
+        return Verdict::GENERAL;
+    };
+    let connection = match table::find_from(host, home, place, wanted) {
         Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
         Some(found) => of(host, found.entry),
-        None => open(host, packet, flags, wanted, aim, service),
+        None => open(host, packet, flags, to, home, place),
     };
     let Connection {
         entry,
@@ -204,10 +227,10 @@ fn inbound<H: Host>(
     }
     count_from_client(counters, counted_length(host));
     if method != method::FULL_NAT {
-        return send(host, packet, server, method, aim, way);
+        return send(host, packet, server, method, to.aim, way);
     }
     let reference = entry.server_tag.get();
-    let ports = (client.port, aim.port);
+    let ports = (to.client.port, to.aim.port);
     if !general::to_server_translated(host, packet, ports, server, reference) {
         return crate::forward::drop(host, Reason::RewriteFailed);
     }
@@ -398,15 +421,16 @@ fn open<'a, H: Host>(
     host: &'a H,
     packet: &Packet<H::Window>,
     flags: u8,
-    wanted: WantedNarrow,
-    aim: Endpoint,
-    index: u32,
+    to: &ToService,
+    home: &'a Bucket,
+    place: Place,
 ) -> Result<Connection<'a>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
     const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
-    let Some(service) = host.service(index) else {
+    let Some(service) = host.service(to.service) else {
         return Err(Verdict::GENERAL);
     };
+    let wanted = to.wanted();
     let tcp = wanted.port >> 16 == u32::from(protocol::TCP);
     let number = service.scheduler.get();
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
@@ -422,7 +446,7 @@ fn open<'a, H: Host>(
         || service.flags.get() & NOT_HERE != 0
         || service.segment.get() != 0
         || wanted.port == FTP_DATA
-        || has(host, features::DEFENCE)
+        || to.features & features::DEFENCE != 0
     {
         return Err(Verdict::GENERAL);
     }
@@ -432,9 +456,9 @@ fn open<'a, H: Host>(
         let request = Request {
             client: mapped(wanted.address),
             client_port: wanted.port & 0xffff,
-            destination: mapped(aim.address),
+            destination: mapped(to.aim.address),
         };
-        Some(host.decide(index, &request)).filter(|&server| server != NOBODY)
+        Some(host.decide(to.service, &request)).filter(|&server| server != NOBODY)
     };
     let Some((chosen, server, load, counters)) = chosen.and_then(|chosen| {
         Some((
@@ -450,18 +474,18 @@ fn open<'a, H: Host>(
         return Err(Verdict::GENERAL);
     }
     if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(general::with_server(host, packet, flags, index, chosen));
+        return Err(general::with_server(host, packet, flags, to.service, chosen));
     }
     let state = if tcp { state::SYN_RECV } else { state::UDP };
     let new = Opening {
         address: wanted.address,
         port: wanted.port,
-        service: index,
+        service: to.service,
         server: chosen,
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
         state,
     };
-    let opened = table::open_anew::<_, Bucket>(host, wanted.place(host), new, || {
+    let opened = table::open_anew(host, home, place, new, || {
         load::begin_connection(host, load, server, state);
         if tree::has_tree(number) {
             host.rank(chosen);

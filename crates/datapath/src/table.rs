@@ -337,6 +337,13 @@ fn at<'a, S: Store, B: Buckets>(store: &S, bucket: &'a B, way: usize) -> Found<'
     }
 }
 
+/// True: an entry of the bucket has this signature. Asked by itself, the compiler makes a
+/// plain row of comparisons of it.
+#[inline(always)]
+fn is_signed<B: Buckets>(bucket: &B, wanted_signature: u32) -> bool {
+    (0..WAYS).any(|way| signature_of(bucket, way) == wanted_signature)
+}
+
 /// Looks through a bucket by its signatures.
 #[inline(always)]
 fn find_in<'a, S: Store, B: Buckets>(
@@ -345,17 +352,11 @@ fn find_in<'a, S: Store, B: Buckets>(
     wanted_signature: u32,
     wanted: B::Wanted,
 ) -> Option<Found<'a, B>> {
-    let mut hit = WAYS;
-    for way in 0..WAYS {
-        if signature_of(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
-            hit = way;
-            break;
-        }
-    }
-    if hit == WAYS {
+    let hit = way_of(bucket, wanted_signature, wanted);
+    if hit == 0 {
         return None;
     }
-    Some(at(store, bucket, hit))
+    Some(at(store, bucket, hit as usize - 1))
 }
 
 /// The live entry at `place` that is wanted, looked for here and not in a function of its
@@ -366,7 +367,17 @@ pub fn find_here<S: Store, B: Buckets>(
     place: Place,
     wanted: B::Wanted,
 ) -> Option<Found<'_, B>> {
-    let home = B::of(store, place.bucket)?;
+    find_from(store, B::of(store, place.bucket)?, place, wanted)
+}
+
+/// As [`find_here`], where the home bucket is known.
+#[inline(always)]
+pub fn find_from<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    home: &'a B,
+    place: Place,
+    wanted: B::Wanted,
+) -> Option<Found<'a, B>> {
     // Most connections have the way they prefer, or its neighbour in the same cache
     // line: then the line of the signatures need not be fetched, which with many
     // connections is what a packet waits for.
@@ -389,6 +400,9 @@ pub fn find_here<S: Store, B: Buckets>(
 /// 1 + the first way of a bucket whose entry is wanted; 0: none.
 #[inline(always)]
 fn way_of<B: Buckets>(bucket: &B, wanted_signature: u32, wanted: B::Wanted) -> u32 {
+    if !is_signed(bucket, wanted_signature) {
+        return 0;
+    }
     let mut hit = 0;
     for way in 0..WAYS {
         if signature_of(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
@@ -647,8 +661,11 @@ struct Claimed<'a, B: Buckets> {
 }
 
 #[inline(always)]
-fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<Claimed<'_, B>> {
-    let home: &B = B::of(store, place.bucket)?;
+fn claimed<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    home: &'a B,
+    place: Place,
+) -> Option<Claimed<'a, B>> {
     if let Some(found) = claim_way(store, home, place.way(), place) {
         return Some(Claimed {
             found,
@@ -710,7 +727,7 @@ pub fn open<'a, S: Store, B: Buckets>(
             publish(store, before, new);
             Some(first(store, place, new, before).found)
         }
-        _ => open_anew(store, place, new, || {
+        _ => open_anew(store, B::of(store, place.bucket)?, place, new, || {
             load::begin(store, new.server(), new.state());
         })
         .map(|opened| opened.found),
@@ -725,15 +742,17 @@ pub struct Opened<'a, B: Buckets> {
     pub is_new: bool,
 }
 
-/// As [`open`], where there was none before; `begin` counts it for its server.
+/// As [`open`], where there was none before and the home bucket is known; `begin` counts it
+/// for its server.
 #[inline(always)]
 pub fn open_anew<'a, S: Store, B: Buckets>(
     store: &'a S,
+    home: &'a B,
     place: Place,
     new: B::New,
     begin: impl FnOnce(),
 ) -> Option<Opened<'a, B>> {
-    let claimed: Claimed<'_, B> = claimed(store, place)?;
+    let claimed: Claimed<'_, B> = claimed(store, home, place)?;
     if claimed.victim != 0 {
         store.rank(claimed.victim - 1);
     }
