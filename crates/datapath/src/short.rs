@@ -11,8 +11,8 @@ use crate::hash::{self, Place};
 use crate::hop::{self, Way};
 use crate::host::{Host, Window, count};
 use crate::layout::{
-    Bucket, Counters, Entry, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
-    server_flags, service_flags, settings, state_word,
+    Bucket, Counters, Entry, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method,
+    scheduler, server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
@@ -168,12 +168,7 @@ fn checked<H: Host>(
 
 /// From a client to a service.
 #[inline(always)]
-fn inbound<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    to: &ToService,
-) -> Verdict {
+fn inbound<H: Host>(host: &H, packet: &Packet<H::Window>, flags: u8, to: &ToService) -> Verdict {
     if general::is_own(host) {
         return Verdict::GENERAL;
     }
@@ -474,7 +469,9 @@ fn open<'a, H: Host>(
         return Err(Verdict::GENERAL);
     }
     if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(general::with_server(host, packet, flags, to.service, chosen));
+        return Err(general::with_server(
+            host, packet, flags, to.service, chosen,
+        ));
     }
     let state = if tcp { state::SYN_RECV } else { state::UDP };
     let new = Opening {

@@ -63,6 +63,14 @@ struct Candidate {
     weight: u64,
 }
 
+/// Who has won so far, on the way from a server to the top.
+#[derive(Clone, Copy)]
+struct Winner {
+    /// Its place among the servers.
+    place: u32,
+    candidate: Candidate,
+}
+
 /// Never chosen.
 const WORST: Candidate = Candidate { cost: 1, weight: 0 };
 
@@ -72,6 +80,26 @@ impl Candidate {
     const fn is_better_than(self, other: Self) -> bool {
         self.cost * other.weight < other.cost * self.weight
     }
+
+    /// All bits: `other` is better, or it is equal and `is_right` is 1: then it stands on the
+    /// left. Else 0. Reckoned without a branch, which no processor could foretell.
+    #[inline(always)]
+    const fn beaten_by(self, other: Self, is_right: u32) -> u64 {
+        let theirs = other.cost.wrapping_mul(self.weight);
+        let ours = self
+            .cost
+            .wrapping_mul(other.weight)
+            .wrapping_add(is_right as u64);
+        // The borrow of `theirs - ours`.
+        let borrow = (!theirs & ours) | ((!theirs | ours) & theirs.wrapping_sub(ours));
+        (borrow >> 63).wrapping_neg()
+    }
+}
+
+/// `second` where `mask` has all bits, `first` where it has none.
+#[inline(always)]
+const fn chosen(first: u64, second: u64, mask: u64) -> u64 {
+    first ^ ((first ^ second) & mask)
 }
 
 /// True for schedulers that have a tree.
@@ -286,14 +314,6 @@ pub fn changed<T: Ledger>(ledger: &T, index: u32) {
     }
 }
 
-/// Who has won so far, on the way from a server to the top.
-#[derive(Clone, Copy)]
-struct Winner {
-    /// Its place among the servers.
-    place: u32,
-    candidate: Candidate,
-}
-
 impl Tree {
     /// As [`Tree::candidate_at`], for a tree of two servers at least: there a server and its
     /// weight are a pair. The scheduler is read anew each time, so that the verifier does not
@@ -327,18 +347,13 @@ impl Tree {
             return winner;
         }
         let other = self.rival_at(ledger, service, rival);
-        let is_beaten = if node & 1 == 0 {
-            other.is_better_than(winner.candidate)
-        } else {
-            !winner.candidate.is_better_than(other)
-        };
-        if is_beaten {
-            Winner {
-                place: rival,
-                candidate: other,
-            }
-        } else {
-            winner
+        let mask = winner.candidate.beaten_by(other, node & 1);
+        Winner {
+            place: chosen(winner.place.into(), rival.into(), mask) as u32,
+            candidate: Candidate {
+                cost: chosen(winner.candidate.cost, other.cost, mask),
+                weight: chosen(winner.candidate.weight, other.weight, mask),
+            },
         }
     }
 
