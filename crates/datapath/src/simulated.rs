@@ -226,6 +226,9 @@ impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     fn ring(&self, index: u32) -> Option<&Word> {
         self.memory.ring(index)
     }
+    fn ring_pair(&self, index: u32) -> Option<&[Word; 2]> {
+        self.memory.ring_pair(index)
+    }
     fn load(&self, server: u32) -> Option<&Load> {
         self.memory.load(server)
     }
@@ -237,9 +240,6 @@ impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     }
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
-    }
-    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-        crate::tree::settle(self, number, ring, node, leaf)
     }
 }
 
