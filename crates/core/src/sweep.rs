@@ -554,7 +554,8 @@ fn reclaim<B: Buckets>(bucket: &B, way: usize, seen: Unfinished) -> bool {
         && word.compare_and_swap(present, present & table::OVERFLOWED)
 }
 
-/// True: the connection that a translated source belongs to is there.
+/// True: the connection that a translated source belongs to is there, and not the next one of
+/// the same client, which has another.
 fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     let index = translated.service.get() & 0xffff;
     let Some(service) = memory.services.get(index as usize) else {
@@ -562,7 +563,7 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     };
     let (client, by) = (
         table::address_of(&translated.virtual_address),
-        By::Service(index),
+        By::ServerTag(translated.hop.get()),
     );
     // The client's port, and the protocol.
     let port = translated.ports.get() & 0xffff | translated.client_port.get() & 0xff_0000;

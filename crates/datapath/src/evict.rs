@@ -71,11 +71,21 @@ pub(crate) fn reason_of(class: u32, state: u32) -> Reason {
     }
 }
 
+/// The same for a connection in this state that can't be without what gives way.
+#[inline(always)]
+pub(crate) fn reason_without(state: u32) -> Reason {
+    if (CLOSED >> (state & state_word::STATE)) & 1 == 1 {
+        Reason::EvictedClosed
+    } else {
+        Reason::EvictedHalfOpen
+    }
+}
+
 /// True: something with this state word stays, whatever it was just now.
 #[inline(always)]
 pub(crate) const fn stays(word: u32) -> bool {
-    const ESTABLISHED: u32 = 1 << state::ESTABLISHED | 1 << state::SCTP_ESTABLISHED;
-    (ESTABLISHED >> (word & state_word::STATE)) & 1 != 0
+    const ASSURED: u32 = state::TRANSLATED | state_word::ASSURED;
+    state::is_established(word) || word & (state_word::STATE | state_word::ASSURED) == ASSURED
 }
 
 /// 1 if the numbers are the same, else 0.
@@ -108,8 +118,9 @@ const CLOSED: u32 = 1 << state::CLOSE
 /// Not established yet, whatever was answered.
 const HALF_OPEN: u32 = state::HALF_OPEN | 1 << state::LOCALITY;
 /// The same as long as nothing was answered. A template is answered when one of its
-/// connections was established: a flood makes as many of these.
-const UNANSWERED: u32 = 1 << state::UDP | 1 << state::TEMPLATE;
+/// connections was established, and a translated source when its connection is: a flood
+/// makes as many of these.
+const UNANSWERED: u32 = 1 << state::UDP | 1 << state::TEMPLATE | 1 << state::TRANSLATED;
 /// Silent ones go.
 const IDLE: u32 = 1 << state::UDP
     | 1 << state::FIN_WAIT
@@ -215,6 +226,8 @@ mod tests {
         for state in 0..32 {
             let is_established = matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED);
             assert_eq!(stays(7 << 16 | state), is_established);
+            let is_kept = is_established || state == state::TRANSLATED;
+            assert_eq!(stays(7 << 16 | state_word::ASSURED | state), is_kept);
         }
     }
 }

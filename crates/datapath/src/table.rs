@@ -15,7 +15,7 @@ use crate::layout::{
 pub use crate::opening::{Opening, WideOpening};
 use crate::reason::Reason;
 use crate::word::Word;
-use crate::{load, state};
+use crate::{general, load, state};
 
 /// Bit of a bucket's first signature: connections of this bucket may stand in its
 /// sibling. Never cleared: it costs a look at one more line, and only when a
@@ -76,6 +76,8 @@ pub trait Buckets: Sized {
     fn located<S: Store>(store: &S, place: Place, wanted: &Self::Wanted) -> u32;
     /// Claims an entry: [`Store::claim`] or [`Store::claim_wide`].
     fn claimed<S: Store>(store: &S, place: Place) -> u64;
+    /// Notes that a translated source gives way.
+    fn lose<S: Store>(store: &S, translated: &Self::Entry);
 }
 
 /// Tells whether an entry is what is looked for.
@@ -99,7 +101,7 @@ pub trait New<E>: Copy {
 }
 
 macro_rules! buckets {
-    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident, $claim:ident) => {
+    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident, $claim:ident, $lose:expr) => {
         impl Buckets for $bucket {
             type Entry = $entry;
             type Wanted = $wanted;
@@ -125,6 +127,10 @@ macro_rules! buckets {
             fn claimed<S: Store>(store: &S, place: Place) -> u64 {
                 store.$claim(place)
             }
+            #[inline(always)]
+            fn lose<S: Store>(store: &S, translated: &$entry) {
+                $lose(store, translated);
+            }
         }
     };
 }
@@ -137,7 +143,8 @@ buckets!(
     bucket,
     bucket_mask,
     find,
-    claim
+    claim,
+    |_, _| ()
 );
 buckets!(
     WideBucket,
@@ -147,7 +154,8 @@ buckets!(
     wide_bucket,
     wide_bucket_mask,
     find_wide,
-    claim_wide
+    claim_wide,
+    general::lose
 );
 
 /// An entry and where it stands.
@@ -486,17 +494,28 @@ fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
 /// Gives up a live entry.
 #[inline(always)]
 pub fn release<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
-    if kill(store, found.entry, found.entry.state().get()) {
+    release_from(store, found, found.entry.state().get());
+}
+
+/// Gives up a live entry if its state word is still this one: another CPU may have given it
+/// up already.
+#[inline(always)]
+pub(crate) fn release_from<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, word: u32) {
+    if kill(store, found.entry, word) {
         clear_signature(store, &found.bucket.signatures()[found.way]);
     }
 }
 
-/// Gives up a live entry that counts for no server.
+/// Gives up a live entry that counts for no server, or whose server is left to the caller.
+/// Its state until now; [`state::FREE`]: another CPU has changed it meanwhile.
 #[inline(always)]
-pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
-    if end_state(store, found.entry, found.entry.state().get()) {
-        clear_signature(store, &found.bucket.signatures()[found.way]);
+pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) -> u32 {
+    let word = found.entry.state().get();
+    if !end_state(store, found.entry, word) {
+        return state::FREE;
     }
+    clear_signature(store, &found.bucket.signatures()[found.way]);
+    word & state_word::STATE
 }
 
 /// A free way of the bucket: `preferred`, its neighbour, or the first one.
@@ -549,7 +568,11 @@ fn evict<'a, S: Store, B: Buckets>(
     }
     let server = entry.server().get();
     load::leave(store, server, state);
-    crate::count_reason(store, evict::reason_of(victim.class(), state));
+    if state == state::TRANSLATED {
+        B::lose(store, entry);
+    } else {
+        crate::count_reason(store, evict::reason_of(victim.class(), state));
+    }
     let sign = &bucket.signatures()[way];
     let old = sign.get();
     if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
@@ -643,7 +666,6 @@ fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
-    entry.hop().set(0);
     let old = entry.state().get();
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);
