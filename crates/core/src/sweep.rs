@@ -567,6 +567,7 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     );
     // The client's port, and the protocol.
     let port = translated.ports.get() & 0xffff | translated.client_port.get() & 0xff_0000;
+    let server = translated.server.get();
     let seed = memory.control.seed.get();
     if service.flags.get() & service_flags::WIDE != 0 {
         let place = hash::wide_connection(client, port, seed);
@@ -575,21 +576,18 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
             port,
             aim: Aim::any(by),
         };
-        is_there(memory.wide_connections, place, wanted)
+        is_there(memory.wide_connections, place, wanted, server)
     } else {
         let address = client[3];
         let place = hash::connection(address, port, seed);
-        is_there(
-            memory.connections,
-            place,
-            WantedNarrow { address, port, by },
-        )
+        let wanted = WantedNarrow { address, port, by };
+        is_there(memory.connections, place, wanted, server)
     }
 }
 
-/// True: the table has what is wanted.
-fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted) -> bool {
-    find(buckets, place, wanted).is_some()
+/// True: the table has what is wanted, with this server.
+fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted, server: u32) -> bool {
+    find(buckets, place, wanted).is_some_and(|entry| entry.server().get() == server)
 }
 
 /// What is wanted, from its bucket or that one's sibling.

@@ -293,7 +293,8 @@ fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd)
         return Verdict::Pass;
     };
     let entry = translated.entry;
-    let Some(server) = host.server(entry.server.get()) else {
+    let number = entry.server.get();
+    let Some(server) = host.server(number) else {
         return Verdict::Pass;
     };
     if !table::is_address(&server.wide_address, from.address) {
@@ -309,15 +310,19 @@ fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd)
         let wanted = lease::wide(client.address, port, reference);
         let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
         return match found {
-            Some(found) => G::go::<H, WideBucket>(host, arrival, entry, found.entry, server),
-            None => Verdict::Pass,
+            Some(found) if found.entry.server.get() == number => {
+                G::go::<H, WideBucket>(host, arrival, entry, found.entry, server)
+            }
+            _ => Verdict::Pass,
         };
     }
     let wanted = lease::narrow(client.address, port, reference);
     let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
     match found {
-        Some(found) => G::go::<H, Bucket>(host, arrival, entry, found.entry, server),
-        None => Verdict::Pass,
+        Some(found) if found.entry.server.get() == number => {
+            G::go::<H, Bucket>(host, arrival, entry, found.entry, server)
+        }
+        _ => Verdict::Pass,
     }
 }
 
