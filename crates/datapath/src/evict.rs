@@ -12,8 +12,8 @@
 use crate::host::Store;
 use crate::layout::{WAYS, state_word};
 use crate::reason::Reason;
-use crate::state;
-use crate::table::{Buckets, Slot};
+use crate::table::{self, Buckets, OVERFLOWED, Slot};
+use crate::{load, state};
 
 /// Ticks of silence after which a UDP flow, a connection that one side has closed, or a
 /// template may be evicted.
@@ -35,34 +35,58 @@ pub(crate) mod class {
 
 const CLASS_SHIFT: u32 = 28;
 const ORDER_SHIFT: u32 = 8;
+const COUNT_SHIFT: u32 = 4;
 const GENERATION_SHIFT: u32 = state_word::GENERATION.trailing_zeros();
 /// Half of what a generation can be: added to a difference, it makes it comparable.
 const MIDDLE: u32 = 1 << 15;
 
 /// The entry of a bucket that goes first.
 #[derive(Clone, Copy)]
-pub(crate) struct Victim {
-    /// Its [`class`], the order in which it came, its way. The least goes first.
+pub struct Victim {
+    /// Its [`class`], the order in which it came, how many of its bucket are half-open (15:
+    /// or more), its way. The least goes first.
     key: u32,
     /// The generation of what comes in its place, less one, in the upper half.
-    pub(crate) generation: u32,
+    generation: u32,
 }
 
 impl Victim {
+    /// As one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packed(self) -> u64 {
+        (self.generation as u64) << 32 | self.key as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpacked(packed: u64) -> Self {
+        Self {
+            key: packed as u32,
+            generation: (packed >> 32) as u32,
+        }
+    }
+
     #[inline(always)]
     pub(crate) const fn class(self) -> u32 {
         self.key >> CLASS_SHIFT
     }
 
     #[inline(always)]
-    pub(crate) const fn way(self) -> u32 {
+    pub(crate) const fn half_open(self) -> u32 {
+        self.key >> COUNT_SHIFT & 0xf
+    }
+
+    #[inline(always)]
+    const fn way(self) -> u32 {
         self.key & (WAYS as u32 - 1)
     }
 }
 
 /// What it is counted by when something in this state gives way.
 #[inline(always)]
-pub(crate) fn reason_of(class: u32, state: u32) -> Reason {
+fn reason_of(class: u32, state: u32) -> Reason {
     match class {
         _ if state == state::TEMPLATE => Reason::EvictedTemplate,
         class::CLOSED => Reason::EvictedClosed,
@@ -83,7 +107,7 @@ pub(crate) fn reason_without(state: u32) -> Reason {
 
 /// True: something with this state word stays, whatever it was just now.
 #[inline(always)]
-pub(crate) const fn stays(word: u32) -> bool {
+const fn stays(word: u32) -> bool {
     const ASSURED: u32 = state::TRANSLATED | state_word::ASSURED;
     state::is_established(word) || word & (state_word::STATE | state_word::ASSURED) == ASSURED
 }
@@ -179,15 +203,18 @@ fn crowd<S: Store, B: Buckets>(store: &S, bucket: &B) -> u32 {
     select(less(store, all, 2 * own), candidate, NOBODY)
 }
 
-/// The entry of a full bucket that goes first.
+/// The entry of a full bucket that goes first, [packed](Victim::packed).
 #[inline(always)]
-pub(crate) fn first<S: Store, B: Buckets>(store: &S, bucket: &B) -> Victim {
+pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
+    let Some(bucket) = B::of(store, bucket) else {
+        return u64::from(class::KEPT << CLASS_SHIFT);
+    };
     let now = store.tick();
-    let crowd = crowd(store, bucket);
+    let crowd = crowd::<S, B>(store, bucket);
     // Generations go in a circle; seen from one of them, they are in a row.
     let reference = bucket.entries()[0].state().get() >> GENERATION_SHIFT;
     let mut key = class::KEPT << CLASS_SHIFT;
-    let mut newest = 0;
+    let (mut newest, mut count) = (0, 0);
     for way in 0..WAYS {
         let entry = &bucket.entries()[way];
         let word = entry.state().get();
@@ -205,14 +232,50 @@ pub(crate) fn first<S: Store, B: Buckets>(store: &S, bucket: &B) -> Victim {
         key = select(less(store, this, key), this, key);
         let counted = order * half_open;
         newest = select(less(store, newest, counted), counted, newest);
+        count += half_open;
     }
     let own = key >> ORDER_SHIFT & 0xffff;
     let newest = select(less(store, newest, own), own, newest);
     let generation = newest.wrapping_add(reference).wrapping_sub(MIDDLE);
-    Victim {
-        key,
+    let victim = Victim {
+        key: key | select(less(store, count, 15), count, 15) << COUNT_SHIFT,
         generation: generation << GENERATION_SHIFT,
+    };
+    victim.packed()
+}
+
+/// Gives the place of an entry of a full bucket to what has this signature. Says which, as
+/// [`table::claim`] does, and in the upper half 1 + the server whose connection it was; 0:
+/// it stays.
+#[inline(always)]
+pub fn evict<S: Store, B: Buckets>(store: &S, bucket: u32, victim: Victim, signature: u32) -> u64 {
+    let Some(bucket) = B::of(store, bucket) else {
+        return 0;
+    };
+    let found = table::at::<S, B>(store, bucket, victim.way() as usize);
+    let word = found.entry.state().get();
+    let state = word & state_word::STATE;
+    // It may have become established since; then it stays.
+    if victim.class() == class::KEPT
+        || stays(word)
+        || state == state::FREE
+        || !store.compare_and_swap(found.entry.state(), word, victim.generation)
+    {
+        return 0;
     }
+    let server = found.entry.server().get();
+    load::leave(store, server, state);
+    if state == state::TRANSLATED {
+        B::lose(store, found.entry);
+    } else {
+        crate::count_reason(store, reason_of(victim.class(), state));
+    }
+    let sign = &bucket.signatures()[found.way];
+    let old = sign.get();
+    if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
+        return 0;
+    }
+    u64::from(server + 1) << 32 | table::location(&found)
 }
 
 const _: () = assert!(WAYS == 16);

@@ -20,9 +20,6 @@ use crate::load;
 use crate::state;
 use crate::table::{self, Aim, Buckets, By, Found, Slot, WantedNarrow, WantedWide, address_of};
 
-/// How often the end of a connection is tried, whose state others change.
-const TRIES: u32 = 3;
-
 /// True: the connections of a service stand in the table of wide entries.
 #[inline(always)]
 pub(super) fn is_wide(service: &Service) -> bool {
@@ -77,14 +74,9 @@ pub fn hold<S: Store>(store: &S, server: u32, port: u32, reference: u32, flags: 
         && entry.hop.get() == reference
         && entry.ports.get() & 0xffff == u32::from(transport.source_port)
         && table::is_address(&entry.virtual_address, packet.source);
-    if !is_it {
-        return 0;
-    }
-    if word & flags == flags || store.compare_and_swap(&entry.state, word, word | flags) {
-        return 1;
-    }
-    // Another CPU has changed it: it gives way, or is assured by an answer.
-    u32::from(entry.state.get() == word | flags)
+    let is_held = is_it
+        && (word & flags == flags || store.compare_and_swap(&entry.state, word, word | flags));
+    is_held.into()
 }
 
 /// True: a connection of the client whose packet is kept is translated alike already, to
@@ -176,7 +168,11 @@ pub(crate) fn lose<S: Store>(store: &S, translated: &WideEntry) {
 /// a packet.
 #[inline(always)]
 pub(super) fn settle<H: Host>(host: &H, arrival: &Arrival) {
-    if arrival.lost.is_there.get() != 0 {
+    // Another CPU may change or move the connection at the same moment; once more is enough.
+    for _ in 0..2 {
+        if arrival.lost.is_there.get() == 0 {
+            return;
+        }
         let server = host.disconnect();
         if server != 0 {
             host.rank(server - 1);
@@ -185,7 +181,7 @@ pub(super) fn settle<H: Host>(host: &H, arrival: &Arrival) {
 }
 
 /// Ends the connection of the translated source that was [lost](Lost): 1 + its server, whose
-/// tree is left to the caller; 0: it has none any more.
+/// tree is left to the caller; 0: it has none any more, or it is still to be ended.
 #[inline(always)]
 pub fn disconnect<S: Store>(store: &S) -> u32 {
     let Some(arrival) = store.kept() else {
@@ -202,13 +198,17 @@ pub fn disconnect<S: Store>(store: &S) -> u32 {
     let ended = if is_wide(service) {
         let wanted = wide(client, port, reference);
         let found: Option<Found<'_, WideBucket>> = table::find(store, wanted.place(store), wanted);
-        found.map_or(state::FREE, |found| end(store, found, server))
+        found.and_then(|found| end(store, found, server))
     } else {
         let wanted = narrow(client, port, reference);
         let found: Option<Found<'_, Bucket>> = table::find(store, wanted.place(store), wanted);
-        found.map_or(state::FREE, |found| end(store, found, server))
+        found.and_then(|found| end(store, found, server))
+    };
+    let Some(ended) = ended else {
+        return 0;
     };
     if ended == state::FREE {
+        lost.is_there.set(1);
         return 0;
     }
     load::leave(store, server, ended);
@@ -216,18 +216,9 @@ pub fn disconnect<S: Store>(store: &S) -> u32 {
     server + 1
 }
 
-/// Gives up a connection with this server; its state until now.
+/// Gives up a connection with this server: its state until now, or [`state::FREE`] if it has
+/// changed or moved at the same moment. None: it is another one by now.
 #[inline(always)]
-fn end<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, server: u32) -> u32 {
-    // It may be another one by now.
-    if found.entry.server().get() != server {
-        return state::FREE;
-    }
-    for _ in 0..TRIES {
-        let state = table::discard(store, found);
-        if state != state::FREE {
-            return state;
-        }
-    }
-    state::FREE
+fn end<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, server: u32) -> Option<u32> {
+    (found.entry.server().get() == server).then(|| table::discard(store, found))
 }

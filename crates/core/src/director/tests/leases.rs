@@ -303,3 +303,29 @@ fn connections_of_one_port_are_translated_differently() {
         assert_eq!(states(state::CLOSE), [rig.index(&service(81)) as u32]);
     }
 }
+
+/// Between the moments when a source gives way and its connection ends, the client says more.
+#[test]
+fn what_is_established_without_a_source_ends() {
+    let rig = rig(64);
+    let client = (7, 7);
+    let lose = || {
+        let memory = rig.memory();
+        let all = sources(&memory);
+        let word = &all.first().unwrap().state;
+        word.set(word.get() & !state_word::STATE);
+    };
+    assert!(send(&rig, packet(TCP, client, 80, SYN)).is_some());
+    lose();
+    assert!(send(&rig, packet(TCP, client, 80, ACK)).is_none());
+    assert_eq!(count(&rig, Reason::NoConnection), 1);
+    assert_eq!(connections(&rig), 0);
+    // With another's in its place, too.
+    let sent = send(&rig, packet(TCP, client, 80, SYN)).unwrap();
+    sources(&rig.memory())[0]
+        .ports
+        .set(u32::from(8_u16.to_be()));
+    assert!(send(&rig, packet(TCP, client, 80, ACK)).is_none());
+    assert_eq!(connections(&rig), 0);
+    assert!(send(&rig, answer(sent, SYN | ACK)).is_none());
+}
