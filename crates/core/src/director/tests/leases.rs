@@ -273,7 +273,7 @@ fn the_source_of_a_refused_connection_gives_way() {
         assert!(send(&rig, packet(TCP, (1000 + number, 1), 80, SYN)).is_some());
     }
     assert_eq!(count(&rig, Reason::EvictedClosed), 1);
-    assert_eq!(count(&rig, Reason::EvictedHalfOpen), room.into());
+    assert_eq!(count(&rig, Reason::EvictedHalfOpen), u64::from(room));
     assert_eq!(connections(&rig), WAYS);
 }
 
