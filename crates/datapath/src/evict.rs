@@ -35,7 +35,12 @@ pub(crate) mod class {
 
 const CLASS_SHIFT: u32 = 28;
 const ORDER_SHIFT: u32 = 8;
-const COUNT_SHIFT: u32 = 4;
+/// The bucket has a crowd, and that is large.
+const FLOODED: u32 = 1 << 4;
+/// Half-open entries of one service in a bucket from which on it is likely to be flooded.
+const FLOOD: u32 = 6;
+/// In what [`crowd`] says: it is [`FLOOD`] or more.
+const LARGE: u32 = 1 << 17;
 const GENERATION_SHIFT: u32 = state_word::GENERATION.trailing_zeros();
 /// Half of what a generation can be: added to a difference, it makes it comparable.
 const MIDDLE: u32 = 1 << 15;
@@ -43,8 +48,8 @@ const MIDDLE: u32 = 1 << 15;
 /// The entry of a bucket that goes first.
 #[derive(Clone, Copy)]
 pub struct Victim {
-    /// Its [`class`], the order in which it came, how many of its bucket are half-open (15:
-    /// or more), its way. The least goes first.
+    /// Its [`class`], the order in which it came, whether its bucket is flooded, its way. The
+    /// least goes first.
     key: u32,
     /// The generation of what comes in its place, less one, in the upper half.
     generation: u32,
@@ -68,14 +73,23 @@ impl Victim {
         }
     }
 
+    /// The same, which the compiler does not know.
+    #[inline(always)]
+    pub(crate) fn veiled<S: Store>(self, store: &S) -> Self {
+        Self {
+            key: store.veiled(self.key),
+            ..self
+        }
+    }
+
     #[inline(always)]
     pub(crate) const fn class(self) -> u32 {
         self.key >> CLASS_SHIFT
     }
 
     #[inline(always)]
-    pub(crate) const fn half_open(self) -> u32 {
-        self.key >> COUNT_SHIFT & 0xf
+    pub(crate) const fn is_of_flood(self) -> bool {
+        self.class() == class::CROWD && self.key & FLOODED != 0
     }
 
     #[inline(always)]
@@ -180,6 +194,7 @@ fn is_idle<S: Store>(store: &S, word: u32, seen: u32, now: u32) -> u32 {
 /// The service that has more than half of a bucket's half-open entries; one that is none:
 /// there is no such. By two elections: in the first those for different services take
 /// each other out, and who is left is the only one that can have the majority.
+/// With [`LARGE`] if it has many.
 #[inline(always)]
 fn crowd<S: Store, B: Buckets>(store: &S, bucket: &B) -> u32 {
     const NOBODY: u32 = 1 << 16;
@@ -200,7 +215,8 @@ fn crowd<S: Store, B: Buckets>(store: &S, bucket: &B) -> u32 {
         all += votes;
         own += votes & same(store, entry.service().get() & 0xffff, candidate);
     }
-    select(less(store, all, 2 * own), candidate, NOBODY)
+    let large = less(store, FLOOD - 1, own) * LARGE;
+    select(less(store, all, 2 * own), candidate | large, NOBODY)
 }
 
 /// The entry of a full bucket that goes first, [packed](Victim::packed).
@@ -214,12 +230,17 @@ pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
     // Generations go in a circle; seen from one of them, they are in a row.
     let reference = bucket.entries()[0].state().get() >> GENERATION_SHIFT;
     let mut key = class::KEPT << CLASS_SHIFT;
-    let (mut newest, mut count) = (0, 0);
+    let mut newest = 0;
     for way in 0..WAYS {
         let entry = &bucket.entries()[way];
         let word = entry.state().get();
         let half_open = is_half_open(store, word);
-        let of_crowd = half_open & same(store, entry.service().get() & 0xffff, crowd);
+        let of_crowd = half_open
+            & same(
+                store,
+                ((entry.service().get() & 0xffff) ^ crowd) & (LARGE - 1),
+                0,
+            );
         let idle = is_idle(store, word, entry.seen().get(), now) & !half_open;
         let class = class::KEPT
             - class::KEPT * (is_one(store, CLOSED, word) & 1)
@@ -232,13 +253,12 @@ pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
         key = select(less(store, this, key), this, key);
         let counted = order * half_open;
         newest = select(less(store, newest, counted), counted, newest);
-        count += half_open;
     }
     let own = key >> ORDER_SHIFT & 0xffff;
     let newest = select(less(store, newest, own), own, newest);
     let generation = newest.wrapping_add(reference).wrapping_sub(MIDDLE);
     let victim = Victim {
-        key: key | select(less(store, count, 15), count, 15) << COUNT_SHIFT,
+        key: key | (crowd / LARGE * FLOODED),
         generation: generation << GENERATION_SHIFT,
     };
     victim.packed()

@@ -13,9 +13,6 @@ use crate::layout::WAYS;
 use crate::relocate;
 use crate::table::{self, Buckets, IN_SIBLING};
 
-/// Entries of a bucket that one service has opened, and that were never answered, from
-/// which on it is likely to be flooded.
-const FLOOD: u32 = 6;
 /// Entries of the home bucket that are tried in a flood: the rest gives way instead.
 const FEW: u32 = 4;
 /// All of the home bucket's and all of the sibling's entries.
@@ -73,39 +70,38 @@ const fn way_of(place: Place, turn: u32) -> u32 {
     (place.way() as u32).wrapping_add(turn) & (WAYS as u32 - 1)
 }
 
-/// Claims an entry whose connection moves or gives way. Says where, as [`table::claim`] does.
+/// Claims an entry whose connection moves or gives way. Says where, as [`table::claim`] does,
+/// which was asked before and has marked the home bucket.
 #[inline(always)]
 pub fn make<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
-    let mut victim = Victim::unpacked(store.first_to_go::<B>(place.bucket));
+    let victim = Victim::unpacked(store.first_to_go::<B>(place.bucket));
     let mut made = 0;
     if victim.class() > class::CLOSED {
-        let is_flood = victim.class() == class::CROWD && victim.half_open() >= FLOOD;
-        let turns = if is_flood { FEW } else { ALL };
+        let turns = if victim.is_of_flood() { FEW } else { ALL };
         made = by_moving::<S, B>(store, place, turns);
     }
-    if made == 0 {
-        let mut in_sibling = 0;
-        // The sibling is looked through only where what would have to go at home is not
-        // what goes first of all.
-        if victim.class() > class::CROWD {
-            let other = Victim::unpacked(store.first_to_go::<B>(place.sibling()));
-            if other.class() < victim.class() {
-                victim = other;
-                in_sibling = 1;
-            }
-        }
-        let bucket = bucket_of(place, in_sibling * WAYS as u32);
-        made = store.evict::<B>(bucket, victim, place.signature);
-        if made != 0 {
-            made |= u64::from(in_sibling) * IN_SIBLING;
+    if made != 0 {
+        return made;
+    }
+    // Its class is told from it again: a value less to keep, and the kernel has 512 bytes
+    // for all calls together.
+    let mut victim = victim.veiled(store);
+    let mut in_sibling = 0;
+    // The sibling is looked through only where what would have to go at home is not what
+    // goes first of all.
+    if victim.class() > class::CROWD {
+        let other = Victim::unpacked(store.first_to_go::<B>(place.sibling()));
+        if other.class() < victim.class() {
+            victim = other;
+            in_sibling = 1;
         }
     }
-    if made & IN_SIBLING != 0
-        && let Some(home) = B::of(store, place.bucket)
-    {
-        table::mark_overflowed(store, home);
+    let bucket = bucket_of(place, in_sibling * WAYS as u32);
+    let evicted = store.evict::<B>(bucket, victim, place.signature);
+    if evicted == 0 {
+        return 0;
     }
-    made
+    evicted | (u64::from(in_sibling) * IN_SIBLING)
 }
 
 #[cfg(test)]

@@ -606,11 +606,12 @@ pub fn claim<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
     let Some(sibling) = B::of(store, place.sibling()) else {
         return 0;
     };
-    let Some(found) = claim_free::<S, B>(store, sibling, place) else {
-        return 0;
-    };
+    // Also where there is none: it may yet be made.
     mark_overflowed(store, home);
-    IN_SIBLING | location(&found)
+    match claim_free::<S, B>(store, sibling, place) {
+        Some(found) => IN_SIBLING | location(&found),
+        None => 0,
+    }
 }
 
 /// What was claimed, and 1 + the server whose connection gave way.
