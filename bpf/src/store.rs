@@ -156,6 +156,14 @@ macro_rules! store {
                 $crate::store::evenkeel_reserve(reference)
             }
             #[inline(always)]
+            fn hold(&self, server: u32, port: u32, reference: u32, flags: u32) -> u32 {
+                $crate::store::evenkeel_hold(server, port, reference, flags)
+            }
+            #[inline(always)]
+            fn disconnect(&self) -> u32 {
+                $crate::store::evenkeel_disconnect()
+            }
+            #[inline(always)]
             fn may_answer(&self) -> bool {
                 $crate::maps::may_answer()
             }
@@ -371,6 +379,20 @@ pub extern "C" fn evenkeel_probe_wide(bucket: u32, end: u32, key: u32) -> u64 {
 #[inline(never)]
 pub extern "C" fn evenkeel_reserve(reference: u32) -> u32 {
     general::reserve(&Maps, reference)
+}
+
+/// [`general::hold`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_hold(server: u32, port: u32, reference: u32, flags: u32) -> u32 {
+    general::hold(&Maps, server, port, reference, flags)
+}
+
+/// [`general::disconnect`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn evenkeel_disconnect() -> u32 {
+    general::disconnect(&Maps)
 }
 
 /// [`general::marked`].

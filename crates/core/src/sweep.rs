@@ -550,7 +550,8 @@ fn reclaim<B: Buckets>(bucket: &B, way: usize, seen: Unfinished) -> bool {
         && word.compare_and_swap(present, present & table::OVERFLOWED)
 }
 
-/// True: the connection that a translated source belongs to is there.
+/// True: the connection that a translated source belongs to is there, and not the next one of
+/// the same client, which has another.
 fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     let index = translated.service.get() & 0xffff;
     let Some(service) = memory.services.get(index as usize) else {
@@ -558,10 +559,11 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
     };
     let (client, by) = (
         table::address_of(&translated.virtual_address),
-        By::Service(index),
+        By::ServerTag(translated.hop.get()),
     );
     // The client's port, and the protocol.
     let port = translated.ports.get() & 0xffff | translated.client_port.get() & 0xff_0000;
+    let server = translated.server.get();
     let seed = memory.control.seed.get();
     if service.flags.get() & service_flags::WIDE != 0 {
         let place = hash::wide_connection(client, port, seed);
@@ -570,21 +572,18 @@ fn has_connection(memory: &Memory<'_>, translated: &WideEntry) -> bool {
             port,
             aim: Aim::any(by),
         };
-        is_there(memory.wide_connections, place, wanted)
+        is_there(memory.wide_connections, place, wanted, server)
     } else {
         let address = client[3];
         let place = hash::connection(address, port, seed);
-        is_there(
-            memory.connections,
-            place,
-            WantedNarrow { address, port, by },
-        )
+        let wanted = WantedNarrow { address, port, by };
+        is_there(memory.connections, place, wanted, server)
     }
 }
 
-/// True: the table has what is wanted.
-fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted) -> bool {
-    find(buckets, place, wanted).is_some()
+/// True: the table has what is wanted, with this server.
+fn is_there<B: Buckets>(buckets: &[B], place: hash::Place, wanted: B::Wanted, server: u32) -> bool {
+    find(buckets, place, wanted).is_some_and(|entry| entry.server().get() == server)
 }
 
 /// What is wanted, from its bucket or that one's sibling.

@@ -109,11 +109,21 @@ fn reason_of(class: u32, state: u32) -> Reason {
     }
 }
 
+/// The same for a connection in this state that can't be without what gives way.
+#[inline(always)]
+pub(crate) fn reason_without(state: u32) -> Reason {
+    if (CLOSED >> (state & state_word::STATE)) & 1 == 1 {
+        Reason::EvictedClosed
+    } else {
+        Reason::EvictedHalfOpen
+    }
+}
+
 /// True: something with this state word stays, whatever it was just now.
 #[inline(always)]
 const fn stays(word: u32) -> bool {
-    const ESTABLISHED: u32 = 1 << state::ESTABLISHED | 1 << state::SCTP_ESTABLISHED;
-    (ESTABLISHED >> (word & state_word::STATE)) & 1 != 0
+    const ASSURED: u32 = state::TRANSLATED | state_word::ASSURED;
+    state::is_established(word) || word & (state_word::STATE | state_word::ASSURED) == ASSURED
 }
 
 /// 1 if the numbers are the same, else 0.
@@ -146,8 +156,9 @@ const CLOSED: u32 = 1 << state::CLOSE
 /// Not established yet, whatever was answered.
 const HALF_OPEN: u32 = state::HALF_OPEN | 1 << state::LOCALITY;
 /// The same as long as nothing was answered. A template is answered when one of its
-/// connections was established: a flood makes as many of these.
-const UNANSWERED: u32 = 1 << state::UDP | 1 << state::TEMPLATE;
+/// connections was established, and a translated source when its connection is: a flood
+/// makes as many of these.
+const UNANSWERED: u32 = 1 << state::UDP | 1 << state::TEMPLATE | 1 << state::TRANSLATED;
 /// Silent ones go.
 const IDLE: u32 = 1 << state::UDP
     | 1 << state::FIN_WAIT
@@ -274,7 +285,11 @@ pub fn evict<S: Store, B: Buckets>(store: &S, bucket: u32, victim: Victim, signa
     }
     let server = found.entry.server().get();
     load::leave(store, server, state);
-    crate::count_reason(store, reason_of(victim.class(), state));
+    if state == state::TRANSLATED {
+        B::lose(store, found.entry);
+    } else {
+        crate::count_reason(store, reason_of(victim.class(), state));
+    }
     let sign = &bucket.signatures()[found.way];
     let old = sign.get();
     if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
@@ -294,6 +309,8 @@ mod tests {
         for state in 0..32 {
             let is_established = matches!(state, state::ESTABLISHED | state::SCTP_ESTABLISHED);
             assert_eq!(stays(7 << 16 | state), is_established);
+            let is_kept = is_established || state == state::TRANSLATED;
+            assert_eq!(stays(7 << 16 | state_word::ASSURED | state), is_kept);
         }
     }
 }

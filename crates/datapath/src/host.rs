@@ -206,6 +206,11 @@ pub trait Store: Ledger {
     /// Reserves a translated source: [`crate::general::reserve`], in the kernel a function
     /// of its own.
     fn reserve(&self, reference: u32) -> u32;
+    /// Holds a translated source: [`crate::general::hold`], in the kernel a function of its
+    /// own.
+    fn hold(&self, server: u32, port: u32, reference: u32, flags: u32) -> u32;
+    /// [`crate::general::disconnect`], in the kernel a function of its own.
+    fn disconnect(&self) -> u32;
     /// [`crate::general::marked`], in the kernel a function of its own.
     fn marked(&self, interface: u32) -> u32;
     /// [`crate::general::fits`], in the kernel a function of its own.

@@ -10,7 +10,7 @@ use crate::word::{Word, Word64};
 
 /// Version of everything in this file. A daemon refuses pinned memory of another
 /// version. Raise it with every change of a layout or of a field's meaning.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// An address of either family, as four words that stand as in an IPv6 header.
 pub type Address = [u32; 4];
@@ -127,7 +127,8 @@ pub mod state_word {
     pub const STATE: u32 = 0x1f;
     /// The server has answered.
     pub const ANSWERED: u32 = 1 << 5;
-    /// A template of persistence: one of its connections was established.
+    /// A template of persistence: one of its connections was established. A translated
+    /// source: its connection is, or for UDP was answered.
     pub const ASSURED: u32 = 1 << 6;
     /// One step of the generation.
     pub const GENERATION: u32 = 1 << 16;

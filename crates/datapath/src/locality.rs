@@ -147,6 +147,7 @@ pub fn note<S: Store>(store: &S, service: u32, server: u32) -> u32 {
         server,
         server_tag: VACANT,
         state: state::LOCALITY,
+        hop: 0,
     };
     table::enter::<S, WideBucket>(store, wanted.place(store), new);
     1

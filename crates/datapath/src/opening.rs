@@ -26,6 +26,7 @@ impl New<Entry> for Opening {
 
     #[inline(always)]
     fn write(self, entry: &Entry) {
+        entry.hop.set(0);
         entry.client_address.set(self.address);
         entry.client_port.set(self.port);
         entry.service.set(self.service);
@@ -69,6 +70,8 @@ pub struct WideOpening {
     pub server_tag: u32,
     /// First state.
     pub state: u32,
+    /// As [`WideEntry::hop`].
+    pub hop: u32,
 }
 
 impl New<WideEntry> for WideOpening {
@@ -80,6 +83,7 @@ impl New<WideEntry> for WideOpening {
         set_address(&entry.virtual_address, self.virtual_address);
         entry.client_port.set(self.port);
         entry.ports.set(self.ports);
+        entry.hop.set(self.hop);
         entry.service.set(self.service);
         entry.server.set(self.server);
         entry.server_tag.set(self.server_tag);

@@ -81,18 +81,8 @@ fn leaving<S: Store, B: Buckets>(
 ) -> Option<(Found<'_, B>, Place)> {
     let found: Found<'_, B> = table::at(store, B::of(store, bucket)?, way as usize);
     let place = B::place_of(store, found.entry);
-    (can_move(found.entry) && B::is_same(store, place.bucket, bucket)).then_some((found, place))
-}
-
-/// True: the entry is live, and whole.
-#[inline(always)]
-fn can_move<E: Slot>(entry: &E) -> bool {
-    match entry.state().get() & state_word::STATE {
-        state::FREE => false,
-        // The CPU that made it has yet to write this.
-        state::TRANSLATED => entry.hop().get() != 0,
-        _ => true,
-    }
+    let is_live = found.entry.state().get() & state_word::STATE != state::FREE;
+    (is_live && B::is_same(store, place.bucket, bucket)).then_some((found, place))
 }
 
 /// Moves a live entry to a claimed way of its sibling. 1: done; 0: it stays where it is,

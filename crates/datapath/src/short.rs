@@ -214,7 +214,12 @@ fn inbound<H: Host>(host: &H, packet: &Packet<H::Window>, flags: u8, to: &ToServ
         note_from_client(entry);
     } else {
         let present = entry.state.get();
-        let next = next_state(host, packet.protocol, present, flags, direction);
+        let event = Event {
+            flags,
+            direction,
+            is_translated: method == method::FULL_NAT,
+        };
+        let next = next_state(host, packet.protocol, present, event);
         if next == state::FREE {
             return Verdict::GENERAL;
         }
@@ -267,16 +272,22 @@ fn extent<W: Window>(packet: &Packet<W>) -> Extent {
     }
 }
 
-/// The state after a packet of TCP or UDP; [`state::FREE`]: that is the general way's.
+/// What a packet does to its connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Event {
+    /// TCP's.
+    pub flags: u8,
+    pub direction: Direction,
+    /// The server sees a translated source.
+    pub is_translated: bool,
+}
+
+/// The state after a packet of TCP or UDP; [`state::FREE`]: that is the general way's, such
+/// as what establishes a connection with a translated source.
 #[inline(always)]
-pub(crate) fn next_state<H: Host>(
-    host: &H,
-    protocol: u8,
-    present: u32,
-    flags: u8,
-    direction: Direction,
-) -> u32 {
+pub(crate) fn next_state<H: Host>(host: &H, protocol: u8, present: u32, event: Event) -> u32 {
     let present = present & state_word::STATE;
+    let flags = event.flags;
     if protocol != protocol::TCP {
         state::UDP
     } else if state::is_steady(present, flags) {
@@ -284,7 +295,11 @@ pub(crate) fn next_state<H: Host>(
     } else if has(host, features::DEFENCE) {
         state::FREE
     } else {
-        state::next_tcp(present, flags, direction)
+        let next = state::next_tcp(present, flags, event.direction);
+        if event.is_translated && next == state::ESTABLISHED {
+            return state::FREE;
+        }
+        next
     }
 }
 
@@ -353,7 +368,12 @@ fn outbound<H: Host>(
         Sendable::No(_) => return Verdict::GENERAL,
     }
     let direction = Direction::Output;
-    let next = next_state(host, packet.protocol, entry.state.get(), flags, direction);
+    let event = Event {
+        flags,
+        direction,
+        is_translated: false,
+    };
+    let next = next_state(host, packet.protocol, entry.state.get(), event);
     if next == state::FREE {
         return Verdict::GENERAL;
     }

@@ -210,6 +210,14 @@ impl<M: Arrays, const TC: bool> Simulated<'_, M, TC> {
         self.notes.borrow_mut().push(note);
     }
 
+    /// Does what looks at other connections than the packet's.
+    fn quietly<T>(&self, action: impl FnOnce() -> T) -> T {
+        let noted = self.notes.borrow().len();
+        let result = action();
+        self.notes.borrow_mut().truncate(noted);
+        result
+    }
+
     /// What was decided, in order.
     pub(crate) fn notes(&self) -> Vec<Note> {
         self.notes.borrow().clone()
@@ -317,7 +325,13 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         general::probe_wide(self, bucket, end, key)
     }
     fn reserve(&self, reference: u32) -> u32 {
-        general::reserve(self, reference)
+        self.quietly(|| general::reserve(self, reference))
+    }
+    fn hold(&self, server: u32, port: u32, reference: u32, flags: u32) -> u32 {
+        self.quietly(|| general::hold(self, server, port, reference, flags))
+    }
+    fn disconnect(&self) -> u32 {
+        self.quietly(|| general::disconnect(self))
     }
     fn seek(&self, end: u32, port: u32, kind: u32) -> u32 {
         let found = general::seek(self, end, port, kind);

@@ -37,7 +37,8 @@ pub const UDP: u32 = 12;
 pub const TEMPLATE: u32 = 13;
 /// No connection: finds the connection that an answer to a translated source belongs
 /// to. Its client is the translated source, its virtual address and ports the client
-/// and the server's.
+/// and the server's; in place of a hop it has what the connection has in place of a
+/// server's tag.
 pub const TRANSLATED: u32 = 14;
 /// No connection: which connection the fragments of a packet belong to.
 pub const FRAGMENT: u32 = 15;
@@ -100,6 +101,14 @@ pub(crate) const HALF_OPEN: u32 = 1 << NONE
 #[must_use]
 pub const fn is_half_open(state: u32) -> bool {
     (HALF_OPEN >> (state & state_word::STATE)) & 1 == 1
+}
+
+/// True for the states of TCP and SCTP in which a connection is established.
+#[inline(always)]
+#[must_use]
+pub const fn is_established(state: u32) -> bool {
+    const THESE: u32 = 1 << ESTABLISHED | 1 << SCTP_ESTABLISHED;
+    (THESE >> (state & state_word::STATE)) & 1 == 1
 }
 
 /// True for states that `ActiveConn` counts (IPVS: `tcp_state_active_table`).

@@ -14,7 +14,7 @@ use crate::layout::{
 pub use crate::opening::{Opening, WideOpening};
 use crate::reason::Reason;
 use crate::word::Word;
-use crate::{load, relocate, state};
+use crate::{general, load, relocate, state};
 
 /// Bit of a bucket's first signature: connections of this bucket may stand in its
 /// sibling. Never cleared: it costs a look at one more line, and only when a
@@ -82,6 +82,8 @@ pub trait Buckets: Sized {
     fn place_of<S: Store>(store: &S, entry: &Self::Entry) -> Place;
     /// Copies all of an entry but the state.
     fn copy(from: &Self::Entry, to: &Self::Entry);
+    /// Notes that a translated source gives way.
+    fn lose<S: Store>(store: &S, translated: &Self::Entry);
 }
 
 /// Tells whether an entry is what is looked for.
@@ -106,7 +108,7 @@ pub trait New<E>: Copy {
 
 macro_rules! buckets {
     ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident,
-     $is_wide:expr, $place:expr, $copy:expr) => {
+     $is_wide:expr, $place:expr, $copy:expr, $lose:expr) => {
         impl Buckets for $bucket {
             type Entry = $entry;
             type Wanted = $wanted;
@@ -143,6 +145,10 @@ macro_rules! buckets {
                 let copy: fn(&$entry, &$entry) = $copy;
                 copy(from, to);
             }
+            #[inline(always)]
+            fn lose<S: Store>(store: &S, translated: &$entry) {
+                $lose(store, translated);
+            }
         }
     };
 }
@@ -157,7 +163,8 @@ buckets!(
     find,
     false,
     |entry, seed| hash::connection(entry.client_address.get(), entry.client_port.get(), seed),
-    relocate::copy_narrow
+    relocate::copy_narrow,
+    |_, _| ()
 );
 buckets!(
     WideBucket,
@@ -175,7 +182,8 @@ buckets!(
             seed,
         )
     },
-    relocate::copy_wide
+    relocate::copy_wide,
+    general::lose
 );
 
 /// An entry and where it stands.
@@ -539,17 +547,28 @@ fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
 /// Gives up a live entry.
 #[inline(always)]
 pub fn release<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
-    if kill(store, found.entry, found.entry.state().get()) {
+    release_from(store, found, found.entry.state().get());
+}
+
+/// Gives up a live entry if its state word is still this one: another CPU may have given it
+/// up already.
+#[inline(always)]
+pub(crate) fn release_from<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, word: u32) {
+    if kill(store, found.entry, word) {
         clear_signature(store, &found.bucket.signatures()[found.way]);
     }
 }
 
-/// Gives up a live entry that counts for no server.
+/// Gives up a live entry that counts for no server, or whose server is left to the caller.
+/// Its state until now; [`state::FREE`]: another CPU has changed it meanwhile.
 #[inline(always)]
-pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) {
-    if end_state(store, found.entry, found.entry.state().get()) {
-        clear_signature(store, &found.bucket.signatures()[found.way]);
+pub(crate) fn discard<S: Store, B: Buckets>(store: &S, found: Found<'_, B>) -> u32 {
+    let word = found.entry.state().get();
+    if !end_state(store, found.entry, word) {
+        return state::FREE;
     }
+    clear_signature(store, &found.bucket.signatures()[found.way]);
+    word & state_word::STATE
 }
 
 /// A free way of the bucket: `preferred`, its neighbour, or the first one.
@@ -687,7 +706,6 @@ fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) ->
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
-    entry.hop().set(0);
     let old = entry.state().get();
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);

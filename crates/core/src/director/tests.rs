@@ -193,6 +193,7 @@ mod errors;
 mod estimates;
 mod flood;
 mod kinds;
+mod leases;
 mod maglev;
 mod marked;
 mod packets;

@@ -401,6 +401,38 @@ fn a_translated_source_goes_with_its_connection() {
     }
 }
 
+/// The next connection of a client has another source, or another server.
+#[test]
+fn a_translated_source_goes_when_its_client_has_another() {
+    let port = u32::from(1024_u16.to_be()) | 6 << 16;
+    for (reference, server, stays) in [(9, SERVER, 1), (8, SERVER, 0), (9, SERVER + 1, 0)] {
+        let tables = Tables::new(&Sizes::default());
+        let memory = tables.memory();
+        memory.services[1].flags.set(service_flags::USED);
+        put_translated(&memory);
+        let source = &memory.wide_connections[5].entries[5];
+        source.hop.set(9);
+        let word = &source.state;
+        word.set(word.get() | state_word::ASSURED);
+        let client = narrow_address("10.1.2.3");
+        let place = hash::connection(client, port, memory.control.seed.get());
+        let bucket = place.bucket as usize % memory.connections.len();
+        put_narrow(&memory, (bucket, 0), state::ESTABLISHED, 0);
+        let entry = &memory.connections[bucket].entries[0];
+        entry.client_address.set(client);
+        entry.client_port.set(port);
+        entry.service.set(1);
+        entry.server.set(server);
+        entry.server_tag.set(reference);
+        memory.connections[bucket].signatures[0].set(place.signature);
+        let mut sweeper = Sweeper::default();
+        assert_eq!(pass(&mut sweeper, &memory, 1000).in_use(), 2);
+        let states = pass(&mut sweeper, &memory, 1009).states;
+        assert_eq!(states[state::TRANSLATED as usize], stays, "{reference}");
+        assert_eq!(states[state::ESTABLISHED as usize], 1);
+    }
+}
+
 fn put_locality(memory: &Memory<'_>, place: Place) {
     put_client(memory, place, state::LOCALITY, 0, "10.1.2.3", 1);
     let entry = &memory.wide_connections[place.0].entries[place.1];

@@ -4,7 +4,7 @@
 use super::inbound::{check, check_inbound, set_job};
 use super::packet::{Packet, what};
 use super::rewrite::WideEnd;
-use super::{Arrival, Part};
+use super::{Arrival, Part, lease};
 use crate::forward::{Verdict, count_packet, counted_length, drop, is_alive, pass};
 use crate::hash;
 use crate::hop;
@@ -36,6 +36,7 @@ fn wanted<S: Store>(store: &S, packet: &Packet) -> WantedWide {
 pub(super) fn note<H: Host>(host: &H, arrival: &Arrival, server: u32, direction: Direction) {
     if arrival.packet.what == what::FIRST {
         host.note_fragment(server, direction as u32);
+        lease::settle(host, arrival);
     }
 }
 
@@ -68,6 +69,7 @@ pub(super) fn enter<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
         server,
         server_tag,
         state: state::FRAGMENT,
+        hop: 0,
     };
     table::enter::<S, WideBucket>(store, place, new);
     1

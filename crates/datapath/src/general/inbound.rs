@@ -5,7 +5,7 @@ use super::persistence;
 use super::rewrite::WideEnd;
 use super::width::{Opened, Width};
 use super::{
-    Arrival, Part, UNASKED, answer, fragment, next_state, opening_of, part_of, segment, sip,
+    Arrival, Part, UNASKED, answer, fragment, lease, next_state, opening_of, part_of, segment, sip,
     source_nat,
 };
 use crate::forward::{
@@ -21,7 +21,7 @@ use crate::layout::{
 };
 use crate::reason::Reason;
 use crate::schedule;
-use crate::state::{self, Direction, tcp_flags};
+use crate::state::{self, Direction, is_established, tcp_flags};
 use crate::table::{self, Found, Slot};
 
 const FTP_DATA: u16 = 20_u16.to_be();
@@ -79,8 +79,14 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     let Some(server) = host.server(index) else {
         return drop(host, Reason::ServerGone);
     };
-    let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     let flags = server.flags.get();
+    let present = entry.state().get();
+    if is_translated(flags) && !keeps_source::<H, W>(host, arrival, entry, server) {
+        // It may be another's by now.
+        table::release_from(host, known, present);
+        return without(host, arrival);
+    }
+    let way = hop::to_server_wide(host, server, arrival.packet.source, arrival.packet.protocol);
     if let Err(verdict) = check_inbound(host, arrival.arrival, flags, &way) {
         return verdict;
     }
@@ -95,11 +101,38 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     track(host, entry, next, direction);
     count_packet(host, index, counted_length(host), direction);
     let after = W::server_end(entry, server);
-    if method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0 {
+    if is_translated(flags) {
         let source = source_nat::source_end(host, server, entry.server_tag().get());
         arrival.job.set_source(source);
     }
     send(host, arrival, index, server, after, way)
+}
+
+/// Looks for the translated source of a connection that was opened just now, or that the
+/// packet establishes. False: it has given way.
+#[inline(always)]
+fn keeps_source<H: Host, W: Width>(
+    host: &H,
+    arrival: &Arrival,
+    entry: &W::Entry,
+    server: &Server,
+) -> bool {
+    let (protocol, event) = (arrival.packet.protocol, arrival.transport.event);
+    let present = entry.state().get();
+    let reference = entry.server_tag().get();
+    let is_new = arrival.reference.get() == reference;
+    if !is_new && is_established(present) {
+        return true;
+    }
+    let next = next_state(host, protocol, present, event, Direction::Input);
+    if !is_new && !is_established(next) {
+        return true;
+    }
+    let port = W::server_end(entry, server).port.into();
+    let flags = lease::assured_by(next);
+    let ask = || host.hold(entry.server().get(), port, reference, flags) != 0;
+    // Another CPU may assure or move it at the same moment; once more is enough.
+    ask() || ask()
 }
 
 /// True: a program on this machine has sent the packet.
@@ -285,8 +318,7 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
     let flags = server.flags.get();
     let method = method_of(flags);
     let reference = arrival.reference.get();
-    // To a server on this machine, clients come as they are.
-    let is_translated = method == method::FULL_NAT && flags & server_flags::LOCAL == 0;
+    let is_translated = is_translated(flags);
     if is_translated && reference == UNASKED {
         return Verdict::Then {
             part: Part::Translate,
@@ -318,11 +350,20 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         crate::count_reason(host, Reason::Reused);
     }
     let new = W::opening(host, packet, *transport, server, opened);
-    if table::open(host, place, new, before).is_none() {
+    let is_open = table::open(host, place, new, before).is_some();
+    lease::settle(host, arrival);
+    if !is_open {
         return drop(host, Reason::TableFull);
     }
     count_connection(host, index);
     opened_in(service, arrival)
+}
+
+/// True: a server with these flags sees a translated source. To one on this machine, clients
+/// come as they are.
+#[inline(always)]
+fn is_translated(flags: u32) -> bool {
+    method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0
 }
 
 /// To where the connection that is open now was needed.
@@ -396,6 +437,7 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     } else {
         schedule::choose(host, service, arrival.index.get(), &arrival.request())
     };
+    lease::settle(host, arrival.arrival);
     if chosen == NOBODY {
         return Verdict::Then { part: Part::Nobody };
     }

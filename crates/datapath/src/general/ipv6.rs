@@ -167,7 +167,12 @@ fn inbound<H: Host>(host: &H, packet: &Packet, transport: Transport, service: u3
         Direction::InputOnly
     };
     let present = entry.state().get();
-    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    let event = short::Event {
+        flags: transport.event,
+        direction,
+        is_translated: method == method::FULL_NAT,
+    };
+    let next = short::next_state(host, packet.protocol, present, event);
     if next == state::FREE {
         return Verdict::GENERAL;
     }
@@ -252,7 +257,12 @@ fn send_back<H: Host>(
     }
     let direction = Direction::Output;
     let present = entry.state().get();
-    let next = short::next_state(host, packet.protocol, present, transport.event, direction);
+    let event = short::Event {
+        flags: transport.event,
+        direction,
+        is_translated: false,
+    };
+    let next = short::next_state(host, packet.protocol, present, event);
     if next == state::FREE {
         return Verdict::GENERAL;
     }

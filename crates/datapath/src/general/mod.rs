@@ -7,6 +7,7 @@ mod fragment;
 mod icmp;
 mod inbound;
 mod ipv6;
+mod lease;
 mod marks;
 mod outbound;
 mod packet;
@@ -22,6 +23,7 @@ mod tunnel_error;
 mod width;
 
 pub(crate) use inbound::is_own;
+pub(crate) use lease::lose;
 pub use persistence::masked;
 pub(crate) use reply::process as process_reply;
 
@@ -40,6 +42,7 @@ use crate::state::Direction;
 use crate::table::address_of;
 use crate::{count_reason, endpoint};
 use delivery::Job;
+use lease::Lost;
 use packet::{Packet, Transport, what};
 use rewrite::WideEnd;
 
@@ -58,6 +61,8 @@ pub struct Arrival {
     pub(crate) server_port: Cell<u32>,
     /// The translated source of a new connection ([`source_nat`]); [`UNASKED`].
     pub(crate) reference: Cell<u32>,
+    /// A translated source that gave way to something that goes with the packet.
+    pub(crate) lost: Lost,
     /// What is to be done with the packet at last.
     pub(crate) job: Job,
     /// What is answered ([`answer::kind`]), and the MTU to tell.
@@ -88,6 +93,7 @@ impl Arrival {
             chosen: Cell::new(UNASKED),
             server_port: Cell::new(0),
             reference: Cell::new(UNASKED),
+            lost: Lost::nothing(),
             job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
@@ -347,6 +353,20 @@ pub(crate) fn to_server_translated<H: Host>(
 #[inline(always)]
 pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     source_nat::reserve(store, reference)
+}
+
+/// Holds the translated source of the packet that is kept, see `lease`: 1, or 0 where it is
+/// not there any more.
+#[inline(always)]
+pub fn hold<S: Store>(store: &S, server: u32, port: u32, reference: u32, flags: u32) -> u32 {
+    lease::hold(store, server, port, reference, flags)
+}
+
+/// Ends the connection of a translated source that gave way, see `lease`: 1 + its server, or
+/// 0 where it has none.
+#[inline(always)]
+pub fn disconnect<S: Store>(store: &S) -> u32 {
+    lease::disconnect(store)
 }
 
 /// The mark that rules give the packet that is kept, which came by `interface`; 0: none.

@@ -2,7 +2,7 @@
 //! with (`ip_vs_sched_persist`).
 
 use super::inbound::Inbound;
-use super::{Arrival, sip};
+use super::{Arrival, lease, sip};
 use crate::forward::is_alive;
 use crate::host::{Host, Store};
 use crate::layout::{
@@ -71,6 +71,7 @@ pub(super) fn choose<H: Host>(host: &H, arrival: &Inbound<'_>) -> u32 {
     if server == NOBODY {
         return NOBODY;
     }
+    lease::settle(host, arrival.arrival);
     host.note_template(server)
 }
 
@@ -152,6 +153,7 @@ pub(super) fn enter<S: Store>(store: &S, server: u32) -> Option<u32> {
         server,
         server_tag: call(service, arrival).map_or(0, |call| call.tag),
         state: state::TEMPLATE,
+        hop: 0,
     };
     // Two CPUs may have made one at once; both go where the first one does.
     let opened: Found<'_, WideBucket> = table::open(store, wanted.place(store), new, None)?;

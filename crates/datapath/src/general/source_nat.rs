@@ -11,15 +11,15 @@ use super::inbound::check;
 use super::packet::Packet;
 use super::rewrite::{self, WideEnd};
 use super::width::Width;
-use super::{Arrival, UNASKED, next_state, segment};
+use super::{Arrival, UNASKED, lease, next_state, segment};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::frame::End;
 use crate::hash;
 use crate::hop;
 use crate::host::{Host, Store};
-use crate::layout::{Address, Bucket, Control, MAPPED, POOL, Server, WideBucket};
+use crate::layout::{Address, Bucket, Control, POOL, Server, WideBucket, WideEntry};
 use crate::state::{self, Direction};
-use crate::table::{self, Aim, By, Found, Slot, WantedNarrow, WantedWide, WideOpening, address_of};
+use crate::table::{self, Aim, By, Found, Slot, WantedWide, WideOpening, address_of};
 
 /// Ports that are tried for a new connection: while nine of ten are taken, one in thirty
 /// connections finds none.
@@ -125,7 +125,9 @@ pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
         };
         let port = low + at % count;
         let wanted = reference(number, (port as u16).to_be());
-        if host.reserve(wanted) != 0 {
+        let is_reserved = host.reserve(wanted) != 0;
+        lease::settle(host, arrival);
+        if is_reserved {
             arrival.reference.set(wanted);
             return true;
         }
@@ -135,7 +137,12 @@ pub(super) fn allocate<H: Host>(host: &H, arrival: &Arrival) -> bool {
 
 /// What finds the connection of an answer that a server sends to a translated source.
 #[inline(always)]
-fn wanted<S: Store>(store: &S, protocol: u8, source: WideEnd, server: WideEnd) -> WantedWide {
+pub(super) fn wanted<S: Store>(
+    store: &S,
+    protocol: u8,
+    source: WideEnd,
+    server: WideEnd,
+) -> WantedWide {
     let tag = hash::wide_server_tag(server.address, server.port, store.seed());
     WantedWide {
         address: source.address,
@@ -166,7 +173,7 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     let wanted = wanted(store, packet.protocol, source, end);
     let place = wanted.place(store);
     let taken: Option<Found<'_, WideBucket>> = table::find(store, place, wanted);
-    if taken.is_some() {
+    if taken.is_some() || lease::is_ambiguous(store, arrival.index.get(), reference) {
         return 0;
     }
     let By::ServerTag(server_tag) = wanted.aim.by else {
@@ -181,6 +188,7 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
         server: index,
         server_tag,
         state: state::TRANSLATED,
+        hop: reference,
     };
     let opened: Option<Found<'_, WideBucket>> = table::open(store, place, new, None);
     let Some(opened) = opened else {
@@ -191,9 +199,6 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     let is_ours = entry.ports.get() == new.ports
         && entry.service.get() & 0xffff == new.service
         && table::is_address(&entry.virtual_address, packet.source);
-    if is_ours {
-        entry.hop.set(reference);
-    }
     is_ours.into()
 }
 
@@ -202,7 +207,7 @@ trait Go {
     fn go<H: Host, W: Width>(
         host: &H,
         arrival: &Arrival,
-        client: WideEnd,
+        translated: &WideEntry,
         entry: &W::Entry,
         server: &Server,
     ) -> Verdict;
@@ -218,11 +223,11 @@ impl Go for Reply {
     fn go<H: Host, W: Width>(
         host: &H,
         arrival: &Arrival,
-        client: WideEnd,
+        translated: &WideEntry,
         entry: &W::Entry,
         server: &Server,
     ) -> Verdict {
-        reply::<H, W>(host, arrival, client, entry, server)
+        reply::<H, W>(host, arrival, translated, entry, server)
     }
 }
 
@@ -231,11 +236,11 @@ impl Go for Tell {
     fn go<H: Host, W: Width>(
         host: &H,
         arrival: &Arrival,
-        client: WideEnd,
+        translated: &WideEntry,
         entry: &W::Entry,
         server: &Server,
     ) -> Verdict {
-        tell::<H, W>(host, arrival, client, entry, server)
+        tell::<H, W>(host, arrival, translated, entry, server)
     }
 }
 
@@ -269,6 +274,15 @@ pub(super) fn error<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     find::<H, Tell>(host, arrival, source, server)
 }
 
+/// The client whose source it is.
+#[inline(always)]
+fn client_of(translated: &WideEntry) -> WideEnd {
+    WideEnd {
+        address: address_of(&translated.virtual_address),
+        port: translated.ports.get() as u16,
+    }
+}
+
 /// Finds the connection whose translated source is `to`, with the server at `from`.
 #[inline(always)]
 fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd) -> Verdict {
@@ -279,39 +293,36 @@ fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd)
         return Verdict::Pass;
     };
     let entry = translated.entry;
-    let Some(server) = host.server(entry.server.get()) else {
+    let number = entry.server.get();
+    let Some(server) = host.server(number) else {
         return Verdict::Pass;
     };
     if !table::is_address(&server.wide_address, from.address) {
         return Verdict::Pass;
     }
-    let client = WideEnd {
-        address: address_of(&entry.virtual_address),
-        port: entry.ports.get() as u16,
+    let client = client_of(entry);
+    let Some(service) = host.service(entry.service.get() & 0xffff) else {
+        return Verdict::Pass;
     };
     let port = client_port(client.port, protocol);
-    let by = By::ServerTag(entry.hop.get());
-    let [a, b, c, d] = client.address;
-    if a == 0 && b == 0 && c == MAPPED {
-        let wanted = WantedNarrow {
-            address: d,
-            port,
-            by,
+    let reference = entry.hop.get();
+    if lease::is_wide(service) {
+        let wanted = lease::wide(client.address, port, reference);
+        let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+        return match found {
+            Some(found) if found.entry.server.get() == number => {
+                G::go::<H, WideBucket>(host, arrival, entry, found.entry, server)
+            }
+            _ => Verdict::Pass,
         };
-        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
-        if let Some(found) = found {
-            return G::go::<H, Bucket>(host, arrival, client, found.entry, server);
-        }
     }
-    let wanted = WantedWide {
-        address: client.address,
-        port,
-        aim: Aim::any(by),
-    };
-    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
+    let wanted = lease::narrow(client.address, port, reference);
+    let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
     match found {
-        Some(found) => G::go::<H, WideBucket>(host, arrival, client, found.entry, server),
-        None => Verdict::Pass,
+        Some(found) if found.entry.server.get() == number => {
+            G::go::<H, Bucket>(host, arrival, entry, found.entry, server)
+        }
+        _ => Verdict::Pass,
     }
 }
 
@@ -320,11 +331,12 @@ fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd)
 fn tell<H: Host, W: Width>(
     host: &H,
     arrival: &Arrival,
-    client: WideEnd,
+    translated: &WideEntry,
     entry: &W::Entry,
     server: &Server,
 ) -> Verdict {
     let packet = &arrival.packet;
+    let client = client_of(translated);
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
         let (from, to) = (after.address, client.address);
@@ -345,11 +357,12 @@ fn tell<H: Host, W: Width>(
 fn reply<H: Host, W: Width>(
     host: &H,
     arrival: &Arrival,
-    client: WideEnd,
+    translated: &WideEntry,
     entry: &W::Entry,
     server: &Server,
 ) -> Verdict {
     let (packet, transport) = (&arrival.packet, &arrival.transport);
+    let client = client_of(translated);
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
         hop::route(
@@ -366,6 +379,7 @@ fn reply<H: Host, W: Width>(
     let direction = Direction::Output;
     let present = entry.state().get();
     let next = next_state(host, packet.protocol, present, transport.event, direction);
+    lease::answered(host, translated, next);
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
     arrival.job.set_source(after);

@@ -152,6 +152,7 @@ impl Width for WideBucket {
                 opened.reference
             },
             state: opened.state,
+            hop: 0,
         }
     }
     #[inline(always)]

@@ -72,6 +72,7 @@ fn wide(client: u32, state: u32) -> WideOpening {
         server: client % SERVERS,
         server_tag: client,
         state,
+        hop: 0,
     }
 }
 

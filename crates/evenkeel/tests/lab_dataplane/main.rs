@@ -5,6 +5,7 @@
 
 mod bytes;
 mod configuration;
+mod flood;
 mod icmp;
 mod itself;
 mod lifecycle;

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod leases;
 mod packets;
 mod pair;
 mod rules;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use common::isolated;
 use evenkeel_datapath::Reason;
 use evenkeel_kernel::Program;
+use leases::Leases;
 use packets::{Flow, Random, assert_right, fragments, frame, icmp, sctp, tcp, udp};
 use pair::Pair;
 use rules::{CLIENTS, SERVERS, VIPS, address};
@@ -74,7 +76,22 @@ fn packet(random: &mut Random) -> Vec<u8> {
     let any = random.of(&[20, 21, 80, 1234, 5000]);
     let kind = random.of(&[[3, 11, 4, 8], [1, 2, 3, 128]][family]);
     let options = random.of(&OPTIONS);
-    match random.below(23) {
+    // Of a flood.
+    let once = Flow {
+        source_port: random.next() as u16,
+        ..up(random.of(&[80, 80, 53]))
+    };
+    match random.below(26) {
+        23 | 24 if once.destination_port == 53 => udp(&once, true, 0, 0),
+        23 | 24 => tcp(&once, 0x02, 0, 0),
+        25 => sctp(
+            &Flow {
+                destination_port: 5000,
+                ..once
+            },
+            1,
+            0,
+        ),
         19 | 20 => packets::message(&up(53), &sip(random)),
         17 => packets::tcp_with(&up(80), 0x02, options, 0, extra),
         18 => packets::tcp_with(&down(mapped(random, 80)), 0x12, options, 0, extra),
@@ -201,11 +218,15 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         let mut seen = Seen::default();
         let mut random = Random(start);
         let mut pair = Pair::new(pins);
+        let mut leases = Leases::default();
         for _ in 0..tables {
             pair.edit(&[evenkeel_core::model::Edit::Flush]);
             assert!(pair.edit(&rules::table(&mut random)) > 5);
             pair.mark(&rules::marks(&mut random));
-            for _ in 0..frames {
+            for frame in 0..frames {
+                if frame % CHECK_EVERY == 0 {
+                    leases.check(&pair.tables.memory());
+                }
                 if random.one_in(200) {
                     pair.edit(&[rules::change(&mut random)]);
                 }
@@ -223,6 +244,8 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
         // Marks that come with packets are seen at tc alone; at XDP it takes a rule.
         assert!(pair.count(Reason::Bypassed) > 0 || program == Program::Xdp);
         assert!(!seen.answers.is_empty(), "no source was translated");
+        println!("{:?} translated sources gave way", leases.gone);
+        assert!(leases.gone[0] > 0, "none with a connection");
         println!("{} replies of local servers", seen.replies);
         assert!(seen.replies > 100 || program == Program::Xdp);
         for reason in [
@@ -329,6 +352,8 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
 /// Frames of a run: its tables, and frames to each.
 const TABLES: u32 = 50;
 const FRAMES: u32 = 2500;
+/// Frames after which translated sources are looked at.
+const CHECK_EVERY: u32 = 50;
 /// The variable that names how many packets a run has at most, on slow machines.
 const PACKETS: &str = "EVENKEEL_PACKETS";
 

@@ -94,9 +94,9 @@ fn method(random: &mut Random) -> ForwardMethod {
         TunnelChecksum::Full,
         TunnelChecksum::Remote,
     ]);
-    match random.below(9) {
+    match random.below(11) {
         0..=3 => ForwardMethod::Masq,
-        8 => ForwardMethod::FullNat,
+        8..=10 => ForwardMethod::FullNat,
         4 => ForwardMethod::Route,
         5 => ForwardMethod::Tunnel(Tunnel::Ipip),
         6 => ForwardMethod::Tunnel(Tunnel::Gue {
