@@ -12,8 +12,7 @@ use crate::host::{Ledger, Store};
 use crate::layout::{
     Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word,
 };
-pub use crate::opening::{Opening, WideOpening};
-use crate::reason::Reason;
+pub use crate::opening::{Opened, Opening, WideOpening, open, open_anew};
 use crate::word::Word;
 use crate::{load, state};
 
@@ -504,7 +503,7 @@ fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
 
 /// Ends a connection. True: the caller owns the entry. False: another CPU was first.
 #[inline(always)]
-fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
+pub(crate) fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
     kill(ledger, entry, entry.state().get())
 }
 
@@ -652,16 +651,17 @@ fn claim_any<S: Store, B: Buckets>(store: &S, place: Place) -> Option<u64> {
 }
 
 /// What was claimed.
-struct Claimed<'a, B: Buckets> {
-    found: Found<'a, B>,
+pub(crate) struct Claimed<'a, B: Buckets> {
+    pub(crate) found: Found<'a, B>,
     /// 1 + the server whose connection gave way; 0: none had to.
-    victim: u32,
+    pub(crate) victim: u32,
     /// It is where such an entry is looked for first.
-    is_preferred: bool,
+    pub(crate) is_preferred: bool,
 }
 
+/// Claims an entry.
 #[inline(always)]
-fn claimed<'a, S: Store, B: Buckets>(
+pub(crate) fn claimed<'a, S: Store, B: Buckets>(
     store: &'a S,
     home: &'a B,
     place: Place,
@@ -701,7 +701,7 @@ pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) 
 
 /// Writes a claimed entry and makes it live.
 #[inline(always)]
-fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
+pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
@@ -709,89 +709,6 @@ fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
     let old = entry.state().get();
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);
-}
-
-/// Enters a new connection, in the place of `before`, which ends with it, if there is
-/// such. None: its buckets are full of established ones.
-#[inline(always)]
-pub fn open<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    place: Place,
-    new: B::New,
-    before: Option<Found<'a, B>>,
-) -> Option<Found<'a, B>> {
-    // Staying where the former one was spares the line of the signatures.
-    match before {
-        Some(before) if end(store, before.entry) => {
-            load::begin(store, new.server(), new.state());
-            publish(store, before, new);
-            Some(first(store, place, new, before).found)
-        }
-        _ => open_anew(store, B::of(store, place.bucket)?, place, new, || {
-            load::begin(store, new.server(), new.state());
-        })
-        .map(|opened| opened.found),
-    }
-}
-
-/// A connection that is open.
-pub struct Opened<'a, B: Buckets> {
-    /// Its entry.
-    pub found: Found<'a, B>,
-    /// False: another CPU was first.
-    pub is_new: bool,
-}
-
-/// As [`open`], where there was none before and the home bucket is known; `begin` counts it
-/// for its server.
-#[inline(always)]
-pub fn open_anew<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    home: &'a B,
-    place: Place,
-    new: B::New,
-    begin: impl FnOnce(),
-) -> Option<Opened<'a, B>> {
-    let claimed: Claimed<'_, B> = claimed(store, home, place)?;
-    if claimed.victim != 0 {
-        store.rank(claimed.victim - 1);
-    }
-    begin();
-    publish(store, claimed.found, new);
-    // It is where all others look first.
-    if claimed.is_preferred {
-        return Some(Opened {
-            found: claimed.found,
-            is_new: true,
-        });
-    }
-    Some(first(store, place, new, claimed.found))
-}
-
-/// Another CPU may have opened the same connection meanwhile. Both find the same first
-/// one, so the other gives way.
-#[inline(always)]
-fn first<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    place: Place,
-    new: B::New,
-    found: Found<'a, B>,
-) -> Opened<'a, B> {
-    let first: Option<Found<'_, B>> = find(store, place, new.wanted());
-    if let Some(first) = first
-        && !core::ptr::eq(first.entry, found.entry)
-    {
-        crate::count_reason(store, Reason::Duplicate);
-        release(store, found);
-        return Opened {
-            found: first,
-            is_new: false,
-        };
-    }
-    Opened {
-        found,
-        is_new: true,
-    }
 }
 
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load
