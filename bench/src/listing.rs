@@ -144,7 +144,7 @@ fn topology() -> Topology {
 fn fill(connections: u32) -> Result<u32> {
     let object = flood::object_bytes()?;
     let room = 2 * connections.next_power_of_two();
-    let instance = Instance::new(&paths::pins(INSTANCE), &object, room)?;
+    let instance = Instance::new(&paths::pins(INSTANCE), &object, (room, room))?;
     let rules = Rules {
         servers: SERVERS,
         ..Rules::USUAL

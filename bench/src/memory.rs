@@ -114,7 +114,7 @@ fn live(pins: &Path, family: Family, wanted: u32) -> Result<Measurement> {
         let capacity = wanted.next_power_of_two() << doubling;
         let pins = pins.join(format!("live-{name}-{capacity}"));
         let object = flood::object_bytes()?;
-        let instance = Instance::new(&pins, &object, capacity)?;
+        let instance = Instance::new(&pins, &object, (capacity, capacity))?;
         instance.set_up(&rules)?;
         let opened = instance.open_live(&rules, wanted)?;
         let bytes = charged_bytes(MapData::from_pin(pins.join(table))?.fd().as_fd())?;

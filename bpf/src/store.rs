@@ -3,11 +3,12 @@
 //! wherever it is called.
 
 use crate::maps;
+use evenkeel_datapath::evict::Victim;
 use evenkeel_datapath::hash::Place;
 use evenkeel_datapath::layout::{Bucket, NOBODY, WideBucket};
 use evenkeel_datapath::schedule::{self, Request};
 use evenkeel_datapath::table::{WantedNarrow, WantedWide};
-use evenkeel_datapath::{endpoint, general, locality, state, table, tree};
+use evenkeel_datapath::{endpoint, evict, general, locality, relocate, room, state, table, tree};
 
 /// The maps alone.
 pub struct Maps;
@@ -191,12 +192,67 @@ macro_rules! store {
                 $crate::store::evenkeel_is_idle(at)
             }
             #[inline(always)]
-            fn claim(&self, place: evenkeel_datapath::hash::Place) -> u64 {
-                $crate::store::evenkeel_claim(place.bucket, place.signature)
+            fn claim<B: evenkeel_datapath::table::Buckets>(
+                &self,
+                place: evenkeel_datapath::hash::Place,
+            ) -> u64 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_claim_wide(place.bucket, place.signature)
+                } else {
+                    $crate::store::evenkeel_claim(place.bucket, place.signature)
+                }
             }
             #[inline(always)]
-            fn claim_wide(&self, place: evenkeel_datapath::hash::Place) -> u64 {
-                $crate::store::evenkeel_claim_wide(place.bucket, place.signature)
+            fn make_room<B: evenkeel_datapath::table::Buckets>(
+                &self,
+                place: evenkeel_datapath::hash::Place,
+            ) -> u64 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_make_room_wide(place.bucket, place.signature)
+                } else {
+                    $crate::store::evenkeel_make_room(place.bucket, place.signature)
+                }
+            }
+            #[inline(always)]
+            fn relocate<B: evenkeel_datapath::table::Buckets>(&self, bucket: u32, way: u32) -> u32 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_relocate_wide(bucket, way)
+                } else {
+                    $crate::store::evenkeel_relocate(bucket, way)
+                }
+            }
+            #[inline(always)]
+            fn relocate_far<B: evenkeel_datapath::table::Buckets>(
+                &self,
+                bucket: u32,
+                way: u32,
+            ) -> u32 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_relocate_far_wide(bucket, way)
+                } else {
+                    $crate::store::evenkeel_relocate_far(bucket, way)
+                }
+            }
+            #[inline(always)]
+            fn first_to_go<B: evenkeel_datapath::table::Buckets>(&self, bucket: u32) -> u64 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_first_to_go_wide(bucket)
+                } else {
+                    $crate::store::evenkeel_first_to_go(bucket)
+                }
+            }
+            #[inline(always)]
+            fn evict<B: evenkeel_datapath::table::Buckets>(
+                &self,
+                bucket: u32,
+                victim: evenkeel_datapath::evict::Victim,
+                signature: u32,
+            ) -> u64 {
+                if B::IS_WIDE {
+                    $crate::store::evenkeel_evict_wide(bucket, victim.packed(), signature)
+                } else {
+                    $crate::store::evenkeel_evict(bucket, victim.packed(), signature)
+                }
             }
             #[inline(always)]
             fn available_at(&self, ring: u32, slot: u32) -> u32 {
@@ -338,18 +394,48 @@ pub extern "C" fn evenkeel_seek(end: u32, port: u32, kind: u32) -> u32 {
     general::seek(&Maps, end, port, kind)
 }
 
-/// [`table::claim`] in the table of IPv4 connections.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn evenkeel_claim(bucket: u32, signature: u32) -> u64 {
-    table::claim::<_, Bucket>(&Maps, Place { bucket, signature })
+/// A function for each of the two tables.
+macro_rules! of_tables {
+    ($($narrow:ident, $wide:ident($($name:ident: $type:ty),+) -> $result:ty {
+        $module:ident::$function:ident($($argument:expr),+)
+    })+) => {$(
+        #[doc = concat!("[`", stringify!($module), "::", stringify!($function), "`]")]
+        /// in the table of IPv4 connections.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $narrow($($name: $type),+) -> $result {
+            $module::$function::<_, Bucket>(&Maps, $($argument),+)
+        }
+
+        #[doc = concat!("[`", stringify!($module), "::", stringify!($function), "`]")]
+        /// in the table of wide entries.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $wide($($name: $type),+) -> $result {
+            $module::$function::<_, WideBucket>(&Maps, $($argument),+)
+        }
+    )+};
 }
 
-/// [`table::claim`] in the table of wide entries.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn evenkeel_claim_wide(bucket: u32, signature: u32) -> u64 {
-    table::claim::<_, WideBucket>(&Maps, Place { bucket, signature })
+of_tables! {
+    evenkeel_claim, evenkeel_claim_wide(bucket: u32, signature: u32) -> u64 {
+        table::claim(Place { bucket, signature })
+    }
+    evenkeel_make_room, evenkeel_make_room_wide(bucket: u32, signature: u32) -> u64 {
+        room::make(Place { bucket, signature })
+    }
+    evenkeel_relocate, evenkeel_relocate_wide(bucket: u32, way: u32) -> u32 {
+        relocate::relocate(bucket, way)
+    }
+    evenkeel_relocate_far, evenkeel_relocate_far_wide(bucket: u32, way: u32) -> u32 {
+        relocate::relocate_far(bucket, way)
+    }
+    evenkeel_first_to_go, evenkeel_first_to_go_wide(bucket: u32) -> u64 {
+        evict::first(bucket)
+    }
+    evenkeel_evict, evenkeel_evict_wide(bucket: u32, victim: u64, signature: u32) -> u64 {
+        evict::evict(bucket, Victim::unpacked(victim), signature)
+    }
 }
 
 /// [`schedule::available_at`].

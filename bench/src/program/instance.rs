@@ -137,12 +137,13 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Makes one with this object's programs and room for `connections` of each kind.
+    /// Makes one with this object's programs and room for so many connections, and wide ones.
     /// `pins` is a directory that does not exist yet, of a BPF file system.
-    pub(crate) fn new(pins: &Path, object: &[u8], connections: u32) -> Result<Self> {
+    pub(crate) fn new(pins: &Path, object: &[u8], connections: (u32, u32)) -> Result<Self> {
+        let (connections, wide_connections) = connections;
         let settings = Settings {
             connections,
-            wide_connections: connections,
+            wide_connections,
             services: 64,
             servers: 1024,
             ring_words: 1 << 18,

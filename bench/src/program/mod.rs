@@ -20,10 +20,10 @@ use crate::report::Part;
 use instance::{Instance, Mode, Packets};
 use scenario::{Scenario, Traffic, USUAL_LOG2};
 
-/// Connections that the tables have room for: the default of the configuration, and
+/// Connections, and wide ones, that the tables have room for: the default of the configuration, and
 /// twice the flows of the largest run.
-const CONNECTIONS: u32 = 1 << 18;
-const MANY_CONNECTIONS: u32 = 1 << 21;
+const CONNECTIONS: (u32, u32) = (1 << 18, 1 << 17);
+const MANY_CONNECTIONS: (u32, u32) = (1 << 21, 1 << 21);
 
 /// One line of the table: nanoseconds a packet in each round.
 #[derive(Clone, Debug)]

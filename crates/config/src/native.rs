@@ -142,7 +142,7 @@ impl Default for Config {
         Self {
             dataplane: Dataplane {
                 connections: 1 << 18,
-                wide_connections: 1 << 16,
+                wide_connections: 1 << 17,
                 services: 1 << 12,
                 servers: 1 << 14,
                 ring_words: 1 << 20,

@@ -155,8 +155,6 @@ type Place = (usize, usize);
 
 /// Either table, as far as expiry tells them apart.
 trait Table: Buckets + 'static {
-    /// Entries that stay are [`Summary::wide`].
-    const IS_WIDE: bool;
     /// The table.
     fn all<'a>(memory: &Memory<'a>) -> &'a [Self];
     /// The client's address.
@@ -166,7 +164,6 @@ trait Table: Buckets + 'static {
 }
 
 impl Table for Bucket {
-    const IS_WIDE: bool = false;
     fn all<'a>(memory: &Memory<'a>) -> &'a [Self] {
         memory.connections
     }
@@ -179,7 +176,6 @@ impl Table for Bucket {
 }
 
 impl Table for WideBucket {
-    const IS_WIDE: bool = true;
     fn all<'a>(memory: &Memory<'a>) -> &'a [Self] {
         memory.wide_connections
     }

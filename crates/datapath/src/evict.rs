@@ -12,8 +12,8 @@
 use crate::host::Store;
 use crate::layout::{WAYS, state_word};
 use crate::reason::Reason;
-use crate::state;
-use crate::table::{Buckets, Slot};
+use crate::table::{self, Buckets, OVERFLOWED, Slot};
+use crate::{load, state};
 
 /// Ticks of silence after which a UDP flow, a connection that one side has closed, or a
 /// template may be evicted.
@@ -35,34 +35,72 @@ pub(crate) mod class {
 
 const CLASS_SHIFT: u32 = 28;
 const ORDER_SHIFT: u32 = 8;
+/// The bucket has a crowd, and that is large.
+const FLOODED: u32 = 1 << 4;
+/// Half-open entries of one service in a bucket from which on it is likely to be flooded.
+const FLOOD: u32 = 6;
+/// In what [`crowd`] says: it is [`FLOOD`] or more.
+const LARGE: u32 = 1 << 17;
 const GENERATION_SHIFT: u32 = state_word::GENERATION.trailing_zeros();
 /// Half of what a generation can be: added to a difference, it makes it comparable.
 const MIDDLE: u32 = 1 << 15;
 
 /// The entry of a bucket that goes first.
 #[derive(Clone, Copy)]
-pub(crate) struct Victim {
-    /// Its [`class`], the order in which it came, its way. The least goes first.
+pub struct Victim {
+    /// Its [`class`], the order in which it came, whether its bucket is flooded, its way. The
+    /// least goes first.
     key: u32,
     /// The generation of what comes in its place, less one, in the upper half.
-    pub(crate) generation: u32,
+    generation: u32,
 }
 
 impl Victim {
+    /// As one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packed(self) -> u64 {
+        (self.generation as u64) << 32 | self.key as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpacked(packed: u64) -> Self {
+        Self {
+            key: packed as u32,
+            generation: (packed >> 32) as u32,
+        }
+    }
+
+    /// The same, which the compiler does not know.
+    #[inline(always)]
+    pub(crate) fn veiled<S: Store>(self, store: &S) -> Self {
+        Self {
+            key: store.veiled(self.key),
+            ..self
+        }
+    }
+
     #[inline(always)]
     pub(crate) const fn class(self) -> u32 {
         self.key >> CLASS_SHIFT
     }
 
     #[inline(always)]
-    pub(crate) const fn way(self) -> u32 {
+    pub(crate) const fn is_of_flood(self) -> bool {
+        self.class() == class::CROWD && self.key & FLOODED != 0
+    }
+
+    #[inline(always)]
+    const fn way(self) -> u32 {
         self.key & (WAYS as u32 - 1)
     }
 }
 
 /// What it is counted by when something in this state gives way.
 #[inline(always)]
-pub(crate) fn reason_of(class: u32, state: u32) -> Reason {
+fn reason_of(class: u32, state: u32) -> Reason {
     match class {
         _ if state == state::TEMPLATE => Reason::EvictedTemplate,
         class::CLOSED => Reason::EvictedClosed,
@@ -73,7 +111,7 @@ pub(crate) fn reason_of(class: u32, state: u32) -> Reason {
 
 /// True: something with this state word stays, whatever it was just now.
 #[inline(always)]
-pub(crate) const fn stays(word: u32) -> bool {
+const fn stays(word: u32) -> bool {
     const ESTABLISHED: u32 = 1 << state::ESTABLISHED | 1 << state::SCTP_ESTABLISHED;
     (ESTABLISHED >> (word & state_word::STATE)) & 1 != 0
 }
@@ -145,6 +183,7 @@ fn is_idle<S: Store>(store: &S, word: u32, seen: u32, now: u32) -> u32 {
 /// The service that has more than half of a bucket's half-open entries; one that is none:
 /// there is no such. By two elections: in the first those for different services take
 /// each other out, and who is left is the only one that can have the majority.
+/// With [`LARGE`] if it has many.
 #[inline(always)]
 fn crowd<S: Store, B: Buckets>(store: &S, bucket: &B) -> u32 {
     const NOBODY: u32 = 1 << 16;
@@ -165,14 +204,18 @@ fn crowd<S: Store, B: Buckets>(store: &S, bucket: &B) -> u32 {
         all += votes;
         own += votes & same(store, entry.service().get() & 0xffff, candidate);
     }
-    select(less(store, all, 2 * own), candidate, NOBODY)
+    let large = less(store, FLOOD - 1, own) * LARGE;
+    select(less(store, all, 2 * own), candidate | large, NOBODY)
 }
 
-/// The entry of a full bucket that goes first.
+/// The entry of a full bucket that goes first, [packed](Victim::packed).
 #[inline(always)]
-pub(crate) fn first<S: Store, B: Buckets>(store: &S, bucket: &B) -> Victim {
+pub fn first<S: Store, B: Buckets>(store: &S, bucket: u32) -> u64 {
+    let Some(bucket) = B::of(store, bucket) else {
+        return u64::from(class::KEPT << CLASS_SHIFT);
+    };
     let now = store.tick();
-    let crowd = crowd(store, bucket);
+    let crowd = crowd::<S, B>(store, bucket);
     // Generations go in a circle; seen from one of them, they are in a row.
     let reference = bucket.entries()[0].state().get() >> GENERATION_SHIFT;
     let mut key = class::KEPT << CLASS_SHIFT;
@@ -181,7 +224,12 @@ pub(crate) fn first<S: Store, B: Buckets>(store: &S, bucket: &B) -> Victim {
         let entry = &bucket.entries()[way];
         let word = entry.state().get();
         let half_open = is_half_open(store, word);
-        let of_crowd = half_open & same(store, entry.service().get() & 0xffff, crowd);
+        let of_crowd = half_open
+            & same(
+                store,
+                ((entry.service().get() & 0xffff) ^ crowd) & (LARGE - 1),
+                0,
+            );
         let idle = is_idle(store, word, entry.seen().get(), now) & !half_open;
         let class = class::KEPT
             - class::KEPT * (is_one(store, CLOSED, word) & 1)
@@ -198,10 +246,41 @@ pub(crate) fn first<S: Store, B: Buckets>(store: &S, bucket: &B) -> Victim {
     let own = key >> ORDER_SHIFT & 0xffff;
     let newest = select(less(store, newest, own), own, newest);
     let generation = newest.wrapping_add(reference).wrapping_sub(MIDDLE);
-    Victim {
-        key,
+    let victim = Victim {
+        key: key | (crowd / LARGE * FLOODED),
         generation: generation << GENERATION_SHIFT,
+    };
+    victim.packed()
+}
+
+/// Gives the place of an entry of a full bucket to what has this signature. Says which, as
+/// [`table::claim`] does, and in the upper half 1 + the server whose connection it was; 0:
+/// it stays.
+#[inline(always)]
+pub fn evict<S: Store, B: Buckets>(store: &S, bucket: u32, victim: Victim, signature: u32) -> u64 {
+    let Some(bucket) = B::of(store, bucket) else {
+        return 0;
+    };
+    let found = table::at::<S, B>(store, bucket, victim.way() as usize);
+    let word = found.entry.state().get();
+    let state = word & state_word::STATE;
+    // It may have become established since; then it stays.
+    if victim.class() == class::KEPT
+        || stays(word)
+        || state == state::FREE
+        || !store.compare_and_swap(found.entry.state(), word, victim.generation)
+    {
+        return 0;
     }
+    let server = found.entry.server().get();
+    load::leave(store, server, state);
+    crate::count_reason(store, reason_of(victim.class(), state));
+    let sign = &bucket.signatures()[found.way];
+    let old = sign.get();
+    if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
+        return 0;
+    }
+    u64::from(server + 1) << 32 | table::location(&found)
 }
 
 const _: () = assert!(WAYS == 16);

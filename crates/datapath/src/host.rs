@@ -2,6 +2,7 @@
 //! memory, a clock, routing. In the kernel that is `bpf/`, in tests
 //! [`crate::simulated`].
 
+use crate::evict::Victim;
 use crate::general::Arrival;
 use crate::hash::Place;
 use crate::layout::{
@@ -9,7 +10,7 @@ use crate::layout::{
     Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use crate::schedule::Request;
-use crate::table::{WantedNarrow, WantedWide};
+use crate::table::{Buckets, WantedNarrow, WantedWide};
 use crate::word::{Word, Word64};
 
 /// A part of the frame whose bounds were checked once. Offsets are relative to it
@@ -218,11 +219,20 @@ pub trait Store: Ledger {
     /// Looks at a server of a tree: [`crate::locality::is_idle`], in the kernel a function
     /// of its own.
     fn is_idle(&self, at: u32) -> u32;
-    /// Claims an entry of the connection table, see [`crate::table::claim`]; in the
-    /// kernel a function of its own.
-    fn claim(&self, place: Place) -> u64;
-    /// As [`Store::claim`], in the table of wide entries.
-    fn claim_wide(&self, place: Place) -> u64;
+    /// Claims a free entry of the connection table: [`crate::table::claim`], in the kernel a
+    /// function of its own.
+    fn claim<B: Buckets>(&self, place: Place) -> u64;
+    /// Claims an entry where none is free: [`crate::room::make`], in the kernel a function of
+    /// its own, as all that it consists of.
+    fn make_room<B: Buckets>(&self, place: Place) -> u64;
+    /// [`crate::relocate::relocate`].
+    fn relocate<B: Buckets>(&self, bucket: u32, way: u32) -> u32;
+    /// [`crate::relocate::relocate_far`].
+    fn relocate_far<B: Buckets>(&self, bucket: u32, way: u32) -> u32;
+    /// [`crate::evict::first`].
+    fn first_to_go<B: Buckets>(&self, bucket: u32) -> u64;
+    /// [`crate::evict::evict`].
+    fn evict<B: Buckets>(&self, bucket: u32, victim: Victim, signature: u32) -> u64;
     /// Looks at a slot of a ring: [`crate::schedule::available_at`], in the kernel a
     /// function of its own.
     fn available_at(&self, ring: u32, slot: u32) -> u32;

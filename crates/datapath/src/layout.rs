@@ -34,7 +34,8 @@ pub const WAYS: usize = 16;
 /// Connection entries whose signatures share one cache line.
 ///
 /// A connection lives in the bucket that the hash of (client address, client
-/// port, protocol) names, or, when that one is full, in its [`sibling`]. The
+/// port, protocol) names, or, when that one is full, in its [`sibling`]; and may move
+/// there later, to make room. The
 /// service and the server are no part of the hash: a packet from the client and
 /// one from the server find the same bucket, so no second entry is needed.
 ///
@@ -130,6 +131,8 @@ pub mod state_word {
     pub const ASSURED: u32 = 1 << 6;
     /// One step of the generation.
     pub const GENERATION: u32 = 1 << 16;
+    /// Mask of the generation.
+    pub const GENERATIONS: u32 = 0xffff << 16;
 }
 
 /// Most services of an instance: their index has 16 bits in [`Entry::service`].

@@ -15,7 +15,7 @@ pub mod checksum;
 pub mod copied;
 pub mod crc;
 pub mod endpoint;
-mod evict;
+pub mod evict;
 pub mod forward;
 pub mod frame;
 pub mod general;
@@ -29,6 +29,8 @@ pub mod locality;
 pub mod memory;
 mod opening;
 mod reason;
+pub mod relocate;
+pub mod room;
 pub mod schedule;
 pub mod short;
 #[cfg(not(target_arch = "bpf"))]

@@ -16,6 +16,15 @@ fn total(load: &Load) -> u32 {
 /// A connection in `state` was opened.
 #[inline(always)]
 pub fn begin<T: Ledger>(ledger: &T, index: u32, state: u32) {
+    join(ledger, index, state);
+    if !state::is_auxiliary(state) {
+        ledger.rank(index);
+    }
+}
+
+/// As [`begin`], and the tree is left to the caller.
+#[inline(always)]
+pub(crate) fn join<T: Ledger>(ledger: &T, index: u32, state: u32) {
     let (Some(load), Some(server)) = (ledger.load(index), ledger.server(index)) else {
         return;
     };

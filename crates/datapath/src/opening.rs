@@ -137,8 +137,8 @@ pub fn open<'a, S: Store, B: Buckets>(
     match before {
         Some(before) if table::end(store, before.entry) => {
             load::begin(store, new.server(), new.state());
-            table::publish(store, before, new);
-            Some(first(store, place, new, before).found)
+            let live = table::publish(store, before, new);
+            Some(first(store, place, new, before, live).found)
         }
         _ => open_anew(store, B::of(store, place.bucket)?, place, new, || {
             load::begin(store, new.server(), new.state());
@@ -170,7 +170,7 @@ pub fn open_anew<'a, S: Store, B: Buckets>(
         store.rank(claimed.victim - 1);
     }
     begin();
-    table::publish(store, claimed.found, new);
+    let live = table::publish(store, claimed.found, new);
     // It is where all others look first.
     if claimed.is_preferred {
         return Some(Opened {
@@ -178,24 +178,28 @@ pub fn open_anew<'a, S: Store, B: Buckets>(
             is_new: true,
         });
     }
-    Some(first(store, place, new, claimed.found))
+    Some(first(store, place, new, claimed.found, live))
 }
 
 /// Another CPU may have opened the same connection meanwhile. Both find the same first
-/// one, so the other gives way.
+/// one, so the other gives way. Or it has moved the entry; then this one is dead. `live` is
+/// its state word.
 #[inline(always)]
 fn first<'a, S: Store, B: Buckets>(
     store: &'a S,
     place: Place,
     new: B::New,
     found: Found<'a, B>,
+    live: u32,
 ) -> Opened<'a, B> {
     let first: Option<Found<'_, B>> = table::find(store, place, new.wanted());
     if let Some(first) = first
         && !core::ptr::eq(first.entry, found.entry)
     {
-        crate::count_reason(store, Reason::Duplicate);
-        table::release(store, found);
+        if table::kill(store, found.entry, live) {
+            crate::count_reason(store, Reason::Duplicate);
+            table::clear_signature(store, &found.bucket.signatures()[found.way]);
+        }
         return Opened {
             found: first,
             is_new: false,

@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use crate::checksum;
 use crate::endpoint;
+use crate::evict::Victim;
 use crate::forward::process_reply;
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
@@ -24,9 +25,9 @@ use crate::locality;
 use crate::memory::{Arrays, Memory};
 use crate::schedule::{self, Request};
 use crate::state;
-use crate::table::{self, WantedNarrow, WantedWide};
+use crate::table::{self, Buckets, WantedNarrow, WantedWide};
 use crate::word::Word;
-use crate::{Reason, Verdict, process};
+use crate::{Reason, Verdict, evict, process, relocate, room};
 
 pub use tables::{Sizes, Tables};
 
@@ -342,11 +343,23 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
     fn is_idle(&self, at: u32) -> u32 {
         locality::is_idle(self, at)
     }
-    fn claim(&self, place: Place) -> u64 {
-        table::claim::<_, Bucket>(self, place)
+    fn claim<B: Buckets>(&self, place: Place) -> u64 {
+        table::claim::<_, B>(self, place)
     }
-    fn claim_wide(&self, place: Place) -> u64 {
-        table::claim::<_, WideBucket>(self, place)
+    fn make_room<B: Buckets>(&self, place: Place) -> u64 {
+        room::make::<_, B>(self, place)
+    }
+    fn relocate<B: Buckets>(&self, bucket: u32, way: u32) -> u32 {
+        relocate::relocate::<_, B>(self, bucket, way)
+    }
+    fn relocate_far<B: Buckets>(&self, bucket: u32, way: u32) -> u32 {
+        relocate::relocate_far::<_, B>(self, bucket, way)
+    }
+    fn first_to_go<B: Buckets>(&self, bucket: u32) -> u64 {
+        evict::first::<_, B>(self, bucket)
+    }
+    fn evict<B: Buckets>(&self, bucket: u32, victim: Victim, signature: u32) -> u64 {
+        evict::evict::<_, B>(self, bucket, victim, signature)
     }
     fn available_at(&self, ring: u32, slot: u32) -> u32 {
         let server = schedule::available_at(self, ring, slot);

@@ -6,7 +6,6 @@
 //! to 0 by compare and swap. Only the one who succeeds in that corrects the
 //! server's load and clears the signature.
 
-use crate::evict::{self, Victim, class};
 use crate::hash::{self, Place};
 use crate::host::{Ledger, Store};
 use crate::layout::{
@@ -14,7 +13,7 @@ use crate::layout::{
 };
 pub use crate::opening::{Opened, Opening, WideOpening, open, open_anew};
 use crate::word::Word;
-use crate::{load, state};
+use crate::{load, relocate, state};
 
 /// Bit of a bucket's first signature: connections of this bucket may stand in its
 /// sibling. Never cleared: it costs a look at one more line, and only when a
@@ -65,6 +64,9 @@ pub trait Buckets: Sized {
     /// What a new entry holds.
     type New: New<Self::Entry, Wanted = Self::Wanted>;
 
+    /// True: of wide entries.
+    const IS_WIDE: bool;
+
     /// The signatures.
     fn signatures(&self) -> &[Word; WAYS];
     /// The entries.
@@ -73,8 +75,12 @@ pub trait Buckets: Sized {
     fn of<S: Store>(store: &S, place: u32) -> Option<&Self>;
     /// Finds an entry: [`Store::find`] or [`Store::find_wide`].
     fn located<S: Store>(store: &S, place: Place, wanted: &Self::Wanted) -> u32;
-    /// Claims an entry: [`Store::claim`] or [`Store::claim_wide`].
-    fn claimed<S: Store>(store: &S, place: Place) -> u64;
+    /// True: both numbers, not yet masked, name the same bucket.
+    fn is_same<S: Store>(store: &S, one: u32, other: u32) -> bool;
+    /// Where the entry's connection belongs.
+    fn place_of<S: Store>(store: &S, entry: &Self::Entry) -> Place;
+    /// Copies all of an entry but the state.
+    fn copy(from: &Self::Entry, to: &Self::Entry);
 }
 
 /// Tells whether an entry is what is looked for.
@@ -98,11 +104,13 @@ pub trait New<E>: Copy {
 }
 
 macro_rules! buckets {
-    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident, $claim:ident) => {
+    ($bucket:ty, $entry:ty, $wanted:ty, $new:ty, $of:ident, $mask:ident, $find:ident,
+     $is_wide:expr, $place:expr, $copy:expr) => {
         impl Buckets for $bucket {
             type Entry = $entry;
             type Wanted = $wanted;
             type New = $new;
+            const IS_WIDE: bool = $is_wide;
 
             #[inline(always)]
             fn signatures(&self) -> &[Word; WAYS] {
@@ -121,8 +129,18 @@ macro_rules! buckets {
                 store.$find(place, wanted)
             }
             #[inline(always)]
-            fn claimed<S: Store>(store: &S, place: Place) -> u64 {
-                store.$claim(place)
+            fn is_same<S: Store>(store: &S, one: u32, other: u32) -> bool {
+                (one ^ other) & store.$mask() == 0
+            }
+            #[inline(always)]
+            fn place_of<S: Store>(store: &S, entry: &$entry) -> Place {
+                let place: fn(&$entry, u64) -> Place = $place;
+                place(entry, store.seed())
+            }
+            #[inline(always)]
+            fn copy(from: &$entry, to: &$entry) {
+                let copy: fn(&$entry, &$entry) = $copy;
+                copy(from, to);
             }
         }
     };
@@ -136,7 +154,9 @@ buckets!(
     bucket,
     bucket_mask,
     find,
-    claim
+    false,
+    |entry, seed| hash::connection(entry.client_address.get(), entry.client_port.get(), seed),
+    relocate::copy_narrow
 );
 buckets!(
     WideBucket,
@@ -146,7 +166,15 @@ buckets!(
     wide_bucket,
     wide_bucket_mask,
     find_wide,
-    claim_wide
+    true,
+    |entry, seed| {
+        hash::wide_connection(
+            address_of(&entry.client_address),
+            entry.client_port.get(),
+            seed,
+        )
+    },
+    relocate::copy_wide
 );
 
 /// An entry and where it stands.
@@ -327,7 +355,7 @@ impl Wanted<WideEntry> for WantedWide {
 /// The entry of `bucket` at `way`, which neither the compiler nor the verifier may
 /// make a copy of the code behind for each value of.
 #[inline(always)]
-fn at<'a, S: Store, B: Buckets>(store: &S, bucket: &'a B, way: usize) -> Found<'a, B> {
+pub(crate) fn at<'a, S: Store, B: Buckets>(store: &S, bucket: &'a B, way: usize) -> Found<'a, B> {
     let way = store.opaque(way as u32) as usize & (WAYS - 1);
     Found {
         bucket,
@@ -472,7 +500,7 @@ fn found_at<S: Store, B: Buckets>(store: &S, place: Place, location: u64) -> Opt
 
 /// Clears the signature of an entry that was given up, but not the bucket's mark.
 #[inline(always)]
-fn clear_signature<L: Ledger>(ledger: &L, word: &Word) {
+pub(crate) fn clear_signature<L: Ledger>(ledger: &L, word: &Word) {
     let present = word.get() & !OVERFLOWED;
     ledger.add(word, present.wrapping_neg());
 }
@@ -496,7 +524,7 @@ pub fn kill<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
 }
 
 #[inline(always)]
-fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
+pub(crate) fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> bool {
     let dead = (old & !0xffff).wrapping_add(state_word::GENERATION);
     old & state_word::STATE != state::FREE && ledger.compare_and_swap(entry.state(), old, dead)
 }
@@ -552,7 +580,7 @@ fn claim_way<'a, S: Store, B: Buckets>(
 
 /// A free entry of the bucket, claimed.
 #[inline(always)]
-fn claim_free<'a, S: Store, B: Buckets>(
+pub(crate) fn claim_free<'a, S: Store, B: Buckets>(
     store: &S,
     bucket: &'a B,
     place: Place,
@@ -560,41 +588,9 @@ fn claim_free<'a, S: Store, B: Buckets>(
     claim_way(store, bucket, free_way(store, bucket, place.way())?, place)
 }
 
-/// Gives the place of an entry of a full bucket to what has this signature; tells whose
-/// connection it was.
-#[inline(always)]
-fn evict<'a, S: Store, B: Buckets>(
-    store: &S,
-    bucket: &'a B,
-    victim: Victim,
-    signature: u32,
-) -> Option<(Found<'a, B>, u32)> {
-    let way = store.opaque(victim.way()) as usize & (WAYS - 1);
-    let entry = &bucket.entries()[way];
-    let word = entry.state().get();
-    let state = word & state_word::STATE;
-    // It may have become established since; then it stays.
-    if victim.class() == class::KEPT
-        || evict::stays(word)
-        || state == state::FREE
-        || !store.compare_and_swap(entry.state(), word, victim.generation)
-    {
-        return None;
-    }
-    let server = entry.server().get();
-    load::leave(store, server, state);
-    crate::count_reason(store, evict::reason_of(victim.class(), state));
-    let sign = &bucket.signatures()[way];
-    let old = sign.get();
-    if !store.compare_and_swap(sign, old, old & OVERFLOWED | signature) {
-        return None;
-    }
-    Some((Found { bucket, way, entry }, server))
-}
-
 /// Notes in the home bucket that some of its connections stand in the sibling.
 #[inline(always)]
-fn mark_overflowed<S: Store, B: Buckets>(store: &S, home: &B) {
+pub(crate) fn mark_overflowed<S: Store, B: Buckets>(store: &S, home: &B) {
     let word = &home.signatures()[0];
     let old = word.get();
     if old & OVERFLOWED == 0 && !store.compare_and_swap(word, old, old | OVERFLOWED) {
@@ -607,47 +603,30 @@ fn mark_overflowed<S: Store, B: Buckets>(store: &S, home: &B) {
 /// Where an entry was claimed: 0: nowhere; else 1 + way, and in bit 8 whether in the
 /// sibling of the home bucket. In the upper half 1 + the server of the connection
 /// that gave way.
-const IN_SIBLING: u64 = 1 << 8;
+pub(crate) const IN_SIBLING: u64 = 1 << 8;
 
-const fn location<B: Buckets>(found: &Found<'_, B>) -> u64 {
+pub(crate) const fn location<B: Buckets>(found: &Found<'_, B>) -> u64 {
     1 + found.way as u64
 }
 
-/// Claims an entry: in the home bucket, in the sibling, or that of an expendable
-/// connection. Says where, as a number.
+/// Claims a free entry in the home bucket, or in the sibling. Says where, as a number.
 #[inline(always)]
 pub fn claim<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
-    claim_any::<S, B>(store, place).unwrap_or(0)
-}
-
-#[inline(always)]
-fn claim_any<S: Store, B: Buckets>(store: &S, place: Place) -> Option<u64> {
-    let home: &B = B::of(store, place.bucket)?;
-    if let Some(found) = claim_free(store, home, place) {
-        return Some(location(&found));
+    let Some(home) = B::of(store, place.bucket) else {
+        return 0;
+    };
+    if let Some(found) = claim_free::<S, B>(store, home, place) {
+        return location(&found);
     }
-    let sibling = B::of(store, place.sibling())?;
-    if let Some(found) = claim_free(store, sibling, place) {
-        mark_overflowed(store, home);
-        return Some(IN_SIBLING | location(&found));
+    let Some(sibling) = B::of(store, place.sibling()) else {
+        return 0;
+    };
+    // Also where there is none: it may yet be made.
+    mark_overflowed(store, home);
+    match claim_free::<S, B>(store, sibling, place) {
+        Some(found) => IN_SIBLING | location(&found),
+        None => 0,
     }
-    // The sibling is looked through only where what would have to go at home is not what
-    // goes first of all.
-    let mut victim = evict::first(store, home);
-    let (mut bucket, mut in_sibling) = (place.bucket, 0);
-    if victim.class() > class::CROWD {
-        let other = evict::first(store, sibling);
-        if other.class() < victim.class() {
-            victim = other;
-            (bucket, in_sibling) = (place.sibling(), IN_SIBLING);
-        }
-    }
-    let bucket = B::of(store, store.opaque(bucket))?;
-    let (found, server) = evict(store, bucket, victim, place.signature)?;
-    if in_sibling != 0 {
-        mark_overflowed(store, home);
-    }
-    Some(u64::from(server + 1) << 32 | in_sibling | location(&found))
 }
 
 /// What was claimed.
@@ -678,7 +657,10 @@ pub(crate) fn claimed<'a, S: Store, B: Buckets>(
 
 #[inline(always)]
 fn claimed_anywhere<S: Store, B: Buckets>(store: &S, place: Place) -> Option<Claimed<'_, B>> {
-    let claimed = B::claimed(store, place);
+    let mut claimed = store.claim::<B>(place);
+    if claimed == 0 {
+        claimed = store.make_room::<B>(place);
+    }
     if claimed == 0 {
         return None;
     }
@@ -699,9 +681,9 @@ pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) 
     }
 }
 
-/// Writes a claimed entry and makes it live.
+/// Writes a claimed entry and makes it live. Its state word is then the one returned.
 #[inline(always)]
-pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) {
+pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) -> u32 {
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
@@ -709,6 +691,7 @@ pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new:
     let old = entry.state().get();
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);
+    live
 }
 
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load

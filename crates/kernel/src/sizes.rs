@@ -30,12 +30,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 262,144 connections, 65,536 wide ones, 4,096 services, 16,384 servers: 33 MB, of
+    /// 262,144 connections, 131,072 wide ones, 4,096 services, 16,384 servers: 38 MB, of
     /// which 1 MB for a CPU; 1 MB for each more.
     fn default() -> Self {
         Self {
             connections: 1 << 18,
-            wide_connections: 1 << 16,
+            wide_connections: 1 << 17,
             services: 1 << 12,
             servers: 1 << 14,
             ring_words: 1 << 20,

@@ -168,7 +168,7 @@ const DATAPLANE: &[Key<Config>] = &[
         kind: Kind::Number(1024..=1 << 24),
         help: "connections of IPv6, of firewall marks and of port 0, templates of persistence \
                and fragments at a time, rounded up to a power of two; 68 bytes of memory each; \
-               default 65536",
+               default 131072",
         set: |config, value| {
             config.dataplane.wide_connections = value.number().next_power_of_two();
         },
