@@ -89,12 +89,10 @@ impl Route {
 pub struct ChecksumChange {
     /// Where the checksum stands in the frame.
     pub offset: usize,
-    /// Ones' complement difference of the address.
+    /// Ones' complement difference of the addresses.
     pub address: u32,
-    /// Port before, as it stands in the packet.
-    pub port_before: u16,
-    /// Port after.
-    pub port_after: u16,
+    /// Ones' complement difference of the ports; 0: they stay.
+    pub ports: u32,
     /// UDP: 0 means "no checksum" and stays.
     pub zero_is_none: bool,
 }

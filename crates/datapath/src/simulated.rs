@@ -528,11 +528,7 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
         if change.zero_is_none && present == 0 {
             return true;
         }
-        let difference = u64::from(change.address)
-            + u64::from(checksum::difference16(
-                change.port_before,
-                change.port_after,
-            ));
+        let difference = u64::from(change.address) + u64::from(change.ports);
         let updated = checksum::update(present, difference);
         bytes.set_u16(
             0,

@@ -11,8 +11,7 @@ use crate::host::{Ledger, Store};
 use crate::layout::{
     Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word,
 };
-pub use crate::opening::{Opening, WideOpening};
-use crate::reason::Reason;
+pub use crate::opening::{Opened, Opening, WideOpening, open, open_anew};
 use crate::word::Word;
 use crate::{general, load, relocate, state};
 
@@ -540,7 +539,7 @@ pub(crate) fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> 
 
 /// Ends a connection. True: the caller owns the entry. False: another CPU was first.
 #[inline(always)]
-fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
+pub(crate) fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
     kill(ledger, entry, entry.state().get())
 }
 
@@ -650,16 +649,17 @@ pub fn claim<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
 }
 
 /// What was claimed.
-struct Claimed<'a, B: Buckets> {
-    found: Found<'a, B>,
+pub(crate) struct Claimed<'a, B: Buckets> {
+    pub(crate) found: Found<'a, B>,
     /// 1 + the server whose connection gave way; 0: none had to.
-    victim: u32,
+    pub(crate) victim: u32,
     /// It is where such an entry is looked for first.
-    is_preferred: bool,
+    pub(crate) is_preferred: bool,
 }
 
+/// Claims an entry.
 #[inline(always)]
-fn claimed<'a, S: Store, B: Buckets>(
+pub(crate) fn claimed<'a, S: Store, B: Buckets>(
     store: &'a S,
     home: &'a B,
     place: Place,
@@ -702,7 +702,7 @@ pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) 
 
 /// Writes a claimed entry and makes it live. Its state word is then the one returned.
 #[inline(always)]
-fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) -> u32 {
+pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) -> u32 {
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
@@ -710,92 +710,6 @@ fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) ->
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);
     live
-}
-
-/// Enters a new connection, in the place of `before`, which ends with it, if there is
-/// such. None: its buckets are full of established ones.
-#[inline(always)]
-pub fn open<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    place: Place,
-    new: B::New,
-    before: Option<Found<'a, B>>,
-) -> Option<Found<'a, B>> {
-    // Staying where the former one was spares the line of the signatures.
-    match before {
-        Some(before) if end(store, before.entry) => {
-            load::begin(store, new.server(), new.state());
-            let live = publish(store, before, new);
-            Some(first(store, place, new, before, live).found)
-        }
-        _ => open_anew(store, B::of(store, place.bucket)?, place, new, || {
-            load::begin(store, new.server(), new.state());
-        })
-        .map(|opened| opened.found),
-    }
-}
-
-/// A connection that is open.
-pub struct Opened<'a, B: Buckets> {
-    /// Its entry.
-    pub found: Found<'a, B>,
-    /// False: another CPU was first.
-    pub is_new: bool,
-}
-
-/// As [`open`], where there was none before and the home bucket is known; `begin` counts it
-/// for its server.
-#[inline(always)]
-pub fn open_anew<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    home: &'a B,
-    place: Place,
-    new: B::New,
-    begin: impl FnOnce(),
-) -> Option<Opened<'a, B>> {
-    let claimed: Claimed<'_, B> = claimed(store, home, place)?;
-    if claimed.victim != 0 {
-        store.rank(claimed.victim - 1);
-    }
-    begin();
-    let live = publish(store, claimed.found, new);
-    // It is where all others look first.
-    if claimed.is_preferred {
-        return Some(Opened {
-            found: claimed.found,
-            is_new: true,
-        });
-    }
-    Some(first(store, place, new, claimed.found, live))
-}
-
-/// Another CPU may have opened the same connection meanwhile. Both find the same first
-/// one, so the other gives way. Or it has moved the entry; then this one is dead.
-#[inline(always)]
-fn first<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    place: Place,
-    new: B::New,
-    found: Found<'a, B>,
-    live: u32,
-) -> Opened<'a, B> {
-    let first: Option<Found<'_, B>> = find(store, place, new.wanted());
-    if let Some(first) = first
-        && !core::ptr::eq(first.entry, found.entry)
-    {
-        if kill(store, found.entry, live) {
-            crate::count_reason(store, Reason::Duplicate);
-            clear_signature(store, &found.bucket.signatures()[found.way]);
-        }
-        return Opened {
-            found: first,
-            is_new: false,
-        };
-    }
-    Opened {
-        found,
-        is_new: true,
-    }
 }
 
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load

@@ -20,6 +20,8 @@
 //! seen everything, and whoever came before it has had the time to put right what it wrote
 //! too late.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use crate::host::Ledger;
 use crate::layout::{Load, NOBODY, RING_HEADER, Service, scheduler};
 use crate::word::Word;
@@ -378,12 +380,14 @@ impl Tree {
                 return;
             };
             let which = (node & 1) as usize;
-            rival = pair[which ^ 1].get();
             if pair[which].get() != winner.place {
                 pair[which].set(winner.place);
             } else if may_stop && winner.place != leaf {
                 return;
             }
+            // Not before: of two CPUs that meet here one sees what the other has written.
+            compiler_fence(Ordering::SeqCst);
+            rival = pair[which ^ 1].get();
         }
     }
 }
