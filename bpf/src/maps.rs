@@ -174,6 +174,12 @@ pub fn ring(index: u32) -> Option<&'static Word> {
     ring_step(index / step)?.get((index % step) as usize)
 }
 
+/// The word of the rings at an even index, and the next.
+#[inline(always)]
+pub fn ring_pair(index: u32) -> Option<&'static [Word; 2]> {
+    ring_step(index / RING_STEP as u32)
+}
+
 #[inline(always)]
 fn cpu() -> u32 {
     // SAFETY: a helper without arguments.

@@ -32,6 +32,10 @@ macro_rules! store {
                 $crate::maps::ring(index)
             }
             #[inline(always)]
+            fn ring_pair(&self, index: u32) -> Option<&[evenkeel_datapath::word::Word; 2]> {
+                $crate::maps::ring_pair(index)
+            }
+            #[inline(always)]
             fn load(&self, server: u32) -> Option<&evenkeel_datapath::layout::Load> {
                 $crate::maps::load(server)
             }
@@ -51,10 +55,6 @@ macro_rules! store {
             #[inline(always)]
             fn rank(&self, server: u32) {
                 $crate::store::evenkeel_rank(server);
-            }
-            #[inline(always)]
-            fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-                $crate::store::evenkeel_settle(number, ring, node, leaf)
             }
         }
 
@@ -414,13 +414,6 @@ pub extern "C" fn evenkeel_fits(place: u32, interface: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn evenkeel_seek(end: u32, port: u32, kind: u32) -> u32 {
     general::seek(&Maps, end, port, kind)
-}
-
-/// [`tree::settle`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn evenkeel_settle(number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-    tree::settle(&Maps, number, ring, node, leaf)
 }
 
 /// A function for each of the two tables.

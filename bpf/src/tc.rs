@@ -133,9 +133,10 @@ impl Kernel {
     }
 
     #[inline(always)]
-    fn replace(&self, offset: usize, before: u64, after: u64, flags: u32) -> bool {
-        // SAFETY: the program's own context; the helper checks the offset.
-        unsafe { bpf_l4_csum_replace(self.0, offset as u32, before, after, u64::from(flags)) == 0 }
+    fn replace(&self, offset: usize, difference: u64, flags: u32) -> bool {
+        // SAFETY: the program's own context; the helper checks the offset. No size among the
+        // flags: it takes a difference of sums.
+        unsafe { bpf_l4_csum_replace(self.0, offset as u32, 0, difference, u64::from(flags)) == 0 }
     }
 }
 
@@ -182,13 +183,11 @@ impl Host for Kernel {
         } else {
             0
         };
-        // Size 0: the third argument is a difference of sums.
         let address = u64::from(change.address);
-        if !self.replace(change.offset, 0, address, BPF_F_PSEUDO_HDR | keep_zero) {
+        if !self.replace(change.offset, address, BPF_F_PSEUDO_HDR | keep_zero) {
             return false;
         }
-        let (before, after) = (u64::from(change.port_before), u64::from(change.port_after));
-        before == after || self.replace(change.offset, before, after, 2 | keep_zero)
+        change.ports == 0 || self.replace(change.offset, u64::from(change.ports), keep_zero)
     }
 
     #[inline(always)]

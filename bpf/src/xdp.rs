@@ -113,11 +113,7 @@ impl Host for Kernel<'_> {
         if change.zero_is_none && present == 0 {
             return true;
         }
-        let difference = u64::from(change.address)
-            + u64::from(checksum::difference16(
-                change.port_before,
-                change.port_after,
-            ));
+        let difference = u64::from(change.address) + u64::from(change.ports);
         let mut updated = checksum::update(present, difference);
         if change.zero_is_none && updated == 0 {
             updated = 0xffff;

@@ -5,8 +5,7 @@
 #[inline(always)]
 #[must_use]
 pub const fn difference32(before: u32, after: u32) -> u32 {
-    let sum = !before as u64 + after as u64;
-    (sum as u32).wrapping_add((sum >> 32) as u32)
+    both(!before, after)
 }
 
 /// What replacing `before` by `after` adds to a sum.
@@ -14,6 +13,25 @@ pub const fn difference32(before: u32, after: u32) -> u32 {
 #[must_use]
 pub const fn difference16(before: u16, after: u16) -> u32 {
     !before as u32 + after as u32
+}
+
+/// As [`difference16`], but 0 where nothing changes.
+#[inline(always)]
+#[must_use]
+pub const fn change16(before: u16, after: u16) -> u32 {
+    if before == after {
+        0
+    } else {
+        difference16(before, after)
+    }
+}
+
+/// Two differences as one.
+#[inline(always)]
+#[must_use]
+pub const fn both(one: u32, other: u32) -> u32 {
+    let sum = one as u64 + other as u64;
+    (sum as u32).wrapping_add((sum >> 32) as u32)
 }
 
 /// A sum as 16 bits, not complemented.

@@ -36,12 +36,17 @@ impl<'a, T: Clone> Blocks<'a, T> {
     }
 
     fn get(&self, index: u32) -> Option<&T> {
+        self.from(index)?.first()
+    }
+
+    /// The value at an index, and those behind it that are copied together with it.
+    fn from(&self, index: u32) -> Option<&[T]> {
         let (block, place) = (index as usize / BLOCK, index as usize % BLOCK);
         let copy = self.copies.get(block)?.get_or_init(|| {
             let rest = self.source.get(block * BLOCK..).unwrap_or_default();
             rest.iter().take(BLOCK).cloned().collect()
         });
-        copy.get(place)
+        copy.get(place..)
     }
 }
 
@@ -109,6 +114,9 @@ impl Ledger for Copied<'_> {
     fn ring(&self, index: u32) -> Option<&Word> {
         self.rings.get(index)
     }
+    fn ring_pair(&self, index: u32) -> Option<&[Word; 2]> {
+        self.rings.from(index & !1)?.first_chunk()
+    }
     fn load(&self, server: u32) -> Option<&Load> {
         self.loads.get(server)
     }
@@ -120,9 +128,6 @@ impl Ledger for Copied<'_> {
     }
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
-    }
-    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-        crate::tree::settle(self, number, ring, node, leaf)
     }
 }
 

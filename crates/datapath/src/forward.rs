@@ -11,7 +11,7 @@ use crate::frame::{self, protocol};
 use crate::general::{PARTS, Part};
 use crate::hop::{self, Way};
 use crate::host::{Host, RouteAnswer, Window, count};
-use crate::layout::{Server, server_flags, state_word};
+use crate::layout::{Counters, Server, server_flags, state_word};
 use crate::reason::Reason;
 use crate::state::Direction;
 use crate::table::{self, Slot};
@@ -226,10 +226,16 @@ pub(crate) fn count_packet<H: Host>(host: &H, server: u32, length: u32, directio
             count(&counters.out_packets, 1);
             count(&counters.out_bytes, u64::from(length));
         } else {
-            count(&counters.in_packets, 1);
-            count(&counters.in_bytes, u64::from(length));
+            count_from_client(counters, length);
         }
     }
+}
+
+/// Counts a client's packet of this many bytes.
+#[inline(always)]
+pub(crate) fn count_from_client(counters: &Counters, length: u32) {
+    count(&counters.in_packets, 1);
+    count(&counters.in_bytes, u64::from(length));
 }
 
 /// Counts a new connection for a server.
@@ -251,13 +257,19 @@ pub(crate) fn track<H: Host, E: Slot>(host: &H, entry: &E, next: u32, direction:
     let answered = if matches!(direction, Direction::Output) {
         state_word::ANSWERED
     } else {
-        let service = entry.service();
-        service.set(service.get().wrapping_add(1 << 16));
+        note_from_client(entry);
         0
     };
     if next != present & state_word::STATE || answered & !present != 0 {
         table::change_state(host, entry, next, answered);
     }
+}
+
+/// Counts a client's packet in its connection, see [`crate::layout::Entry::service`].
+#[inline(always)]
+pub(crate) fn note_from_client<E: Slot>(entry: &E) {
+    let service = entry.service();
+    service.set(service.get().wrapping_add(1 << 16));
 }
 
 /// Length of the frame without its Ethernet header: what servers' counters count.

@@ -180,15 +180,9 @@ pub fn translate<H: Host>(
     before: Endpoint,
     after: Endpoint,
 ) -> bool {
-    let udp = packet.protocol == protocol::UDP;
-    let change = ChecksumChange {
-        offset: packet.transport + if udp { 6 } else { 16 },
-        address: checksum::difference32(before.address, after.address),
-        port_before: before.port,
-        port_after: after.port,
-        zero_is_none: udp,
-    };
-    if !host.change_transport_checksum(change) {
+    let addresses = checksum::difference32(before.address, after.address);
+    let ports = checksum::change16(before.port, after.port);
+    if !change_checksum(host, packet, addresses, ports) {
         return false;
     }
     let (Some(head), Some(transport)) = (
@@ -202,18 +196,62 @@ pub fn translate<H: Host>(
     true
 }
 
+/// Keeps the checksum of a TCP or UDP packet right.
+#[inline(always)]
+fn change_checksum<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    address: u32,
+    ports: u32,
+) -> bool {
+    let udp = packet.protocol == protocol::UDP;
+    host.change_transport_checksum(ChecksumChange {
+        offset: packet.transport + if udp { 6 } else { 16 },
+        address,
+        ports,
+        zero_is_none: udp,
+    })
+}
+
+/// As [`translate`], both ends: the source and the destination.
+#[inline(always)]
+pub fn translate_both<H: Host>(
+    host: &H,
+    packet: &Packet<H::Window>,
+    ports: (u16, u16),
+    after: (Endpoint, Endpoint),
+) -> bool {
+    let (source, destination) = after;
+    let addresses = checksum::both(
+        checksum::difference32(packet.source, source.address),
+        checksum::difference32(packet.destination, destination.address),
+    );
+    let ports = checksum::both(
+        checksum::change16(ports.0, source.port),
+        checksum::change16(ports.1, destination.port),
+    );
+    if !change_checksum(host, packet, addresses, ports) {
+        return false;
+    }
+    let (Some(head), Some(transport)) = (
+        host.window(0, ETHERNET + IPV4),
+        host.window(packet.transport, 8),
+    ) else {
+        return false;
+    };
+    transport.set_u16(0, source.port);
+    transport.set_u16(2, destination.port);
+    head.set_u32(at::SOURCE, source.address);
+    head.set_u32(at::DESTINATION, destination.address);
+    take_from_ttl(head, addresses);
+    true
+}
+
 /// Rewrites an address of the IPv4 header, takes one from its time to live, and
 /// keeps its checksum right.
 #[inline(always)]
 pub fn set_address<W: Window>(head: W, end: End, before: u32, after: u32) {
-    let ttl_before = head.u16(at::TTL);
-    head.set_u8(at::TTL, head.u8(at::TTL).wrapping_sub(1));
-    let difference = u64::from(checksum::difference32(before, after))
-        + u64::from(checksum::difference16(ttl_before, head.u16(at::TTL)));
-    head.set_u16(
-        at::CHECKSUM,
-        checksum::update(head.u16(at::CHECKSUM), difference),
-    );
+    take_from_ttl(head, checksum::difference32(before, after));
     let offset = if end == End::Source {
         at::SOURCE
     } else {
@@ -225,9 +263,16 @@ pub fn set_address<W: Window>(head: W, end: End, before: u32, after: u32) {
 /// Takes one from the time to live of an IPv4 packet, and keeps its checksum right.
 #[inline(always)]
 pub fn pass_on<W: Window>(head: W) {
+    take_from_ttl(head, 0);
+}
+
+/// As [`pass_on`], where addresses have changed as well, by this difference.
+#[inline(always)]
+fn take_from_ttl<W: Window>(head: W, addresses: u32) {
     let before = head.u16(at::TTL);
     head.set_u8(at::TTL, head.u8(at::TTL).wrapping_sub(1));
-    let difference = u64::from(checksum::difference16(before, head.u16(at::TTL)));
+    let difference =
+        u64::from(addresses) + u64::from(checksum::difference16(before, head.u16(at::TTL)));
     head.set_u16(
         at::CHECKSUM,
         checksum::update(head.u16(at::CHECKSUM), difference),

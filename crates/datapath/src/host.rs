@@ -89,12 +89,10 @@ impl Route {
 pub struct ChecksumChange {
     /// Where the checksum stands in the frame.
     pub offset: usize,
-    /// Ones' complement difference of the address.
+    /// Ones' complement difference of the addresses.
     pub address: u32,
-    /// Port before, as it stands in the packet.
-    pub port_before: u16,
-    /// Port after.
-    pub port_after: u16,
+    /// Ones' complement difference of the ports; 0: they stay.
+    pub ports: u32,
     /// UDP: 0 means "no checksum" and stays.
     pub zero_is_none: bool,
 }
@@ -133,6 +131,8 @@ pub trait Ledger {
     fn server(&self, index: u32) -> Option<&Server>;
     /// A word of the rings.
     fn ring(&self, index: u32) -> Option<&Word>;
+    /// The word of the rings at an even index, and the next.
+    fn ring_pair(&self, index: u32) -> Option<&[Word; 2]>;
     /// Live connections of a server.
     fn load(&self, server: u32) -> Option<&Load>;
     /// Stores `new` if the word is `old`; true when it was. A full barrier.
@@ -143,9 +143,6 @@ pub trait Ledger {
     /// The connections of a server have changed: [`crate::tree::changed`], which in the
     /// kernel is a function of its own.
     fn rank(&self, server: u32);
-    /// Makes a comparison of a tree again: [`crate::tree::settle`], which in the
-    /// kernel is a function of its own.
-    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32;
 }
 
 /// All of the shared memory, and a clock: what the packet path needs beside the packet.

@@ -30,10 +30,16 @@ pub(crate) fn join<T: Ledger>(ledger: &T, index: u32, state: u32) {
     };
     if state == state::TEMPLATE {
         ledger.add(&load.persistent, 1);
-        return;
-    } else if state::is_auxiliary(state) {
-        return;
-    } else if state::is_active(state) {
+    } else if !state::is_auxiliary(state) {
+        begin_connection(ledger, load, server, state);
+    }
+}
+
+/// A connection in `state` was opened to a server that has this load. Its place in the tree
+/// is left to the caller.
+#[inline(always)]
+pub(crate) fn begin_connection<T: Ledger>(ledger: &T, load: &Load, server: &Server, state: u32) {
+    if state::is_active(state) {
         ledger.add(&load.active, 1);
     } else {
         ledger.add(&load.inactive, 1);

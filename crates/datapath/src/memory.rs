@@ -138,6 +138,9 @@ impl Ledger for Memory<'_> {
     fn ring(&self, index: u32) -> Option<&Word> {
         self.rings.get(index as usize)
     }
+    fn ring_pair(&self, index: u32) -> Option<&[Word; 2]> {
+        self.rings.get(index as usize & !1..)?.first_chunk()
+    }
     fn load(&self, server: u32) -> Option<&Load> {
         self.loads.get(server as usize)
     }
@@ -149,8 +152,5 @@ impl Ledger for Memory<'_> {
     }
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
-    }
-    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-        crate::tree::settle(self, number, ring, node, leaf)
     }
 }

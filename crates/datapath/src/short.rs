@@ -2,23 +2,23 @@
 //! port. What it can't finish it leaves untouched to the general way.
 
 use crate::forward::{
-    Extent, Sendable, Verdict, client_port, count_connection, count_packet, counted_length,
-    is_alive, leave, method_of, pass, ports, sendable, track,
+    Extent, Sendable, Verdict, client_port, count_from_client, count_packet, counted_length,
+    is_alive, leave, method_of, note_from_client, pass, ports, sendable, track,
 };
 use crate::frame::{self, End, Endpoint, Packet, Parsed, protocol};
 use crate::general::{self, Part};
-use crate::hash;
+use crate::hash::{self, Place};
 use crate::hop::{self, Way};
-use crate::host::{Host, Window};
+use crate::host::{Host, Window, count};
 use crate::layout::{
-    Bucket, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method, scheduler,
-    server_flags, service_flags, settings, state_word,
+    Bucket, Counters, Entry, NOBODY, Server, endpoint_key, endpoint_kind, features, mapped, method,
+    scheduler, server_flags, service_flags, settings, state_word,
 };
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::{self, Direction, tcp_flags};
-use crate::table::{self, By, Found, Opening, WantedNarrow};
-use crate::{endpoint, schedule, tunnel};
+use crate::table::{self, Buckets, By, Found, Opening, WantedNarrow};
+use crate::{endpoint, load, schedule, tree, tunnel};
 
 /// Decides about a frame, or says that the general way has to.
 #[inline(always)]
@@ -49,8 +49,9 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
     let Some(header) = host.window(packet.transport, 8) else {
         return pass(host, Reason::Malformed);
     };
+    let features = host.control().map_or(0, |control| control.features.get());
     // They come before all other services.
-    if has(host, features::MARKS) {
+    if features & features::MARKS != 0 {
         return Verdict::GENERAL;
     }
     let (source_port, destination_port) = ports(header.u32(0));
@@ -61,16 +62,21 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         endpoint_kind::SERVICE,
     );
     if let Some(service) = endpoint::find(host, to_service) {
-        let client = Endpoint {
-            address: packet.source,
-            port: source_port,
-        };
-        let aim = Endpoint {
-            address: packet.destination,
-            port: destination_port,
+        let to = ToService {
+            client: Endpoint {
+                address: packet.source,
+                port: source_port,
+            },
+            aim: Endpoint {
+                address: packet.destination,
+                port: destination_port,
+            },
+            protocol: packet.protocol,
+            service,
+            features,
         };
         return checked(host, packet, header, |flags| {
-            inbound(host, packet, flags, client, aim, service)
+            inbound(host, packet, flags, &to)
         });
     }
     let from_server = endpoint_key(
@@ -96,14 +102,34 @@ fn transport<H: Host>(host: &H, packet: &Packet<H::Window>) -> Verdict {
         endpoint::is_known_narrow(host, packet.destination)
             || endpoint::is_known_narrow(host, packet.source)
     };
-    if has(
-        host,
-        features::ANY_PORT | features::WIDE_SERVERS | features::FTP,
-    ) && is_ours()
-    {
+    if features & (features::ANY_PORT | features::WIDE_SERVERS | features::FTP) != 0 && is_ours() {
         return Verdict::GENERAL;
     }
     Verdict::Pass
+}
+
+/// A client's packet to a service.
+struct ToService {
+    client: Endpoint,
+    /// The address and port that it is sent to.
+    aim: Endpoint,
+    protocol: u8,
+    /// Index of the service.
+    service: u32,
+    /// What the tables hold ([`features`]).
+    features: u32,
+}
+
+impl ToService {
+    /// What finds its connection.
+    #[inline(always)]
+    fn wanted(&self) -> WantedNarrow {
+        WantedNarrow {
+            address: self.client.address,
+            port: client_port(self.client.port, self.protocol),
+            by: By::Service(self.service),
+        }
+    }
 }
 
 /// The rest of the checks, for packets that concern us; then `go` with the TCP
@@ -142,34 +168,28 @@ fn checked<H: Host>(
 
 /// From a client to a service.
 #[inline(always)]
-fn inbound<H: Host>(
-    host: &H,
-    packet: &Packet<H::Window>,
-    flags: u8,
-    client: Endpoint,
-    aim: Endpoint,
-    service: u32,
-) -> Verdict {
+fn inbound<H: Host>(host: &H, packet: &Packet<H::Window>, flags: u8, to: &ToService) -> Verdict {
     if general::is_own(host) {
         return Verdict::GENERAL;
     }
-    let wanted = WantedNarrow {
-        address: client.address,
-        port: client_port(client.port, packet.protocol),
-        by: By::Service(service),
-    };
+    let wanted = to.wanted();
     let place = wanted.place(host);
-    let found: Found<'_, Bucket> = match table::find_here(host, place, wanted) {
-        Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
-        Some(found) => found,
-        None => match open(host, packet, flags, wanted, aim, service) {
-            Ok(found) => found,
-            Err(verdict) => return verdict,
-        },
-    };
-    let index = found.entry.server.get();
-    let Some(server) = host.server(index) else {
+    let Some(home) = Bucket::of(host, place.bucket) else {
         return Verdict::GENERAL;
+    };
+    let connection = match table::find_from(host, home, place, wanted) {
+        Some(found) if may_begin_anew(host, flags, found) => return Verdict::GENERAL,
+        Some(found) => of(host, found.entry),
+        None => open(host, packet, flags, to, home, place),
+    };
+    let Connection {
+        entry,
+        server,
+        counters,
+        is_new,
+    } = match connection {
+        Ok(connection) => connection,
+        Err(verdict) => return verdict,
     };
     let server_flags = server.flags.get();
     if !is_alive(server) || server_flags & (server_flags::LOCAL | server_flags::IPV6) != 0 {
@@ -190,27 +210,56 @@ fn inbound<H: Host>(
     } else {
         Direction::InputOnly
     };
-    let present = found.entry.state.get();
-    let event = Event {
-        flags,
-        direction,
-        is_translated: method == method::FULL_NAT,
-    };
-    let next = next_state(host, packet.protocol, present, event);
-    if next == state::FREE {
-        return Verdict::GENERAL;
+    if is_new {
+        note_from_client(entry);
+    } else {
+        let present = entry.state.get();
+        let event = Event {
+            flags,
+            direction,
+            is_translated: method == method::FULL_NAT,
+        };
+        let next = next_state(host, packet.protocol, present, event);
+        if next == state::FREE {
+            return Verdict::GENERAL;
+        }
+        track(host, entry, next, direction);
     }
-    track(host, found.entry, next, direction);
-    count_packet(host, index, counted_length(host), direction);
+    count_from_client(counters, counted_length(host));
     if method != method::FULL_NAT {
-        return send(host, packet, server, method, aim, way);
+        return send(host, packet, server, method, to.aim, way);
     }
-    let reference = found.entry.server_tag.get();
-    let ports = (client.port, aim.port);
+    let reference = entry.server_tag.get();
+    let ports = (to.client.port, to.aim.port);
     if !general::to_server_translated(host, packet, ports, server, reference) {
         return crate::forward::drop(host, Reason::RewriteFailed);
     }
     leave(host, way)
+}
+
+/// A client's connection and what belongs to it.
+struct Connection<'a> {
+    entry: &'a Entry,
+    server: &'a Server,
+    /// This CPU's of the server.
+    counters: &'a Counters,
+    /// This packet has opened it, and its state is the one after it.
+    is_new: bool,
+}
+
+/// What belongs to a connection.
+#[inline(always)]
+fn of<'a, H: Host>(host: &'a H, entry: &'a Entry) -> Result<Connection<'a>, Verdict> {
+    let index = entry.server.get();
+    let (Some(server), Some(counters)) = (host.server(index), host.counters(index)) else {
+        return Err(Verdict::GENERAL);
+    };
+    Ok(Connection {
+        entry,
+        server,
+        counters,
+        is_new: false,
+    })
 }
 
 #[inline(always)]
@@ -387,15 +436,16 @@ fn open<'a, H: Host>(
     host: &'a H,
     packet: &Packet<H::Window>,
     flags: u8,
-    wanted: WantedNarrow,
-    aim: Endpoint,
-    index: u32,
-) -> Result<Found<'a, Bucket>, Verdict> {
+    to: &ToService,
+    home: &'a Bucket,
+    place: Place,
+) -> Result<Connection<'a>, Verdict> {
     const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
     const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
-    let Some(service) = host.service(index) else {
+    let Some(service) = host.service(to.service) else {
         return Err(Verdict::GENERAL);
     };
+    let wanted = to.wanted();
     let tcp = wanted.port >> 16 == u32::from(protocol::TCP);
     let number = service.scheduler.get();
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
@@ -411,44 +461,64 @@ fn open<'a, H: Host>(
         || service.flags.get() & NOT_HERE != 0
         || service.segment.get() != 0
         || wanted.port == FTP_DATA
-        || has(host, features::DEFENCE)
+        || to.features & features::DEFENCE != 0
     {
         return Err(Verdict::GENERAL);
     }
     let chosen = if number == scheduler::RING {
-        schedule::next_in_ring(host, service).filter(|&server| takes_more(host, server))
+        schedule::next_in_ring(host, service)
     } else {
         let request = Request {
             client: mapped(wanted.address),
             client_port: wanted.port & 0xffff,
-            destination: mapped(aim.address),
+            destination: mapped(to.aim.address),
         };
-        Some(host.decide(index, &request)).filter(|&server| server != NOBODY)
+        Some(host.decide(to.service, &request)).filter(|&server| server != NOBODY)
     };
-    let Some((chosen, server)) = chosen.and_then(|chosen| Some((chosen, host.server(chosen)?)))
-    else {
+    let Some((chosen, server, load, counters)) = chosen.and_then(|chosen| {
+        Some((
+            chosen,
+            host.server(chosen)?,
+            host.load(chosen)?,
+            host.counters(chosen)?,
+        ))
+    }) else {
         return Err(Verdict::GENERAL);
     };
-    if method_of(server.flags.get()) == method::FULL_NAT {
-        return Err(general::with_server(host, packet, flags, index, chosen));
+    if number == scheduler::RING && load.overloaded.get() != 0 {
+        return Err(Verdict::GENERAL);
     }
+    if method_of(server.flags.get()) == method::FULL_NAT {
+        return Err(general::with_server(
+            host, packet, flags, to.service, chosen,
+        ));
+    }
+    let state = if tcp { state::SYN_RECV } else { state::UDP };
     let new = Opening {
         address: wanted.address,
         port: wanted.port,
-        service: index,
+        service: to.service,
         server: chosen,
         server_tag: hash::server_tag(server.address.get(), server.ports.get() as u16, host.seed()),
-        state: if tcp { state::SYN_RECV } else { state::UDP },
+        state,
     };
-    let found = table::open(host, wanted.place(host), new, None);
-    let found = found.ok_or_else(|| crate::forward::drop(host, Reason::TableFull))?;
-    count_connection(host, chosen);
-    Ok(found)
-}
-
-/// True: the server is not overloaded.
-#[inline(always)]
-fn takes_more<H: Host>(host: &H, server: u32) -> bool {
-    host.load(server)
-        .is_some_and(|load| load.overloaded.get() == 0)
+    let opened = table::open_anew(host, home, place, new, || {
+        load::begin_connection(host, load, server, state);
+        if tree::has_tree(number) {
+            host.rank(chosen);
+        }
+    });
+    let Some(opened) = opened else {
+        return Err(crate::forward::drop(host, Reason::TableFull));
+    };
+    count(&counters.connections, 1);
+    if !opened.is_new {
+        return of(host, opened.found.entry);
+    }
+    Ok(Connection {
+        entry: opened.found.entry,
+        server,
+        counters,
+        is_new: true,
+    })
 }

@@ -234,6 +234,9 @@ impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     fn ring(&self, index: u32) -> Option<&Word> {
         self.memory.ring(index)
     }
+    fn ring_pair(&self, index: u32) -> Option<&[Word; 2]> {
+        self.memory.ring_pair(index)
+    }
     fn load(&self, server: u32) -> Option<&Load> {
         self.memory.load(server)
     }
@@ -245,9 +248,6 @@ impl<M: Arrays, const TC: bool> Ledger for Simulated<'_, M, TC> {
     }
     fn rank(&self, server: u32) {
         crate::tree::changed(self, server);
-    }
-    fn settle(&self, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-        crate::tree::settle(self, number, ring, node, leaf)
     }
 }
 
@@ -528,11 +528,7 @@ impl<'a, M: Arrays, const TC: bool> Host for Simulated<'a, M, TC> {
         if change.zero_is_none && present == 0 {
             return true;
         }
-        let difference = u64::from(change.address)
-            + u64::from(checksum::difference16(
-                change.port_before,
-                change.port_after,
-            ));
+        let difference = u64::from(change.address) + u64::from(change.ports);
         let updated = checksum::update(present, difference);
         bytes.set_u16(
             0,

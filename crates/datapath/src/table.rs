@@ -11,8 +11,7 @@ use crate::host::{Ledger, Store};
 use crate::layout::{
     Address, AddressWords, Bucket, Entry, WAYS, WideBucket, WideEntry, state_word,
 };
-pub use crate::opening::{Opening, WideOpening};
-use crate::reason::Reason;
+pub use crate::opening::{Opened, Opening, WideOpening, open, open_anew};
 use crate::word::Word;
 use crate::{general, load, relocate, state};
 
@@ -211,6 +210,17 @@ fn signature<B: Buckets>(bucket: &B, way: usize) -> u32 {
     bucket.signatures()[way].get() & !OVERFLOWED
 }
 
+/// As [`signature`], for a way that is known here: the mark stands at the first alone.
+#[inline(always)]
+fn signature_of<B: Buckets>(bucket: &B, way: usize) -> u32 {
+    let signature = bucket.signatures()[way].get();
+    if way == 0 {
+        signature & !OVERFLOWED
+    } else {
+        signature
+    }
+}
+
 /// What a connection is looked for by, beside its client.
 #[derive(Clone, Copy)]
 pub enum By {
@@ -362,6 +372,13 @@ pub(crate) fn at<'a, S: Store, B: Buckets>(store: &S, bucket: &'a B, way: usize)
     }
 }
 
+/// True: an entry of the bucket has this signature. Asked by itself, the compiler makes a
+/// plain row of comparisons of it.
+#[inline(always)]
+fn is_signed<B: Buckets>(bucket: &B, wanted_signature: u32) -> bool {
+    (0..WAYS).any(|way| signature_of(bucket, way) == wanted_signature)
+}
+
 /// Looks through a bucket by its signatures.
 #[inline(always)]
 fn find_in<'a, S: Store, B: Buckets>(
@@ -370,17 +387,11 @@ fn find_in<'a, S: Store, B: Buckets>(
     wanted_signature: u32,
     wanted: B::Wanted,
 ) -> Option<Found<'a, B>> {
-    let mut hit = WAYS;
-    for way in 0..WAYS {
-        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
-            hit = way;
-            break;
-        }
-    }
-    if hit == WAYS {
+    let hit = way_of(bucket, wanted_signature, wanted);
+    if hit == 0 {
         return None;
     }
-    Some(at(store, bucket, hit))
+    Some(at(store, bucket, hit as usize - 1))
 }
 
 /// The live entry at `place` that is wanted, looked for here and not in a function of its
@@ -391,7 +402,17 @@ pub fn find_here<S: Store, B: Buckets>(
     place: Place,
     wanted: B::Wanted,
 ) -> Option<Found<'_, B>> {
-    let home = B::of(store, place.bucket)?;
+    find_from(store, B::of(store, place.bucket)?, place, wanted)
+}
+
+/// As [`find_here`], where the home bucket is known.
+#[inline(always)]
+pub fn find_from<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    home: &'a B,
+    place: Place,
+    wanted: B::Wanted,
+) -> Option<Found<'a, B>> {
     // Most connections have the way they prefer, or its neighbour in the same cache
     // line: then the line of the signatures need not be fetched, which with many
     // connections is what a packet waits for.
@@ -414,9 +435,12 @@ pub fn find_here<S: Store, B: Buckets>(
 /// 1 + the first way of a bucket whose entry is wanted; 0: none.
 #[inline(always)]
 fn way_of<B: Buckets>(bucket: &B, wanted_signature: u32, wanted: B::Wanted) -> u32 {
+    if !is_signed(bucket, wanted_signature) {
+        return 0;
+    }
     let mut hit = 0;
     for way in 0..WAYS {
-        if signature(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
+        if signature_of(bucket, way) == wanted_signature && wanted.is(&bucket.entries()[way]) {
             hit = 1 + way as u32;
             break;
         }
@@ -515,7 +539,7 @@ pub(crate) fn end_state<L: Ledger, E: Slot>(ledger: &L, entry: &E, old: u32) -> 
 
 /// Ends a connection. True: the caller owns the entry. False: another CPU was first.
 #[inline(always)]
-fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
+pub(crate) fn end<L: Ledger, E: Slot>(ledger: &L, entry: &E) -> bool {
     kill(ledger, entry, entry.state().get())
 }
 
@@ -555,7 +579,22 @@ fn free_way<S: Store, B: Buckets>(store: &S, bucket: &B, preferred: usize) -> Op
             return Some(way);
         }
     }
-    (0..WAYS).find(|&way| signature(bucket, way) == 0)
+    (0..WAYS).find(|&way| signature_of(bucket, way) == 0)
+}
+
+/// Claims the entry of the bucket at `way`, if it is free.
+#[inline(always)]
+fn claim_way<'a, S: Store, B: Buckets>(
+    store: &S,
+    bucket: &'a B,
+    way: usize,
+    place: Place,
+) -> Option<Found<'a, B>> {
+    let found = at(store, bucket, way);
+    let word = &bucket.signatures()[found.way];
+    let present = word.get();
+    let mark = present & OVERFLOWED;
+    (present == mark && store.compare_and_swap(word, mark, mark | place.signature)).then_some(found)
 }
 
 /// A free entry of the bucket, claimed.
@@ -565,12 +604,7 @@ pub(crate) fn claim_free<'a, S: Store, B: Buckets>(
     bucket: &'a B,
     place: Place,
 ) -> Option<Found<'a, B>> {
-    let found = at(store, bucket, free_way(store, bucket, place.way())?);
-    let word = &bucket.signatures()[found.way];
-    let mark = word.get() & OVERFLOWED;
-    store
-        .compare_and_swap(word, mark, mark | place.signature)
-        .then_some(found)
+    claim_way(store, bucket, free_way(store, bucket, place.way())?, place)
 }
 
 /// Notes in the home bucket that some of its connections stand in the sibling.
@@ -614,9 +648,34 @@ pub fn claim<S: Store, B: Buckets>(store: &S, place: Place) -> u64 {
     }
 }
 
-/// What was claimed, and 1 + the server whose connection gave way.
+/// What was claimed.
+pub(crate) struct Claimed<'a, B: Buckets> {
+    pub(crate) found: Found<'a, B>,
+    /// 1 + the server whose connection gave way; 0: none had to.
+    pub(crate) victim: u32,
+    /// It is where such an entry is looked for first.
+    pub(crate) is_preferred: bool,
+}
+
+/// Claims an entry.
 #[inline(always)]
-fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<(Found<'_, B>, u32)> {
+pub(crate) fn claimed<'a, S: Store, B: Buckets>(
+    store: &'a S,
+    home: &'a B,
+    place: Place,
+) -> Option<Claimed<'a, B>> {
+    if let Some(found) = claim_way(store, home, place.way(), place) {
+        return Some(Claimed {
+            found,
+            victim: 0,
+            is_preferred: true,
+        });
+    }
+    claimed_anywhere(store, place)
+}
+
+#[inline(always)]
+fn claimed_anywhere<S: Store, B: Buckets>(store: &S, place: Place) -> Option<Claimed<'_, B>> {
     let mut claimed = store.claim::<B>(place);
     if claimed == 0 {
         claimed = store.make_room::<B>(place);
@@ -624,23 +683,26 @@ fn claimed<S: Store, B: Buckets>(store: &S, place: Place) -> Option<(Found<'_, B
     if claimed == 0 {
         return None;
     }
-    let found = found_at(store, place, claimed)?;
-    Some((found, (claimed >> 32) as u32))
+    Some(Claimed {
+        found: found_at(store, place, claimed)?,
+        victim: (claimed >> 32) as u32,
+        is_preferred: false,
+    })
 }
 
 /// Enters something that counts for no server. A tree of servers that has to change for
 /// what gave way is left to the daemon, which goes over all of them.
 #[inline(always)]
 pub(crate) fn enter<S: Store, B: Buckets>(store: &S, place: Place, new: B::New) {
-    let claimed: Option<(Found<'_, B>, u32)> = claimed(store, place);
-    if let Some((found, _)) = claimed {
-        publish(store, found, new);
+    let claimed: Option<Claimed<'_, B>> = claimed_anywhere(store, place);
+    if let Some(claimed) = claimed {
+        publish(store, claimed.found, new);
     }
 }
 
 /// Writes a claimed entry and makes it live. Its state word is then the one returned.
 #[inline(always)]
-fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) -> u32 {
+pub(crate) fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) -> u32 {
     let entry = found.entry;
     new.write(entry);
     entry.seen().set(store.tick());
@@ -648,44 +710,6 @@ fn publish<S: Store, B: Buckets>(store: &S, found: Found<'_, B>, new: B::New) ->
     let live = (old & !0xffff).wrapping_add(state_word::GENERATION) | new.state();
     store.compare_and_swap(entry.state(), old, live);
     live
-}
-
-/// Enters a new connection, in the place of `before`, which ends with it, if there is
-/// such. None: its buckets are full of established ones.
-#[inline(always)]
-pub fn open<'a, S: Store, B: Buckets>(
-    store: &'a S,
-    place: Place,
-    new: B::New,
-    before: Option<Found<'a, B>>,
-) -> Option<Found<'a, B>> {
-    // Staying where the former one was spares the line of the signatures.
-    let found: Found<'a, B> = match before {
-        Some(before) if end(store, before.entry) => before,
-        _ => {
-            let (found, victim) = claimed(store, place)?;
-            if victim != 0 {
-                store.rank(victim - 1);
-            }
-            found
-        }
-    };
-    load::begin(store, new.server(), new.state());
-    let live = publish(store, found, new);
-    let entry = found.entry;
-    // Another CPU may have opened the same connection meanwhile. Both find the same
-    // first one, so the other gives way. Or it has moved the entry; then this one is dead.
-    let first: Option<Found<'_, B>> = find(store, place, new.wanted());
-    if let Some(first) = first
-        && !core::ptr::eq(first.entry, entry)
-    {
-        if kill(store, entry, live) {
-            crate::count_reason(store, Reason::Duplicate);
-            clear_signature(store, &found.bucket.signatures()[found.way]);
-        }
-        return Some(first);
-    }
-    Some(found)
 }
 
 /// Moves a connection to `state`, setting `flags`, and keeps the server's load

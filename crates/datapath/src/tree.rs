@@ -20,8 +20,10 @@
 //! seen everything, and whoever came before it has had the time to put right what it wrote
 //! too late.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use crate::host::Ledger;
-use crate::layout::{Load, NOBODY, RING_HEADER, scheduler};
+use crate::layout::{Load, NOBODY, RING_HEADER, Service, scheduler};
 use crate::word::Word;
 
 /// Most servers of a tree.
@@ -63,6 +65,14 @@ struct Candidate {
     weight: u64,
 }
 
+/// Who has won so far, on the way from a server to the top.
+#[derive(Clone, Copy)]
+struct Winner {
+    /// Its place among the servers.
+    place: u32,
+    candidate: Candidate,
+}
+
 /// Never chosen.
 const WORST: Candidate = Candidate { cost: 1, weight: 0 };
 
@@ -72,6 +82,26 @@ impl Candidate {
     const fn is_better_than(self, other: Self) -> bool {
         self.cost * other.weight < other.cost * self.weight
     }
+
+    /// All bits: `other` is better, or it is equal and `is_right` is 1: then it stands on the
+    /// left. Else 0. Reckoned without a branch, which no processor could foretell.
+    #[inline(always)]
+    const fn beaten_by(self, other: Self, is_right: u32) -> u64 {
+        let theirs = other.cost.wrapping_mul(self.weight);
+        let ours = self
+            .cost
+            .wrapping_mul(other.weight)
+            .wrapping_add(is_right as u64);
+        // The borrow of `theirs - ours`.
+        let borrow = (!theirs & ours) | ((!theirs | ours) & theirs.wrapping_sub(ours));
+        (borrow >> 63).wrapping_neg()
+    }
+}
+
+/// `second` where `mask` has all bits, `first` where it has none.
+#[inline(always)]
+const fn chosen(first: u64, second: u64, mask: u64) -> u64 {
+    first ^ ((first ^ second) & mask)
 }
 
 /// True for schedulers that have a tree.
@@ -197,18 +227,16 @@ impl Tree {
         ledger.ring(self.base.wrapping_sub(1))
     }
 
-    /// Makes the comparison of a node and notes it; the winner. True: it came out as it had before.
-    #[inline(always)]
-    fn settle<T: Ledger>(self, ledger: &T, node: u32) -> (u32, bool) {
+    /// Makes the comparison of a node and notes it.
+    #[cfg(not(target_arch = "bpf"))]
+    fn settle<T: Ledger>(self, ledger: &T, node: u32) {
         let winner = self.compare(ledger, node);
         let Some(word) = ledger.ring(self.base.wrapping_add(node)) else {
-            return (winner, true);
+            return;
         };
-        let is_same = word.get() == winner;
-        if !is_same {
+        if word.get() != winner {
             word.set(winner);
         }
-        (winner, is_same)
     }
 
     /// The best server, unless none takes connections.
@@ -278,7 +306,7 @@ pub fn changed<T: Ledger>(ledger: &T, index: u32) {
     };
     let mut before = ledger.add(changes, 1).wrapping_add(1);
     for turn in 0..TURNS {
-        climb(ledger, number, ring, leaf, turn == 0);
+        tree.climb(ledger, service, leaf, turn == 0);
         // Adding nothing reads, and is a barrier as well.
         let now = ledger.add(changes, 0);
         if now == before {
@@ -288,26 +316,78 @@ pub fn changed<T: Ledger>(ledger: &T, index: u32) {
     }
 }
 
-/// Makes the comparisons from a server to the top.
-#[inline(always)]
-fn climb<T: Ledger>(ledger: &T, number: u32, ring: u64, leaf: u32, may_stop: bool) {
-    let mut node = nodes_of(ring as u32).wrapping_add(leaf);
-    for _ in 0..LEVELS {
-        node /= 2;
-        if node == 0 {
-            return;
-        }
-        let is_last = ledger.settle(number, ring, node, leaf) != 0;
-        if is_last && may_stop {
-            return;
+impl Tree {
+    /// As [`Tree::candidate_at`], for a tree of two servers at least: there a server and its
+    /// weight are a pair. The scheduler is read anew each time, so that the verifier does not
+    /// follow all that comes after once for every scheduler.
+    #[inline(always)]
+    fn rival_at<T: Ledger>(self, ledger: &T, service: &Service, place: u32) -> Candidate {
+        let at = self
+            .base
+            .wrapping_add(self.nodes)
+            .wrapping_add(place.wrapping_mul(2));
+        let Some([server, weight]) = ledger.ring_pair(at) else {
+            return WORST;
+        };
+        match ledger.load(server.get()) {
+            Some(load) => candidate(service.scheduler.get(), load, weight.get()),
+            None => WORST,
         }
     }
-}
 
-/// Makes a comparison of a tree again, because of the server at place `leaf`. 1: that
-/// changes nothing further up.
-#[inline(always)]
-pub fn settle<T: Ledger>(ledger: &T, number: u32, ring: u64, node: u32, leaf: u32) -> u32 {
-    let (winner, is_same) = Tree::of(number, ring).settle(ledger, node);
-    u32::from(is_same && winner != leaf)
+    /// Compares the winner at `node` with who stands beside it.
+    #[inline(always)]
+    fn meet<T: Ledger>(
+        self,
+        ledger: &T,
+        service: &Service,
+        winner: Winner,
+        node: u32,
+        rival: u32,
+    ) -> Winner {
+        if rival >= self.servers {
+            return winner;
+        }
+        let other = self.rival_at(ledger, service, rival);
+        let mask = winner.candidate.beaten_by(other, node & 1);
+        Winner {
+            place: chosen(winner.place.into(), rival.into(), mask) as u32,
+            candidate: Candidate {
+                cost: chosen(winner.candidate.cost, other.cost, mask),
+                weight: chosen(winner.candidate.weight, other.weight, mask),
+            },
+        }
+    }
+
+    /// Makes the comparisons from a server to the top: at each level that of who has come so
+    /// far with who has won beside it, and notes its winner.
+    #[inline(always)]
+    fn climb<T: Ledger>(self, ledger: &T, service: &Service, leaf: u32, may_stop: bool) {
+        let mut node = self.nodes.wrapping_add(leaf);
+        let mut rival = leaf ^ 1;
+        let mut winner = Winner {
+            place: leaf,
+            candidate: self.rival_at(ledger, service, leaf),
+        };
+        for _ in 0..LEVELS {
+            if node < 2 {
+                return;
+            }
+            winner = self.meet(ledger, service, winner, node, rival);
+            node /= 2;
+            // The node, and the one that it is compared with next.
+            let Some(pair) = ledger.ring_pair(self.base.wrapping_add(node)) else {
+                return;
+            };
+            let which = (node & 1) as usize;
+            if pair[which].get() != winner.place {
+                pair[which].set(winner.place);
+            } else if may_stop && winner.place != leaf {
+                return;
+            }
+            // Not before: of two CPUs that meet here one sees what the other has written.
+            compiler_fence(Ordering::SeqCst);
+            rival = pair[which ^ 1].get();
+        }
+    }
 }

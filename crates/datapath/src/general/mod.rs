@@ -39,12 +39,10 @@ use crate::layout::{
 use crate::reason::Reason;
 use crate::schedule::Request;
 use crate::state::Direction;
-use crate::table::address_of;
 use crate::{count_reason, endpoint};
 use delivery::Job;
 use lease::Lost;
 use packet::{Packet, Transport, what};
-use rewrite::WideEnd;
 
 /// A packet taken apart, and the service that it is for, if it is a client's.
 #[repr(C)]
@@ -331,22 +329,18 @@ pub(crate) fn to_server_translated<H: Host>(
     server: &Server,
     reference: u32,
 ) -> bool {
-    let packet = Packet::of_ipv4(packet);
-    let before = [
-        WideEnd {
-            address: packet.source,
-            port: ports.0,
+    let source = source_nat::source_end(host, server, reference);
+    let after = (
+        frame::Endpoint {
+            address: source.address[3],
+            port: source.port,
         },
-        WideEnd {
-            address: packet.destination,
-            port: ports.1,
+        frame::Endpoint {
+            address: server.address.get(),
+            port: server.ports.get() as u16,
         },
-    ];
-    let after = WideEnd {
-        address: address_of(&server.wide_address),
-        port: server.ports.get() as u16,
-    };
-    source_nat::to_server(host, &packet, before, after, server, reference)
+    );
+    frame::translate_both(host, packet, ports, after)
 }
 
 /// Reserves a translated source, see `source_nat`: 1, or 0 where it is taken.

@@ -62,8 +62,7 @@ fn transport_checksum<H: Host>(
     host.change_transport_checksum(ChecksumChange {
         offset: packet.transport() + offset,
         address: difference(before.address, after.address),
-        port_before: before.port,
-        port_after: after.port,
+        ports: checksum::change16(before.port, after.port),
         zero_is_none: udp,
     })
 }

@@ -2,6 +2,7 @@
 //! what the way to the server has room for, if the service wants it so.
 
 use super::{Arrival, Part};
+use crate::checksum;
 use crate::forward::{Verdict, drop};
 use crate::frame::protocol;
 use crate::host::{ChecksumChange, Host, Window};
@@ -113,8 +114,7 @@ fn lower<H: Host>(host: &H, arrival: &Arrival, at: usize, limit: u32) -> bool {
     let change = ChecksumChange {
         offset: transport + CHECKSUM,
         address: 0,
-        port_before: word_before,
-        port_after: word_after,
+        ports: checksum::change16(word_before, word_after),
         zero_is_none: false,
     };
     if !host.change_transport_checksum(change) {
