@@ -286,6 +286,7 @@ pub fn evict<S: Store, B: Buckets>(store: &S, bucket: u32, victim: Victim, signa
     let server = found.entry.server().get();
     load::leave(store, server, state);
     if state == state::TRANSLATED {
+        // Counted is its connection, if it still has one.
         B::lose(store, found.entry);
     } else {
         crate::count_reason(store, reason_of(victim.class(), state));

@@ -351,7 +351,9 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
     }
     let new = W::opening(host, packet, *transport, server, opened);
     let is_open = table::open(host, place, new, before).is_some();
-    lease::settle(host, arrival);
+    if W::IS_WIDE {
+        lease::settle(host, arrival);
+    }
     if !is_open {
         return drop(host, Reason::TableFull);
     }
