@@ -78,6 +78,7 @@ const WORST: Candidate = Candidate { cost: 1, weight: 0 };
 
 impl Candidate {
     /// Strictly better, so that of equals the other stays.
+    #[cfg(not(target_arch = "bpf"))]
     #[inline(always)]
     const fn is_better_than(self, other: Self) -> bool {
         self.cost * other.weight < other.cost * self.weight
@@ -197,6 +198,7 @@ impl Tree {
         word.map_or(NOBODY, Word::get)
     }
 
+    #[cfg(not(target_arch = "bpf"))]
     #[inline(always)]
     fn candidate_at<T: Ledger>(self, ledger: &T, place: u32) -> Candidate {
         let Some((server, weight)) = self.server_at(ledger, place) else {
@@ -209,6 +211,7 @@ impl Tree {
     }
 
     /// Makes the comparison of a node.
+    #[cfg(not(target_arch = "bpf"))]
     #[inline(always)]
     fn compare<T: Ledger>(self, ledger: &T, node: u32) -> u32 {
         let (left, right) = (self.at(ledger, node * 2), self.at(ledger, node * 2 + 1));
