@@ -31,6 +31,7 @@ macro_rules! all_parts {
             WideReply: evenkeel_xdp_wide_reply, evenkeel_tc_wide_reply;
             ReplyFragment: evenkeel_xdp_reply_fragment, evenkeel_tc_reply_fragment;
             ReplyError: evenkeel_xdp_reply_error, evenkeel_tc_reply_error;
+            FirstFragment: evenkeel_xdp_first_fragment, evenkeel_tc_first_fragment;
         }
     };
 }

@@ -279,10 +279,6 @@ macro_rules! store {
                 $crate::store::evenkeel_note_template(server)
             }
             #[inline(always)]
-            fn note_fragment(&self, server: u32, direction: u32) -> u32 {
-                $crate::store::evenkeel_note_fragment(server, direction)
-            }
-            #[inline(always)]
             fn note_locally(&self, service: u32, server: u32) -> u32 {
                 $crate::store::evenkeel_note_locally(service, server)
             }
@@ -486,13 +482,6 @@ pub extern "C" fn evenkeel_template() -> u32 {
 #[inline(never)]
 pub extern "C" fn evenkeel_note_template(server: u32) -> u32 {
     general::note_template(&Maps, server)
-}
-
-/// [`general::note_fragment`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn evenkeel_note_fragment(server: u32, direction: u32) -> u32 {
-    general::note_fragment(&Maps, server, direction)
 }
 
 /// [`locality::note`].

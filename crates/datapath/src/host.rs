@@ -247,8 +247,6 @@ pub trait Store: Ledger {
     fn template(&self) -> u32;
     /// [`crate::general::note_template`], in the kernel a function of its own.
     fn note_template(&self, server: u32) -> u32;
-    /// [`crate::general::note_fragment`], in the kernel a function of its own.
-    fn note_fragment(&self, server: u32, direction: u32) -> u32;
     /// [`crate::locality::note`], in the kernel a function of its own.
     fn note_locally(&self, service: u32, server: u32) -> u32;
     /// The server for a new connection of a service, see [`crate::schedule::decide`]; in

@@ -393,9 +393,6 @@ impl<M: Arrays, const TC: bool> Store for Simulated<'_, M, TC> {
         self.note(Note::TemplateMade { server });
         server
     }
-    fn note_fragment(&self, server: u32, direction: u32) -> u32 {
-        general::note_fragment(self, server, direction)
-    }
     fn note_locally(&self, service: u32, server: u32) -> u32 {
         locality::note(self, service, server)
     }

@@ -67,6 +67,7 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
     ["evenkeel_xdp_wide_reply", "evenkeel_tc_wide_reply"],
     ["evenkeel_xdp_reply_fragment", "evenkeel_tc_reply_fragment"],
     ["evenkeel_xdp_reply_error", "evenkeel_tc_reply_error"],
+    ["evenkeel_xdp_first_fragment", "evenkeel_tc_first_fragment"],
 ];
 
 /// The arrays by which the parts find each other, at XDP and at tc.

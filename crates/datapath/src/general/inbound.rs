@@ -102,10 +102,13 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     count_packet(host, index, counted_length(host), direction);
     let after = W::server_end(entry, server);
     if is_translated(flags) {
-        let source = source_nat::source_end(host, server, entry.server_tag().get());
-        arrival.job.set_source(source);
+        let reference = entry.server_tag().get();
+        arrival.reference.set(reference);
+        arrival
+            .job
+            .set_source(source_nat::source_end(host, server, reference));
     }
-    send(host, arrival, index, server, after, way)
+    send(arrival, index, server, after, way)
 }
 
 /// Looks for the translated source of a connection that was opened just now, or that the
@@ -364,7 +367,7 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
 /// True: a server with these flags sees a translated source. To one on this machine, clients
 /// come as they are.
 #[inline(always)]
-fn is_translated(flags: u32) -> bool {
+pub(super) fn is_translated(flags: u32) -> bool {
     method_of(flags) == method::FULL_NAT && flags & server_flags::LOCAL == 0
 }
 
@@ -530,13 +533,12 @@ pub(super) fn one_packet<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         address: table::address_of(&server.wide_address),
         port: server_port(arrival, server),
     };
-    send(host, arrival, index, server, end, way)
+    send(arrival, index, server, end, way)
 }
 
 /// Sends a client's packet to its server.
 #[inline(always)]
-fn send<H: Host>(
-    host: &H,
+fn send(
     arrival: &Inbound<'_>,
     index: u32,
     server: &Server,
@@ -546,7 +548,7 @@ fn send<H: Host>(
     let job = &arrival.job;
     set_job(job, index, server, after);
     job.set_way(&way);
-    fragment::note(host, arrival.arrival, index, Direction::Input);
+    fragment::note(arrival.arrival, index, fragment::kind::TO_SERVER);
     segment::next(arrival.arrival, arrival.service, server)
 }
 

@@ -61,6 +61,8 @@ pub struct Arrival {
     pub(crate) reference: Cell<u32>,
     /// A translated source that gave way to something that goes with the packet.
     pub(crate) lost: Lost,
+    /// What is noted of a first fragment ([`fragment::kind`]).
+    pub(crate) fragment: Cell<u32>,
     /// What is to be done with the packet at last.
     pub(crate) job: Job,
     /// What is answered ([`answer::kind`]), and the MTU to tell.
@@ -92,6 +94,7 @@ impl Arrival {
             server_port: Cell::new(0),
             reference: Cell::new(UNASKED),
             lost: Lost::nothing(),
+            fragment: Cell::new(fragment::kind::NOTHING),
             job: Job::empty(),
             answer: Cell::new(answer::kind::NOTHING),
             mtu: Cell::new(0),
@@ -178,10 +181,12 @@ pub enum Part {
     ReplyFragment = 24,
     /// An ICMP error from this machine about a packet to a server on it.
     ReplyError = 25,
+    /// Notes where the first fragment of a packet goes.
+    FirstFragment = 26,
 }
 
 /// How many parts there are.
-pub const PARTS: u32 = 26;
+pub const PARTS: u32 = 27;
 
 /// Carries out a part.
 #[inline(always)]
@@ -242,6 +247,7 @@ pub fn part<H: Host>(host: &H, part: Part) -> Verdict {
         Part::WideReply => reply::connection::<H, WideBucket>(host, arrival),
         Part::ReplyFragment => fragment::reply(host, arrival),
         Part::ReplyError => reply::error(host, arrival),
+        Part::FirstFragment => fragment::first(host, arrival),
     }
 }
 
@@ -373,12 +379,6 @@ pub fn marked<S: Store>(store: &S, interface: u32) -> u32 {
 #[inline(always)]
 pub fn fits<S: Store>(store: &S, place: u32, interface: u32) -> u32 {
     marks::fits(store, place, interface)
-}
-
-/// Notes where the packet that is kept goes, the first fragment of one, for the others.
-#[inline(always)]
-pub fn note_fragment<S: Store>(store: &S, server: u32, direction: u32) -> u32 {
-    fragment::enter(store, server, direction)
 }
 
 /// The server that the client of the packet that is kept stays with; [`NOBODY`]: none yet.

@@ -110,7 +110,7 @@ fn send<H: Host, W: Width>(
     track(host, entry, next, direction);
     count_packet(host, entry.server().get(), counted_length(host), direction);
     arrival.job.set_source(after);
-    fragment::note(host, arrival, entry.server().get(), direction);
+    fragment::note(arrival, entry.server().get(), fragment::kind::FROM_SERVER);
     arrival.job.set_way(&way);
     segment::next_of(host, arrival, entry.service().get(), server)
 }

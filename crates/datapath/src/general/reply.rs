@@ -100,7 +100,7 @@ pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verd
     count_packet(host, index, counted_length(host), direction);
     arrival.job.set_source(W::virtual_end(entry, server));
     arrival.job.set_local();
-    fragment::note(host, arrival, index, direction);
+    fragment::note(arrival, index, fragment::kind::FROM_SERVER);
     segment::next_of(host, arrival, entry.service().get(), server)
 }
 

@@ -1,7 +1,7 @@
 //! The largest segment that an end of a TCP connection asks for, when it opens it: lowered to
 //! what the way to the server has room for, if the service wants it so.
 
-use super::{Arrival, Part};
+use super::{Arrival, Part, fragment};
 use crate::checksum;
 use crate::forward::{Verdict, drop};
 use crate::frame::protocol;
@@ -37,15 +37,24 @@ fn is_opening(arrival: &Arrival) -> bool {
 /// that it asks for, or on.
 #[inline(always)]
 pub(super) fn next(arrival: &Arrival, service: &Service, server: &Server) -> Verdict {
+    let mut part = Part::Deliver;
     if is_opening(arrival) && service.segment.get() != 0 {
         let limit = limit(arrival, service.segment.get(), server);
         arrival.job.set_segment(limit);
-        return Verdict::Then {
-            part: Part::Segment,
-        };
+        part = Part::Segment;
     }
+    noted(arrival, part)
+}
+
+/// On to this part, and before that to where a first fragment is noted.
+#[inline(always)]
+fn noted(arrival: &Arrival, part: Part) -> Verdict {
     Verdict::Then {
-        part: Part::Deliver,
+        part: if arrival.fragment.get() == fragment::kind::NOTHING {
+            part
+        } else {
+            Part::FirstFragment
+        },
     }
 }
 
@@ -62,9 +71,7 @@ pub(super) fn next_of<H: Host>(
     {
         return next(arrival, service, server);
     }
-    Verdict::Then {
-        part: Part::Deliver,
-    }
+    noted(arrival, Part::Deliver)
 }
 
 /// The largest segment that may be asked for; 0: any.

@@ -11,7 +11,7 @@ use super::inbound::check;
 use super::packet::Packet;
 use super::rewrite::{self, WideEnd};
 use super::width::Width;
-use super::{Arrival, UNASKED, lease, next_state, segment};
+use super::{Arrival, UNASKED, fragment, lease, next_state, segment};
 use crate::forward::{Verdict, client_port, count_packet, counted_length, track};
 use crate::frame::End;
 use crate::hash;
@@ -144,6 +144,12 @@ pub(super) fn wanted<S: Store>(
     server: WideEnd,
 ) -> WantedWide {
     let tag = hash::wide_server_tag(server.address, server.port, store.seed());
+    wanted_by(protocol, source, tag)
+}
+
+/// The same by the tag of the server's address and port.
+#[inline(always)]
+pub(super) fn wanted_by(protocol: u8, source: WideEnd, tag: u32) -> WantedWide {
     WantedWide {
         address: source.address,
         port: client_port(source.port, protocol) | state::TRANSLATED << 24,
@@ -385,6 +391,7 @@ fn reply<H: Host, W: Width>(
     arrival.job.set_source(after);
     arrival.job.set_destination(client);
     arrival.job.set_way(&way);
+    fragment::note(arrival, entry.server().get(), fragment::kind::TO_SOURCE);
     segment::next_of(host, arrival, entry.service().get(), server)
 }
 

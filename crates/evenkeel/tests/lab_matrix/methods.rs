@@ -181,6 +181,12 @@ impl Case<'_> {
         traffic::udp(&world.client, from, to)
     }
 
+    fn pieces(&self, world: &World) -> Result<()> {
+        let from = source(self.family, SOURCES.start);
+        let to = SocketAddr::new(VIP.of(self.family), ECHO);
+        traffic::pieces(&world.client, from, to)
+    }
+
     /// Looks at what arrived of one protocol.
     fn check(&self, report: &Report, protocol: Layer) -> Result<()> {
         let ip = |family| match family {
@@ -219,6 +225,9 @@ impl Case<'_> {
         }
         if round.offloads == Offloads::Off {
             return self.check(&watch.report(world)?, protocol);
+        }
+        if protocol == Layer::Udp {
+            self.pieces(world).context("in pieces")?;
         }
         let largest = watch.forget(world)?;
         // XDP gets no frames that are cut later.

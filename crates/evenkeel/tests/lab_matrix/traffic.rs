@@ -5,7 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use evenkeel_lab::host::Host;
@@ -16,10 +16,16 @@ use crate::world::SERVERS;
 
 /// Longest that one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What a client waits for an answer that may never come, before it asks again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Bytes of a page, and of what is sent to the sink.
 pub(crate) const SIZE: usize = 300_000;
 /// Bytes of the datagrams.
 const DATAGRAMS: [usize; 3] = [1, 100, 1400];
+/// Bytes of those that have to be sent in pieces, both ways.
+const IN_PIECES: [usize; 3] = [2000, 3000, 5000];
+/// Room for any of them.
+const LARGEST: usize = 8192;
 /// How often each thing is done in turn; each server has its half of it.
 const PAGES: usize = 4;
 const TRANSFERS: usize = 2;
@@ -74,7 +80,7 @@ pub(crate) fn serve_echo(host: &Host, address: SocketAddr, server: u8) -> Result
         .within(|| UdpSocket::bind(address))?
         .with_context(|| format!("{} cannot listen at {address}", host.name()))?;
     thread::spawn(move || -> Result<()> {
-        let mut bytes = [0; 2048];
+        let mut bytes = [0; LARGEST];
         loop {
             let (length, from) = socket.recv_from(&mut bytes)?;
             bytes[0] = server;
@@ -130,7 +136,7 @@ pub(crate) fn sender(client: &Host, from: IpAddr, to: SocketAddr) -> Result<UdpS
 pub(crate) fn echo(socket: &UdpSocket, length: usize) -> Result<u8> {
     let sent = &text().as_bytes()[..length];
     socket.send(sent)?;
-    let mut answer = [0; 2048];
+    let mut answer = [0; LARGEST];
     let received = socket
         .recv(&mut answer)
         .with_context(|| format!("no echo of {length} bytes"))?;
@@ -184,12 +190,30 @@ pub(crate) fn tcp(client: &Host, from: IpAddr, web: SocketAddr, sink: SocketAddr
 /// Sends datagrams of all lengths from several ports; those of a port have to go to one
 /// server, and each server has to get half of the ports.
 pub(crate) fn udp(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> {
+    datagrams(client, from, to, &DATAGRAMS)
+}
+
+/// The same with datagrams in pieces. The first one may have pieces that are too large for a
+/// tunnel; that is answered, and who sends again sends smaller ones.
+pub(crate) fn pieces(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> {
+    let socket = sender(client, from, to)?;
+    socket.set_read_timeout(Some(AGAIN))?;
+    let length = IN_PIECES[0];
+    let deadline = Instant::now() + ANSWER;
+    while let Err(error) = echo(&socket, length) {
+        ensure!(Instant::now() < deadline, "{error:#}");
+    }
+    echo(&socket, length).context("once more")?;
+    datagrams(client, from, to, &IN_PIECES)
+}
+
+fn datagrams(client: &Host, from: IpAddr, to: SocketAddr, lengths: &[usize]) -> Result<()> {
     let mut by_server = [0; SERVERS.len()];
     for _ in 0..SENDERS {
         let socket = sender(client, from, to)?;
         let mut servers = Vec::new();
-        for length in DATAGRAMS {
-            servers.push(echo(&socket, length)?);
+        for length in lengths {
+            servers.push(echo(&socket, *length)?);
         }
         let [first, rest @ ..] = servers.as_slice() else {
             bail!("no datagrams");
