@@ -27,14 +27,22 @@ const PROGRAM: &str = "/usr/sbin/evenkeel";
 const MODULES: [&str; 5] = ["veth", "bridge", "sch_ingress", "cls_bpf", "cls_u32"];
 
 /// Tests of the kernel's side that run there, too, and which of them: of those that send
-/// random packets one for each program.
+/// random packets one for each program; and none whose outcome is no matter of the kernel's
+/// version, since each loads all programs, which takes a minute there on a busy machine.
 const KERNEL_TESTS: [(&str, &str); 4] = [
     (
         "differential",
         "--exact xdp_and_the_host_agree tc_and_the_host_agree",
     ),
-    ("attach", ""),
-    ("dataplane", ""),
+    (
+        "attach",
+        "--skip names_with_dots --skip one_slot --skip no_more_than_it_keeps \
+         --skip its_successors",
+    ),
+    (
+        "dataplane",
+        "what_was_written object_loads clock_runs nobodys_passes another_build replacing_programs",
+    ),
     ("network", ""),
 ];
 
