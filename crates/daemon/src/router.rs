@@ -1,10 +1,12 @@
 //! The API on the control socket; see `evenkeel-api` for its paths and types.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -58,25 +60,9 @@ fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
 }
 
 /// Reads a request's body, but not more of it than is allowed nor for longer.
-async fn body(request: Body) -> Result<Bytes, Refused> {
-    let too_long = || {
-        Refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the request is longer than {REQUEST_BYTES_MAX} bytes; send it in parts"),
-        )
-    };
-    // As it says itself; what it does not say is counted while it is read.
-    if request.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
-        return Err(too_long());
-    }
-    let read = axum::body::to_bytes(request, REQUEST_BYTES_MAX);
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_long(&error) => Err(too_long()),
-        Ok(Err(error)) => Err(Refused(
-            StatusCode::BAD_REQUEST,
-            format!("the request's body did not arrive whole: {error}"),
-        )),
+async fn body(request: Body) -> Result<Vec<u8>, Refused> {
+    match tokio::time::timeout(BODY_TIMEOUT, gather(request)).await {
+        Ok(read) => read,
         Err(_) => Err(Refused(
             StatusCode::REQUEST_TIMEOUT,
             format!(
@@ -87,15 +73,39 @@ async fn body(request: Body) -> Result<Bytes, Refused> {
     }
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(present) = cause {
-        if present.to_string() == "length limit exceeded" {
-            return true;
-        }
-        cause = present.source();
+/// Reads a body into one piece. A large one is not kept in parts beside that: fresh memory
+/// takes longer than reading.
+async fn gather(mut request: Body) -> Result<Vec<u8>, Refused> {
+    // As it says itself; what it does not say is counted while it is read.
+    let said = usize::try_from(request.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    if said <= REQUEST_BYTES_MAX {
+        bytes.reserve_exact(said);
     }
-    false
+    let mut length = said;
+    while length <= REQUEST_BYTES_MAX {
+        let frame = poll_fn(|context| Pin::new(&mut request).poll_frame(context)).await;
+        let Some(frame) = frame else {
+            return Ok(bytes);
+        };
+        let frame = frame.map_err(|error| {
+            Refused(
+                StatusCode::BAD_REQUEST,
+                format!("the request's body did not arrive whole: {error}"),
+            )
+        })?;
+        // What else there may be are headers after the body.
+        if let Ok(data) = frame.into_data() {
+            length = length.max(bytes.len() + data.len());
+            if length <= REQUEST_BYTES_MAX {
+                bytes.extend_from_slice(&data);
+            }
+        }
+    }
+    Err(Refused(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the request is longer than {REQUEST_BYTES_MAX} bytes; send it in parts"),
+    ))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
