@@ -13,7 +13,8 @@ use super::write::{self, Write};
 use super::{AsOf, Director, GRACE_MS, Hop, Reach, TRASH_MS};
 use crate::model::{
     Edit, EditError, Family, ForwardMethod, MssClamp, Netmask, Persistence, Protocol, ServerKey,
-    ServerSettings, ServerView, ServiceKey, ServiceSettings, Timeouts, Tunnel, TunnelChecksum,
+    ServerSettings, ServerView, ServiceKey, ServiceSettings, Sysctl, SysctlValue, Timeouts, Tunnel,
+    TunnelChecksum,
 };
 
 /// A director with its memory and a clock.
@@ -73,6 +74,25 @@ impl Rig {
         let memory = self.tables.memory();
         self.director.collect(&memory, self.now_ms);
         self.director.write_all(&memory);
+    }
+
+    /// Gives a setting of the kernel's that is a number another value.
+    fn set(&mut self, setting: Sysctl, number: u32) {
+        let value = SysctlValue::Number(number);
+        self.apply(Edit::Set { setting, value });
+    }
+
+    /// The way to a server is known; packets in tunnels to it have this source.
+    fn reach(&mut self, server: IpAddr, source: Option<IpAddr>) {
+        let hop = Hop {
+            interface: frames::TO_SERVERS,
+            destination_mac: [2; 6],
+            source_mac: [4; 6],
+            mtu: 1500,
+            source,
+        };
+        self.director.set_hop(server, Some(Reach::By(hop)));
+        self.director.write_all(&self.tables.memory());
     }
 
     /// The slot of a service that is there.
@@ -192,6 +212,7 @@ mod edits;
 mod errors;
 mod estimates;
 mod flood;
+mod frames;
 mod kinds;
 mod leases;
 mod maglev;

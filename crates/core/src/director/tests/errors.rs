@@ -2,102 +2,17 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, Ipv6Addr};
 
-use evenkeel_datapath::Reason;
-use evenkeel_datapath::Verdict;
-use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
-use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc, run_xdp};
+use evenkeel_datapath::{Reason, Verdict};
 
+use super::frames::*;
 use super::*;
-use crate::model::{Sysctl, SysctlValue};
 
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-/// Interfaces: where frames come by, where servers are, where clients are.
-const INGRESS: u32 = 4;
-pub(super) const TO_SERVERS: u32 = 2;
-pub(super) const TO_CLIENTS: u32 = 3;
 const PORT: u16 = 4000;
 
-/// Addresses of a family.
-pub(super) struct Net {
-    pub(super) client: IpAddr,
-    pub(super) vip: IpAddr,
-    pub(super) server: IpAddr,
-    director: IpAddr,
-    router: IpAddr,
-}
-
-pub(super) fn net(family: Family) -> Net {
-    let at = |last: u8| match family {
-        Family::V4 => Ipv4Addr::new(10, 0, 0, last).into(),
-        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
-    };
-    Net {
-        client: at(2),
-        vip: at(10),
-        server: at(21),
-        director: at(1),
-        router: at(99),
-    }
-}
-
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-pub(super) fn checksum(bytes: &[u8], start: u32) -> u16 {
-    let words = bytes.chunks(2);
-    let mut sum = words.fold(start, |sum, pair| {
-        sum + (u32::from(pair[0]) << 8) + u32::from(*pair.get(1).unwrap_or(&0))
-    });
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-/// An IP packet; of IPv4, one that must not be cut if `whole`.
-pub(super) fn packet(
-    from: IpAddr,
-    to: IpAddr,
-    protocol: u8,
-    whole: bool,
-    payload: &[u8],
-) -> Vec<u8> {
-    let length = payload.len() as u16;
-    let mut packet = if from.is_ipv4() {
-        let mut head = vec![0x45, 0, 0, 0, 0x12, 0x34, 0, 0, 64, protocol, 0, 0];
-        head[2..4].copy_from_slice(&(length + 20).to_be_bytes());
-        head[6] = if whole { 0x40 } else { 0 };
-        head
-    } else {
-        let mut head = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
-        head[4..6].copy_from_slice(&length.to_be_bytes());
-        head
-    };
-    packet.extend([octets(from), octets(to)].concat());
-    if from.is_ipv4() {
-        let sum = checksum(&packet, 0);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    }
-    packet.extend_from_slice(payload);
-    packet
-}
-
-/// A datagram without a checksum of its own.
-fn udp(from: (IpAddr, u16), to: (IpAddr, u16), whole: bool, data: usize) -> Vec<u8> {
-    let mut payload = vec![7; 8 + data];
-    payload[..2].copy_from_slice(&from.1.to_be_bytes());
-    payload[2..4].copy_from_slice(&to.1.to_be_bytes());
-    payload[4..6].copy_from_slice(&(8 + data as u16).to_be_bytes());
-    payload[6..8].fill(0);
-    packet(from.0, to.0, UDP, whole, &payload)
+/// A datagram with so many bytes of data.
+fn udp(from: End, to: End, whole: bool, data: usize) -> Vec<u8> {
+    frames::udp(from, to, whole, &vec![7; data])
 }
 
 /// An ICMP error.
@@ -107,17 +22,11 @@ fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], mtu: u32, about: &[u8]) -> Vec
     let (protocol, pseudo) = if from.is_ipv4() {
         (ICMP, 0)
     } else {
-        (ICMPV6, pseudo(from, to, &message))
+        (ICMPV6, pseudo(from, to, ICMPV6, &message))
     };
     let sum = checksum(&message, pseudo);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     packet(from, to, protocol, false, &message)
-}
-
-fn pseudo(from: IpAddr, to: IpAddr, message: &[u8]) -> u32 {
-    let addresses = [octets(from), octets(to)].concat();
-    let sum = !checksum(&addresses, 0);
-    u32::from(sum) + u32::from(ICMPV6) + message.len() as u32
 }
 
 /// An ICMP error as its receiver sees it; its checksums are right.
@@ -132,37 +41,22 @@ struct Seen {
 
 fn seen(frame: &[u8]) -> Seen {
     let packet = &frame[14..];
-    let address = |at: usize, length: usize| -> IpAddr {
-        let bytes = &packet[at..at + length];
-        match length {
-            4 => <[u8; 4]>::try_from(bytes).unwrap().into(),
-            _ => <[u8; 16]>::try_from(bytes).unwrap().into(),
-        }
-    };
-    let kind = if packet[0] == 0x45 {
-        [8, 0]
-    } else {
-        [0x86, 0xdd]
-    };
-    assert_eq!(frame[12..14], kind);
-    let (from, to, protocol, message) = if packet[0] == 0x45 {
-        let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    let (from, to, message) = parts(packet);
+    let is_v4 = packet[0] == 0x45;
+    let (kind, protocol, length, sum) = if is_v4 {
         assert_eq!(checksum(&packet[..20], 0), 0);
-        assert_eq!(checksum(&packet[20..length], 0), 0);
-        (
-            address(12, 4),
-            address(16, 4),
-            packet[9],
-            &packet[20..length],
-        )
+        let length = u16::from_be_bytes([packet[2], packet[3]]) - 20;
+        ([8, 0], packet[9], length, 0)
     } else {
-        let length = 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-        let (from, to) = (address(8, 16), address(24, 16));
-        let message = &packet[40..length];
-        assert_eq!(checksum(message, pseudo(from, to, message)), 0);
-        (from, to, packet[6], message)
+        let length = u16::from_be_bytes([packet[4], packet[5]]);
+        let message = &message[..length.into()];
+        let sum = pseudo(from, to, ICMPV6, message);
+        ([0x86, 0xdd], packet[6], length, sum)
     };
-    assert!([ICMP, ICMPV6].contains(&protocol), "protocol {protocol}");
+    let message = &message[..length.into()];
+    assert_eq!(frame[12..14], kind);
+    assert_eq!(protocol, if is_v4 { ICMP } else { ICMPV6 });
+    assert_eq!(checksum(message, sum), 0);
     Seen {
         from,
         to,
@@ -172,93 +66,12 @@ fn seen(frame: &[u8]) -> Seen {
     }
 }
 
-/// Runs a packet through the packet path, on both hooks' models in turn.
-pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
-    let kind: [u8; 2] = if packet[0] >> 4 == 4 {
-        [8, 0]
-    } else {
-        [0x86, 0xdd]
-    };
-    let mut frame = [&[0; 12][..], &kind, packet].concat();
-    let route = |to: IpAddr| Route {
-        answer: if [2, 21, 22].contains(octets(to).last().unwrap()) {
-            RouteAnswer::Ready
-        } else {
-            RouteAnswer::None
-        },
-        hop: PathHop {
-            interface: TO_CLIENTS,
-            mtu: 1500,
-            ..PathHop::default()
-        },
-    };
-    let around = Circumstances {
-        interface: INGRESS,
-        tick: 1,
-        cpu: 0,
-        routes: &|_, to, _| route(to.to_ne_bytes().into()),
-        wide_routes: &|_, to, _| {
-            let bytes: Vec<u8> = to.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            route(<[u8; 16]>::try_from(bytes).unwrap().into())
-        },
-        mark: 0,
-        tagged: false,
-        for_us: true,
-    };
-    let verdict = if tc {
-        run_tc(rig.memory(), &mut frame, around)
-    } else {
-        run_xdp(rig.memory(), &mut frame, around)
-    };
-    (verdict, frame)
-}
-
 /// A UDP service of one family with a server of another, and the way to it.
 fn rig(service: Family, server: Family, method: ForwardMethod) -> Rig {
     let key = ServiceKey::at(Protocol::Udp, net(service).vip, 53);
     rig_of(key, ServiceSettings::scheduled_by("rr"), server, method)
 }
 
-/// The same with any service.
-pub(super) fn rig_of(
-    key: ServiceKey,
-    settings: ServiceSettings,
-    server: Family,
-    method: ForwardMethod,
-) -> Rig {
-    let mut rig = Rig::new();
-    rig.apply(add_with(key, settings));
-    let to = net(server);
-    let at = ServerKey {
-        address: to.server,
-        port: key.port(),
-    };
-    rig.apply(add_by(key, at, method));
-    let hop = Hop {
-        interface: TO_SERVERS,
-        destination_mac: [2; 6],
-        source_mac: [4; 6],
-        mtu: 1500,
-        source: Some(to.director),
-    };
-    rig.director.set_hop(to.server, Some(Reach::By(hop)));
-    let tables = &rig.tables;
-    rig.director.write_all(&tables.memory());
-    rig
-}
-
-fn set(rig: &mut Rig, setting: Sysctl, number: u32) {
-    rig.apply(Edit::Set {
-        setting,
-        value: SysctlValue::Number(number),
-    });
-}
-
-pub(super) fn count(rig: &Rig, reason: Reason) -> u64 {
-    reason_count(&rig.memory(), reason)
-}
-
-pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const TUNNELS: [(Tunnel, u32); 3] = [
     (Tunnel::Ipip, 0),
     (
@@ -402,7 +215,7 @@ fn a_tunnels_outer_header_forbids_fragments_as_the_inner_one_does() {
         (0, 1300, Family::V6, 0),
     ] {
         let mut rig = rig(inner, Family::V4, ForwardMethod::Tunnel(Tunnel::Ipip));
-        set(&mut rig, Sysctl::PmtuDisc, discovery);
+        rig.set(Sysctl::PmtuDisc, discovery);
         let (_, outside) = enter(&rig, inner, size);
         assert_eq!(outside[6], expected, "{discovery} {size} {inner:?}");
         assert_eq!(checksum(&outside[..20], 0), 0);
@@ -497,7 +310,7 @@ fn a_servers_packet_without_a_connection_is_answered_if_wanted() {
         let to = net(family);
         let alone = udp((to.server, 53), (to.client, 777), false, 20);
         assert_eq!(go(&rig, &alone, true).0, Verdict::Pass);
-        set(&mut rig, Sysctl::NatIcmpSend, 1);
+        rig.set(Sysctl::NatIcmpSend, 1);
         let (verdict, frame) = go(&rig, &alone, true);
         let interface = INGRESS;
         assert_eq!(verdict, Verdict::Transmit { interface });
@@ -518,7 +331,7 @@ fn errors_about_packets_without_a_connection_are_scheduled_if_wanted() {
             let reply = udp((to.vip, 53), (to.client, PORT), true, 1200);
             let error = error(to.router, to.vip, too_big(family), 1300, &reply[..80]);
             assert_eq!(go(&rig, &error, true).0, Verdict::Pass);
-            set(&mut rig, Sysctl::ScheduleIcmp, 1);
+            rig.set(Sysctl::ScheduleIcmp, 1);
             let (verdict, frame) = go(&rig, &error, true);
             let interface = TO_SERVERS;
             assert_eq!(verdict, Verdict::Transmit { interface }, "{method:?}");
@@ -539,7 +352,7 @@ fn errors_that_nobody_serves_are_not_answered() {
     let mut rig = Rig::new();
     let to = net(Family::V4);
     rig.apply(add(ServiceKey::at(Protocol::Udp, to.vip, 53), "rr"));
-    set(&mut rig, Sysctl::ScheduleIcmp, 1);
+    rig.set(Sysctl::ScheduleIcmp, 1);
     let reply = udp((to.vip, 53), (to.client, PORT), true, 100);
     let error = error(to.router, to.vip, [3, 4], 1300, &reply);
     assert_eq!(go(&rig, &error, true).0, Verdict::Drop);

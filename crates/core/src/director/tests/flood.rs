@@ -3,37 +3,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
-use evenkeel_datapath::layout::{Entry, WAYS, state_word};
-use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc};
-use evenkeel_datapath::{Reason, Verdict, state};
+use evenkeel_datapath::layout::{Entry, WAYS};
+use evenkeel_datapath::{Reason, state};
 use proptest::prelude::*;
 
+use super::frames::{segment as tcp, *};
 use super::*;
 use crate::director::Fill;
-use crate::model::{Sysctl, SysctlValue};
-
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const FIN: u8 = 1;
-const RST: u8 = 4;
-
-/// A client's address in 10/8, by its last three bytes, and its port.
-type Client = (u32, u16);
-
-/// A TCP packet of a client to a port of 10.0.0.10; its checksums are of no matter.
-fn tcp((address, from): Client, to: u16, flags: u8) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
-    frame[17] = 46;
-    frame[22..24].copy_from_slice(&[64, 6]);
-    frame[26..30].copy_from_slice(&(10 << 24 | address).to_be_bytes());
-    frame[30..34].copy_from_slice(&[10, 0, 0, 10]);
-    frame[34..36].copy_from_slice(&from.to_be_bytes());
-    frame[36..38].copy_from_slice(&to.to_be_bytes());
-    frame[46..48].copy_from_slice(&[0x50, flags]);
-    frame
-}
 
 /// An instance with so few places, and services at ports 80 and 81.
 fn rig(buckets: u32) -> Rig {
@@ -49,56 +25,21 @@ fn rig(buckets: u32) -> Rig {
             port,
         };
         rig.apply(add_by(service(port), server, ForwardMethod::Masq));
-        let hop = Hop {
-            interface: 2,
-            destination_mac: [2; 6],
-            source_mac: [4; 6],
-            mtu: 1500,
-            source: None,
-        };
-        let reach = Some(Reach::By(hop));
-        rig.director.set_hop(server.address, reach);
+        rig.reach(server.address, None);
     }
-    rig.director.write_all(&rig.tables.memory());
     rig
 }
 
 /// True: it was sent on.
-fn send(rig: &Rig, tick: u32, mut frame: Vec<u8>) -> bool {
-    let route = Route {
-        answer: RouteAnswer::Ready,
-        hop: PathHop {
-            interface: 2,
-            ..PathHop::default()
-        },
-    };
-    let around = Circumstances {
-        interface: 2,
-        tick,
-        cpu: 0,
-        routes: &|_, _, _| route,
-        wide_routes: &|_, _, _| route,
-        mark: 0,
-        tagged: false,
-        for_us: true,
-    };
-    let verdict = run_tc(rig.memory(), &mut frame, around);
-    verdict == Verdict::Transmit { interface: 2 }
+fn send(rig: &Rig, tick: u32, frame: Vec<u8>) -> bool {
+    send_at(rig, tick, frame).is_some()
 }
 
 /// The connection of a client.
-fn entry<'a>(memory: &Memory<'a>, (address, port): Client) -> Option<&'a Entry> {
+fn entry(rig: &Rig, (address, port): Client) -> Option<&Entry> {
     let address = u32::from_ne_bytes((10 << 24 | address).to_be_bytes());
-    let port = 6 << 16 | u32::from(port.to_be());
-    let mut all = memory.connections.iter().flat_map(|b| &b.entries);
-    all.find(|entry| {
-        (entry.client_address.get(), entry.client_port.get()) == (address, port)
-            && state_of(entry) != state::FREE
-    })
-}
-
-fn state_of(entry: &Entry) -> u32 {
-    entry.state.get() & state_word::STATE
+    let port = u32::from(TCP) << 16 | u32::from(port.to_be());
+    live(rig).find(|entry| (entry.client_address.get(), entry.client_port.get()) == (address, port))
 }
 
 fn establish(rig: &Rig, client: Client, port: u16) {
@@ -107,11 +48,7 @@ fn establish(rig: &Rig, client: Client, port: u16) {
 }
 
 fn is_established(rig: &Rig, client: Client) -> bool {
-    entry(&rig.memory(), client).is_some_and(|entry| state_of(entry) == state::ESTABLISHED)
-}
-
-fn count(rig: &Rig, reason: Reason) -> u64 {
-    reason_count(&rig.memory(), reason)
+    entry(rig, client).is_some_and(|entry| state_of(entry) == state::ESTABLISHED)
 }
 
 #[test]
@@ -125,7 +62,7 @@ fn the_oldest_half_open_connection_goes_first() {
             continue;
         }
         let from = number + 1 - room;
-        let there = |client: u32| entry(&rig.memory(), (client, 1)).is_some();
+        let there = |client: u32| entry(&rig, (client, 1)).is_some();
         assert!((from..=number).all(there), "{number}");
         assert!(!there(from - 1), "{number}");
     }
@@ -143,7 +80,7 @@ fn a_flooded_service_pays_for_its_flood_itself() {
     for number in 0..1000 {
         assert!(send(&rig, 1, tcp((number, 1), 80, SYN)));
         for &other in &others {
-            assert!(entry(&rig.memory(), other).is_some(), "{number}: {other:?}");
+            assert!(entry(&rig, other).is_some(), "{number}: {other:?}");
         }
     }
     // They can still become established, and new ones of theirs find room.
@@ -168,12 +105,12 @@ fn closed_ones_go_before_half_open_ones_and_silent_ones_last() {
     assert!(send(&rig, later, tcp(half_open, 80, SYN)));
     // Nothing is closed: the half-open one goes.
     assert!(send(&rig, later, tcp((101, 1), 80, SYN)));
-    assert!(entry(&rig.memory(), half_open).is_none());
+    assert!(entry(&rig, half_open).is_none());
     assert_eq!(count(&rig, Reason::EvictedHalfOpen), 1);
     // One is closed, and goes before that which is half-open.
     assert!(send(&rig, later, tcp((2, 1), 80, RST)));
     assert!(send(&rig, later, tcp((102, 1), 80, SYN)));
-    assert!(entry(&rig.memory(), (101, 1)).is_some());
+    assert!(entry(&rig, (101, 1)).is_some());
     assert_eq!(count(&rig, Reason::EvictedClosed), 1);
     for client in [(101, 1), (102, 1)] {
         assert!(send(&rig, later, tcp(client, 80, ACK)));
@@ -225,10 +162,7 @@ proptest! {
             establish(&rig, client, port);
         }
         if secure {
-            rig.apply(Edit::Set {
-                setting: Sysctl::SecureTcp,
-                value: SysctlValue::Number(3),
-            });
+            rig.set(Sysctl::SecureTcp, 3);
         }
         let mut established: Vec<Client> = kept;
         let mut tick = 1u32;
@@ -245,16 +179,13 @@ proptest! {
         }
         // The servers' loads are those of the table.
         let memory = rig.memory();
-        let mut live = vec![(0, 0); 2];
-        for entry in memory.connections.iter().flat_map(|bucket| &bucket.entries) {
-            let state = state_of(entry);
-            if state != state::FREE {
-                let (active, inactive) = &mut live[entry.server.get() as usize];
-                *(if state::is_active(state) { active } else { inactive }) += 1;
-            }
+        let mut counts = vec![(0, 0); 2];
+        for entry in live(&rig) {
+            let (active, inactive) = &mut counts[entry.server.get() as usize];
+            *(if state::is_active(state_of(entry)) { active } else { inactive }) += 1;
         }
-        for (load, live) in memory.loads.iter().zip(live) {
-            prop_assert_eq!((load.active.get(), load.inactive.get()), live);
+        for (load, counted) in memory.loads.iter().zip(counts) {
+            prop_assert_eq!((load.active.get(), load.inactive.get()), counted);
         }
     }
 }
@@ -263,13 +194,9 @@ proptest! {
 #[test]
 fn packets_are_dropped_by_rate() {
     let mut rig = rig(64);
-    let set = |rig: &mut Rig, setting, number| {
-        let value = SysctlValue::Number(number);
-        rig.apply(Edit::Set { setting, value });
-    };
     establish(&rig, (1, 1), 80);
-    set(&mut rig, Sysctl::AmDroprate, 4);
-    set(&mut rig, Sysctl::DropPacket, 3);
+    rig.set(Sysctl::AmDroprate, 4);
+    rig.set(Sysctl::DropPacket, 3);
     let mut number = 10;
     let mut dropped = |rig: &Rig| {
         let mut ask = || {
@@ -285,7 +212,7 @@ fn packets_are_dropped_by_rate() {
     }
     rig.restart();
     assert_eq!(dropped(&rig), 10, "a new daemon keeps it");
-    set(&mut rig, Sysctl::DropPacket, 1);
+    rig.set(Sysctl::DropPacket, 1);
     assert_eq!(dropped(&rig), 0);
 }
 
@@ -312,8 +239,7 @@ fn automatic_defences_follow_the_room_that_is_left() {
     let usual = rig.memory().control.settings.get();
     assert_eq!(defend(&mut rig, 4096), (false, 0, usual));
     for setting in [Sysctl::DropEntry, Sysctl::DropPacket, Sysctl::SecureTcp] {
-        let value = SysctlValue::Number(1);
-        rig.apply(Edit::Set { setting, value });
+        rig.set(setting, 1);
     }
     let secure = usual | evenkeel_datapath::layout::settings::SECURE_TCP;
     let defence = evenkeel_datapath::layout::features::DEFENCE;
@@ -337,11 +263,7 @@ fn automatic_defences_follow_the_room_that_is_left() {
         (modes(&rig), rig.memory().control.features.get()),
         ([1; 3], 0)
     );
-    let value = SysctlValue::Number(0);
-    rig.apply(Edit::Set {
-        setting: Sysctl::Amemthresh,
-        value,
-    });
+    rig.set(Sysctl::Amemthresh, 0);
     assert_eq!(defend(&mut rig, 4096), (false, 0, usual), "never short");
 }
 

@@ -399,14 +399,7 @@ fn ways_into_tunnels_have_less_room() {
     rig.apply(add(key6, "rr"));
     let source: IpAddr = [192, 168, 1, 254].into();
     for address in [server(1).address, server6(1).address] {
-        let hop = Hop {
-            interface: 3,
-            destination_mac: [1; 6],
-            source_mac: [2; 6],
-            mtu: 1500,
-            source: Some(source),
-        };
-        rig.director.set_hop(address, Some(Reach::By(hop)));
+        rig.reach(address, Some(source));
     }
     for (method, less) in [
         (ForwardMethod::Route, 0),

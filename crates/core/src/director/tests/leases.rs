@@ -1,68 +1,27 @@
 //! Translated sources where there is no more room for them.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{WAYS, WideEntry, mapped, state_word};
-use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc};
 use evenkeel_datapath::table::address_of;
-use evenkeel_datapath::{Reason, Verdict, state};
+use evenkeel_datapath::{Reason, state};
 
+use super::frames::{self, *};
 use super::*;
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const RST: u8 = 4;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-/// A client's address in 10/8, by its last three bytes, and its port.
-type Client = (u32, u16);
-
-/// A packet of TCP with these flags, or of UDP, to a port of 10.0.0.10; its checksums are of
-/// no matter.
-fn packet(protocol: u8, (address, from): Client, to: u16, flags: u8) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
-    frame[17] = 46;
-    frame[22..24].copy_from_slice(&[64, protocol]);
-    frame[26..30].copy_from_slice(&(10 << 24 | address).to_be_bytes());
-    frame[30..34].copy_from_slice(&[10, 0, 0, 10]);
-    frame[34..36].copy_from_slice(&from.to_be_bytes());
-    frame[36..38].copy_from_slice(&to.to_be_bytes());
+/// A packet of TCP with these flags, or of UDP, to a port of 10.0.0.10.
+fn packet(protocol: u8, client: Client, to: u16, flags: u8) -> Vec<u8> {
     if protocol == TCP {
-        frame[46..48].copy_from_slice(&[0x50, flags]);
-    } else {
-        frame[39] = 8;
+        return segment(client, to, flags);
     }
-    frame
+    framed(&frames::udp(end(client), virtual_end(to), false, &[]))
 }
 
 /// Of a client to an IPv6 service at port 53.
 fn packet6(client: u16) -> Vec<u8> {
-    let mut frame = vec![0; 62];
-    frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
-    frame[19..22].copy_from_slice(&[8, UDP, 64]);
-    let address: core::net::Ipv6Addr = "2001:db8::10".parse().unwrap();
-    frame[22..24].copy_from_slice(&[0x20, 1]);
-    frame[36..38].copy_from_slice(&client.to_be_bytes());
-    frame[38..54].copy_from_slice(&address.octets());
-    frame[54..58].copy_from_slice(&[4, 0, 0, 53]);
-    frame[59] = 8;
-    frame
-}
-
-/// What the server answers to a packet that was sent to it.
-fn answer(mut sent: Vec<u8>, flags: u8) -> Vec<u8> {
-    for (one, other) in [(26, 30), (27, 31), (28, 32), (29, 33), (34, 36), (35, 37)] {
-        sent.swap(one, other);
-    }
-    sent[22] = 64;
-    if sent[23] == TCP {
-        sent[47] = flags;
-    }
-    sent
+    let from: core::net::Ipv6Addr = [0x2001, 0, 0, 0, 0, 0, 0, client].into();
+    let to: IpAddr = "2001:db8::10".parse().unwrap();
+    framed(&frames::udp((from.into(), 1024), (to, 53), false, &[]))
 }
 
 fn udp(port: u16) -> ServiceKey {
@@ -81,45 +40,14 @@ fn rig(wide_buckets: u32) -> Rig {
     let mut serve = |service: ServiceKey, server: ServerKey, method, source| {
         rig.apply(add(service, "wlc"));
         rig.apply(add_by(service, server, method));
-        let hop = Hop {
-            interface: 2,
-            destination_mac: [2; 6],
-            source_mac: [4; 6],
-            mtu: 1500,
-            source: Some(source),
-        };
-        rig.director.set_hop(server.address, Some(Reach::By(hop)));
+        rig.reach(server.address, Some(source));
     };
     for service in [service(80), service(81), udp(53)] {
         let server = server(service.port());
         serve(service, server, ForwardMethod::FullNat, own);
     }
     serve(service6(53), server6(53), ForwardMethod::Masq, own6);
-    rig.director.write_all(&rig.tables.memory());
     rig
-}
-
-/// The frame as it is sent on; none: it is not.
-fn send(rig: &Rig, mut frame: Vec<u8>) -> Option<Vec<u8>> {
-    let route = Route {
-        answer: RouteAnswer::Ready,
-        hop: PathHop {
-            interface: 2,
-            ..PathHop::default()
-        },
-    };
-    let around = Circumstances {
-        interface: 2,
-        tick: 1,
-        cpu: 0,
-        routes: &|_, _, _| route,
-        wide_routes: &|_, _, _| route,
-        mark: 0,
-        tagged: false,
-        for_us: true,
-    };
-    let verdict = run_tc(rig.memory(), &mut frame, around);
-    (verdict == Verdict::Transmit { interface: 2 }).then_some(frame)
 }
 
 /// Opens a connection, and gives its SYN as the server got it.
@@ -141,10 +69,6 @@ fn goes_on(rig: &Rig, client: Client, port: u16, sent: &[u8]) -> bool {
     up[26..38] == sent[26..38] && down[30..34] == (10 << 24 | client.0).to_be_bytes()
 }
 
-fn count(rig: &Rig, reason: Reason) -> u64 {
-    reason_count(&rig.memory(), reason)
-}
-
 /// Translated sources that are there.
 fn sources<'a>(memory: &Memory<'a>) -> Vec<&'a WideEntry> {
     let all = memory.wide_connections.iter().flat_map(|b| &b.entries);
@@ -155,10 +79,7 @@ fn sources<'a>(memory: &Memory<'a>) -> Vec<&'a WideEntry> {
 /// Connections of IPv4 that are there; each has its source, and counts for its server.
 fn connections(rig: &Rig) -> usize {
     let memory = rig.memory();
-    let all = memory.connections.iter().flat_map(|b| &b.entries);
-    let live: Vec<_> = all
-        .filter(|entry| entry.state.get() & state_word::STATE != state::FREE)
-        .collect();
+    let live: Vec<_> = live(rig).collect();
     let sources = sources(&memory);
     for entry in &live {
         let client = mapped(entry.client_address.get());
@@ -290,14 +211,13 @@ fn connections_of_one_port_are_translated_differently() {
         // One ends, the other goes on.
         assert!(send(&rig, answer(sent[1].clone(), RST)).is_some());
         let states = |state| {
-            let memory = rig.memory();
-            let all = memory.connections.iter().flat_map(|b| &b.entries);
-            all.filter(|entry| {
-                let client = entry.client_port.get() & 0xffff;
-                client == u32::from(port.to_be()) && entry.state.get() & state_word::STATE == state
-            })
-            .map(|entry| entry.service.get() & 0xffff)
-            .collect::<Vec<_>>()
+            live(&rig)
+                .filter(|entry| {
+                    let client = entry.client_port.get() & 0xffff;
+                    client == u32::from(port.to_be()) && state_of(entry) == state
+                })
+                .map(|entry| entry.service.get() & 0xffff)
+                .collect::<Vec<_>>()
         };
         assert_eq!(states(state::ESTABLISHED), [rig.index(&service(80)) as u32]);
         assert_eq!(states(state::CLOSE), [rig.index(&service(81)) as u32]);

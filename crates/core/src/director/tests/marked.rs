@@ -1,14 +1,13 @@
 //! Rules that mark packets, against what they say.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use evenkeel_datapath::Reason;
-use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
-use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc, run_xdp};
+use evenkeel_datapath::simulated::{Circumstances, run_tc, run_xdp};
 use proptest::prelude::*;
 
+use super::frames::{SYN, around, count, framed, tcp, udp};
 use super::*;
 use crate::model::{MarkRule, Prefix};
 
@@ -147,34 +146,13 @@ fn fits(rule: &MarkRule, interface: u32, sent: &Sent) -> bool {
         && (interface == 0 || interface == sent.interface)
 }
 
-fn bytes_of(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// A frame that begins a connection; its checksums are of no matter.
+/// A frame that begins a connection.
 fn frame(sent: &Sent) -> Vec<u8> {
-    let number = sent.protocol.number();
-    let mut transport = vec![0; 20];
-    transport[..2].copy_from_slice(&4000_u16.to_be_bytes());
-    transport[2..4].copy_from_slice(&sent.port.to_be_bytes());
-    if sent.protocol == Protocol::Udp {
-        transport[5] = 20;
-    } else {
-        transport[12..14].copy_from_slice(&[0x50, 0x02]);
-    }
-    let mut frame = vec![0; 12];
-    if sent.source.is_ipv4() {
-        frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, number, 0, 0]);
-    } else {
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, number, 64]);
-    }
-    frame.extend(bytes_of(sent.source));
-    frame.extend(bytes_of(sent.destination));
-    frame.extend(transport);
-    frame
+    let (from, to) = ((sent.source, 4000), (sent.destination, sent.port));
+    framed(&match sent.protocol {
+        Protocol::Udp => udp(from, to, false, &[]),
+        _ => tcp(from, to, SYN, &[]),
+    })
 }
 
 /// A service of each mark and family, with a server of its own.
@@ -192,47 +170,22 @@ fn rig() -> Rig {
             };
             rig.apply(add(service, "rr"));
             rig.apply(add_by(service, server, ForwardMethod::Route));
-            let hop = Hop {
-                interface: 2,
-                destination_mac: [2; 6],
-                source_mac: [4; 6],
-                mtu: 1500,
-                source: None,
-            };
-            let reach = Some(Reach::By(hop));
-            rig.director.set_hop(server.address, reach);
+            rig.reach(server.address, None);
         }
     }
-    rig.director.write_all(&rig.tables.memory());
     rig
 }
 
 /// The mark of the service that takes a frame.
 fn taken_by(rig: &Rig, sent: &Sent, at_tc: bool) -> Option<u32> {
-    let route = Route {
-        answer: RouteAnswer::Ready,
-        hop: PathHop {
-            interface: 2,
-            ..PathHop::default()
-        },
-    };
     let around = Circumstances {
         interface: sent.interface,
-        tick: 1,
-        cpu: 0,
-        routes: &|_, _, _| route,
-        wide_routes: &|_, _, _| route,
         mark: sent.mark,
-        tagged: false,
-        for_us: true,
+        ..around()
     };
+    let run = if at_tc { run_tc } else { run_xdp };
     let memory = rig.memory();
-    let mut frame = frame(sent);
-    if at_tc {
-        run_tc(memory, &mut frame, around);
-    } else {
-        run_xdp(memory, &mut frame, around);
-    }
+    run(memory, &mut frame(sent), around);
     let counted = |server: usize| memory.counters[server].connections.get() != 0;
     let server = (0..memory.servers.len()).find(|&server| counted(server))?;
     let service = memory.servers[server].service.get() as usize;
@@ -261,7 +214,7 @@ proptest! {
             let expected = have_service(by_rule.unwrap_or(carried));
             prop_assert_eq!(taken_by(&rig, &sent, at_tc), expected, "{}", at_tc);
             let is_left = !at_tc && by_rule.is_none() && !MARKS.clone().all(is_own);
-            let left = reason_count(&rig.memory(), Reason::Deferred);
+            let left = count(&rig, Reason::Deferred);
             prop_assert_eq!(left, u64::from(is_left));
         }
     }

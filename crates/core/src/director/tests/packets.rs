@@ -3,13 +3,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::layout::{settings, state_word};
-use evenkeel_datapath::simulated::{Circumstances, run_tc};
-use evenkeel_datapath::{Verdict, state};
+use evenkeel_datapath::state;
 
+use super::frames::*;
 use super::*;
-use crate::model::{SourceNat, Sysctl, SysctlValue};
+use crate::model::SourceNat;
 
 const FIRST: [u8; 4] = [192, 168, 1, 1];
 const SECOND: [u8; 4] = [192, 168, 1, 2];
@@ -21,22 +20,9 @@ fn at(address: [u8; 4]) -> ServerKey {
     }
 }
 
-/// A SYN from a port of 10.0.0.2 to 10.0.0.10:80; its checksums are of no matter.
+/// A SYN from a port of 10.0.0.2 to 10.0.0.10:80.
 fn syn(port: u16) -> Vec<u8> {
-    syn_to(port, 80)
-}
-
-/// The same, to another port.
-fn syn_to(port: u16, to: u16) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
-    frame[17] = 46;
-    frame[22..24].copy_from_slice(&[64, 6]);
-    frame[26..38].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 10, 0, 0, 0, 80]);
-    frame[34..36].copy_from_slice(&port.to_be_bytes());
-    frame[36..38].copy_from_slice(&to.to_be_bytes());
-    frame[46..48].copy_from_slice(&[0x50, 0x02]);
-    frame
+    segment((2, port), 80, SYN)
 }
 
 /// The server that a frame is sent to.
@@ -45,27 +31,8 @@ fn sent_to(rig: &Rig, frame: Vec<u8>) -> [u8; 4] {
 }
 
 /// A frame as it is sent on.
-fn sent(rig: &Rig, mut frame: Vec<u8>) -> Vec<u8> {
-    let route = Route {
-        answer: RouteAnswer::Ready,
-        hop: PathHop {
-            interface: 2,
-            ..PathHop::default()
-        },
-    };
-    let around = Circumstances {
-        interface: 2,
-        tick: 1,
-        cpu: 0,
-        routes: &|_, _, _| route,
-        wide_routes: &|_, _, _| route,
-        mark: 0,
-        tagged: false,
-        for_us: true,
-    };
-    let verdict = run_tc(rig.memory(), &mut frame, around);
-    assert_eq!(verdict, Verdict::Transmit { interface: 2 });
-    frame
+fn sent(rig: &Rig, frame: Vec<u8>) -> Vec<u8> {
+    send(rig, frame).unwrap()
 }
 
 #[test]
@@ -82,10 +49,7 @@ fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
         rig.apply(add(service, "rr"));
         rig.apply(add_server(service, at(FIRST), 1));
         assert_eq!(sent_to(&rig, syn(1024)), FIRST);
-        let memory = rig.memory();
-        let entries = memory.connections.iter().flat_map(|b| &b.entries);
-        let mut live = entries.filter(|entry| entry.state.get() & state_word::STATE != 0);
-        let state = &live.next().unwrap().state;
+        let state = state_word(&rig);
         state.set(state.get() & !state_word::STATE | state::ESTABLISHED);
         rig.apply(add_server(service, at(SECOND), 1));
         rig.apply(leave(service, at(FIRST)));
@@ -105,27 +69,15 @@ fn servers_with_source_nat_get_their_turn() {
         (SECOND, ForwardMethod::Masq),
     ] {
         rig.apply(add_by(service, at(address), method));
-        let hop = Hop {
-            interface: 2,
-            destination_mac: [2; 6],
-            source_mac: [4; 6],
-            mtu: 1500,
-            source: Some([192, 168, 1, 254].into()),
-        };
-        let hop = Some(Reach::By(hop));
-        rig.director.set_hop(address.into(), hop);
+        rig.reach(address.into(), Some([192, 168, 1, 254].into()));
     }
-    rig.director.write_all(&rig.tables.memory());
     let sent: Vec<_> = (1024..1028).map(|port| sent_to(&rig, syn(port))).collect();
     assert_eq!(sent, [SECOND, FIRST, SECOND, FIRST]);
 }
 
 /// The only live connection's state word.
 fn state_word(rig: &Rig) -> &evenkeel_datapath::word::Word {
-    let entries = rig.tables.memory().connections.iter();
-    let mut all = entries.flat_map(|bucket| &bucket.entries);
-    let live = all.find(|entry| entry.state.get() & state_word::STATE != 0);
-    &live.unwrap().state
+    &live(rig).next().unwrap().state
 }
 
 /// With IPVS's ways a connection that the client has closed gives way to its next one only
@@ -143,10 +95,7 @@ fn a_port_is_used_again_whose_connection_the_client_has_closed() {
         (2, false, true, true),
     ] {
         let mut rig = Rig::new();
-        rig.apply(Edit::Set {
-            setting: Sysctl::ConnReuseMode,
-            value: SysctlValue::Number(mode),
-        });
+        rig.set(Sysctl::ConnReuseMode, mode);
         rig.apply(add_with(
             service,
             ServiceSettings {
@@ -176,14 +125,7 @@ fn source_nat_finds_the_last_free_port() {
     let service = service(80);
     rig.apply(add(service, "rr"));
     rig.apply(add_by(service, at(FIRST), ForwardMethod::FullNat));
-    let hop = Hop {
-        interface: 2,
-        destination_mac: [2; 6],
-        source_mac: [4; 6],
-        mtu: 1500,
-        source: Some([192, 168, 1, 254].into()),
-    };
-    rig.director.set_hop(FIRST.into(), Some(Reach::By(hop)));
+    rig.reach(FIRST.into(), Some([192, 168, 1, 254].into()));
     let nat = SourceNat {
         addresses: vec![],
         ports: 20_000..=20_000 + PORTS - 1,
@@ -213,17 +155,12 @@ fn data_of_ftp_keeps_its_port_there_and_back() {
         rig.apply(add_server(service, server, 1));
     }
     // The same client port for each, as it may well be.
-    let server = sent_to(&rig, syn_to(1024, 21));
+    let server = sent_to(&rig, segment((2, 1024), 21, SYN));
     for (port, at_server) in [(21, 2121_u16), (20, 20), (40_000, 40_000)] {
-        let mut frame = sent(&rig, syn_to(1024, port));
+        let frame = sent(&rig, segment((2, 1024), port, SYN));
         assert_eq!(frame[30..34], server);
         assert_eq!(frame[36..38], at_server.to_be_bytes());
-        // The answer.
-        for (one, other) in [(26, 30), (27, 31), (28, 32), (29, 33), (34, 36), (35, 37)] {
-            frame.swap(one, other);
-        }
-        frame[22] = 64;
-        let back = sent(&rig, frame);
+        let back = sent(&rig, answer(frame, SYN));
         assert_eq!(back[26..30], [10, 0, 0, 10]);
         assert_eq!(back[34..36], port.to_be_bytes());
     }

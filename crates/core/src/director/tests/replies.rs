@@ -1,46 +1,32 @@
 //! Answers of servers on the director itself.
 
-use evenkeel_datapath::host::{Route, RouteAnswer};
-use evenkeel_datapath::layout::state_word;
+use evenkeel_datapath::host::RouteAnswer;
 use evenkeel_datapath::simulated::{Circumstances, run_egress, run_tc};
 use evenkeel_datapath::{Verdict, state};
 
+use super::frames::{self, *};
 use super::*;
 
 const CLIENT: [u8; 4] = [10, 0, 0, 2];
 const VIP: [u8; 4] = [10, 0, 0, 10];
 const OWN: [u8; 4] = [192, 168, 1, 1];
 const PORT: u16 = 4000;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
 
-/// A TCP packet; its checksums are of no matter.
 fn tcp(from: ([u8; 4], u16), to: ([u8; 4], u16), flags: u8) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..15].copy_from_slice(&[8, 0, 0x45]);
-    frame[17] = 46;
-    frame[22..24].copy_from_slice(&[64, 6]);
-    frame[26..30].copy_from_slice(&from.0);
-    frame[30..34].copy_from_slice(&to.0);
-    frame[34..36].copy_from_slice(&from.1.to_be_bytes());
-    frame[36..38].copy_from_slice(&to.1.to_be_bytes());
-    frame[46..48].copy_from_slice(&[0x50, flags]);
-    frame
+    framed(&frames::tcp(
+        (from.0.into(), from.1),
+        (to.0.into(), to.1),
+        flags,
+        &[],
+    ))
 }
 
 /// What becomes of a frame that comes in, or of one that leaves: it goes on to the stack, or
 /// out, with these ends.
 fn ends(rig: &Rig, mut frame: Vec<u8>, leaves: bool) -> [([u8; 4], u16); 2] {
-    let no_way = Route::without_hop(RouteAnswer::None);
     let around = Circumstances {
-        interface: 2,
-        tick: 1,
-        cpu: 0,
-        routes: &|_, _, _| no_way,
-        wide_routes: &|_, _, _| no_way,
-        mark: 0,
-        tagged: false,
-        for_us: true,
+        routes: &|_, _, _| route(RouteAnswer::None),
+        ..around()
     };
     let run = if leaves { run_egress } else { run_tc };
     assert_eq!(run(rig.memory(), &mut frame, around), Verdict::Pass);
@@ -68,10 +54,7 @@ fn has_replies(rig: &Rig) -> bool {
 }
 
 fn states(rig: &Rig) -> Vec<u32> {
-    let buckets = rig.memory().connections.iter();
-    let entries = buckets.flat_map(|bucket| &bucket.entries);
-    let states = entries.map(|entry| entry.state.get() & state_word::STATE);
-    states.filter(|&state| state != state::FREE).collect()
+    live(rig).map(state_of).collect()
 }
 
 #[test]

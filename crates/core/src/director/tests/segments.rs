@@ -5,42 +5,14 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::Verdict;
 
-use super::errors::{FAMILIES, TO_CLIENTS, TO_SERVERS, checksum, go, net, octets, packet, rig_of};
+use super::frames::*;
 use super::*;
-use crate::model::MssClamp;
-
-const TCP: u8 = 6;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-
-fn sum(from: IpAddr, to: IpAddr, segment: &[u8]) -> u16 {
-    let addresses = [octets(from), octets(to)].concat();
-    let pseudo = u32::from(!checksum(&addresses, 0)) + u32::from(TCP) + segment.len() as u32;
-    checksum(segment, pseudo)
-}
-
-fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, options: &[u8]) -> Vec<u8> {
-    let mut segment = vec![0; 20];
-    segment[..2].copy_from_slice(&from.1.to_be_bytes());
-    segment[2..4].copy_from_slice(&to.1.to_be_bytes());
-    segment[12] = (5 + options.len() as u8 / 4) << 4;
-    segment[13] = flags;
-    segment.extend_from_slice(options);
-    let sum = sum(from.0, to.0, &segment);
-    segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    packet(from.0, to.0, TCP, true, &segment)
-}
 
 /// The options of a TCP packet whose checksum is right.
 fn options(packet: &[u8]) -> Vec<u8> {
-    let (from, to, segment): (IpAddr, IpAddr, &[u8]) = if packet[0] == 0x45 {
-        let at = |at: usize| <[u8; 4]>::try_from(&packet[at..at + 4]).unwrap().into();
-        (at(12), at(16), &packet[20..])
-    } else {
-        let at = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).unwrap().into();
-        (at(8), at(24), &packet[40..])
-    };
-    assert_eq!(sum(from, to, segment), 0, "checksum");
+    let (from, to, segment) = parts(packet);
+    let sum = checksum(segment, pseudo(from, to, TCP, segment));
+    assert_eq!(sum, 0, "checksum");
     segment[20..].to_vec()
 }
 
@@ -141,14 +113,8 @@ fn a_server_asks_for_what_the_way_to_it_has_room_for() {
             let to = net(family);
             let syn = tcp((to.client, 4000), (to.vip, 80), SYN, &asks(1460));
             let (_, frame) = go(&rig, &syn, true);
-            let sent = &frame[14..];
-            let head = if family == Family::V4 { 20 } else { 40 };
-            let source: IpAddr = if family == Family::V4 {
-                <[u8; 4]>::try_from(&sent[12..16]).unwrap().into()
-            } else {
-                <[u8; 16]>::try_from(&sent[8..24]).unwrap().into()
-            };
-            let port = u16::from_be_bytes([sent[head], sent[head + 1]]);
+            let (source, _, segment) = parts(&frame[14..]);
+            let port = u16::from_be_bytes([segment[0], segment[1]]);
             let answer = tcp((to.server, 80), (source, port), SYN | ACK, &asks(1460));
             let (verdict, frame) = go(&rig, &answer, true);
             let interface = TO_CLIENTS;

@@ -5,12 +5,10 @@ use alloc::vec::Vec;
 
 use evenkeel_datapath::{Reason, Verdict};
 
-use super::errors::{FAMILIES, TO_SERVERS, count, go, net, octets, packet};
+use super::frames::{FAMILIES, count, go, host, net, octets, udp};
 use super::*;
 use crate::connections::{self, Filter};
 use crate::model::ConnectionView;
-
-const UDP: u8 = 17;
 
 /// A service with two servers, which take turns.
 fn rig(family: Family, netmask: Netmask) -> Rig {
@@ -26,32 +24,14 @@ fn rig(family: Family, netmask: Netmask) -> Rig {
     };
     rig.apply(add_with(key, wanted));
     for last in [21, 22] {
-        let address = match net(family).server {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                [a, b, c, last].into()
-            }
-            IpAddr::V6(v6) => {
-                let mut bytes = v6.octets();
-                bytes[15] = last;
-                bytes.into()
-            }
-        };
+        let address = host(family, last);
         let at = ServerKey {
             address,
             port: 5060,
         };
         rig.apply(add_by(key, at, ForwardMethod::Masq));
-        let hop = Hop {
-            interface: TO_SERVERS,
-            destination_mac: [2; 6],
-            source_mac: [4; 6],
-            mtu: 1500,
-            source: None,
-        };
-        rig.director.set_hop(address, Some(Reach::By(hop)));
+        rig.reach(address, None);
     }
-    rig.director.write_all(&rig.tables.memory());
     rig
 }
 
@@ -59,11 +39,8 @@ fn rig(family: Family, netmask: Netmask) -> Rig {
 /// dropped.
 fn server(rig: &Rig, family: Family, port: u16, message: &str) -> Option<u8> {
     let net = net(family);
-    let mut payload = [port.to_be_bytes(), 5060_u16.to_be_bytes()].concat();
-    payload.extend((8 + message.len() as u16).to_be_bytes());
-    payload.extend([0, 0]);
-    payload.extend(message.as_bytes());
-    let sent = packet(net.client, net.vip, UDP, false, &payload);
+    let (from, to) = ((net.client, port), (net.vip, 5060));
+    let sent = udp(from, to, false, message.as_bytes());
     let (verdict, frame) = go(rig, &sent, true);
     match verdict {
         Verdict::Transmit { .. } => {
