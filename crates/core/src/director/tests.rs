@@ -40,6 +40,16 @@ impl Rig {
         }
     }
 
+    /// A service at port 80, with servers at these ports.
+    fn serving(mut self, scheduler: &str, ports: &[u16]) -> (Self, ServiceKey) {
+        let key = service(80);
+        self.apply(add(key, scheduler));
+        for &port in ports {
+            self.apply(add_server(key, server(port), 1));
+        }
+        (self, key)
+    }
+
     fn memory(&self) -> Memory<'_> {
         self.tables.memory()
     }
@@ -204,6 +214,10 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
         server,
         settings: ServerSettings::new(ForwardMethod::Masq, weight),
     }
+}
+
+fn delete_server(service: ServiceKey, server: ServerKey) -> Edit {
+    Edit::DeleteServer { service, server }
 }
 
 mod configuration;

@@ -42,13 +42,12 @@ fn errors_come_in_the_order_of_ipvs() {
         rig.attempt(edit_server(key, server(81), 1)),
         Err(EditError::NoSuchServer)
     );
-    let delete = |service, server| Edit::DeleteServer { service, server };
     assert_eq!(
-        rig.attempt(delete(other, server(80))),
+        rig.attempt(delete_server(other, server(80))),
         Err(EditError::ServiceNotDefined)
     );
     assert_eq!(
-        rig.attempt(delete(key, server(81))),
+        rig.attempt(delete_server(key, server(81))),
         Err(EditError::NoSuchServer)
     );
     for edit in [
@@ -182,12 +181,7 @@ fn servers_that_can_not_be_are_refused() {
 
 #[test]
 fn an_edited_service_keeps_its_position_if_its_scheduler_is_the_same() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    for port in 1..=3 {
-        rig.apply(add_server(key, server(port), 1));
-    }
+    let (mut rig, key) = Rig::new().serving("rr", &[1, 2, 3]);
     assert_eq!(rig.ports(&key, 2), [3, 2]);
     let edit = |scheduler: &str| Edit::EditService {
         service: key,
@@ -219,10 +213,7 @@ fn an_edited_service_keeps_its_position_if_its_scheduler_is_the_same() {
 /// A packet may have read the service's scheduler before and its ring after.
 #[test]
 fn no_ring_is_read_in_the_way_of_another() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(1), 1));
+    let (mut rig, key) = Rig::new().serving("rr", &[1]);
     let edit = Edit::EditService {
         service: key,
         settings: ServiceSettings::scheduled_by("wlc"),
@@ -274,18 +265,13 @@ fn timeouts_change_where_they_are_given() {
 
 #[test]
 fn a_refused_transaction_changes_nothing() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "wrr"));
+    let (mut rig, key) = Rig::new().serving("wrr", &[]);
     rig.apply(add_server(key, server(1), 2));
     rig.apply(add_server(key, server(2), 1));
     let before = rig.director.list(None, AsOf::Now, &rig.memory());
     let edits = [
         edit_server(key, server(1), 7),
-        Edit::DeleteServer {
-            service: key,
-            server: server(2),
-        },
+        delete_server(key, server(2)),
         add_server(key, server(3), 5),
         Edit::Zero { service: None },
         Edit::Flush,
@@ -322,23 +308,16 @@ fn a_refused_transaction_changes_nothing() {
 
 #[test]
 fn full_is_said_and_room_comes_back() {
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         servers: 3,
         services: 2,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    for port in 1..=3 {
-        rig.apply(add_server(key, server(port), 1));
-    }
+    })
+    .serving("rr", &[1, 2, 3]);
     let full = Err(EditError::Full("servers".into()));
     assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
     assert_eq!(rig.servers(&key).len(), 3);
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(2),
-    });
+    rig.apply(delete_server(key, server(2)));
     assert_eq!(rig.attempt(add_server(key, server(4), 1)), full);
     // It would be kept for its counters, but room is needed.
     rig.now_ms += GRACE_MS;
@@ -358,13 +337,11 @@ fn full_is_said_and_room_comes_back() {
 #[test]
 fn rings_rest_before_they_are_used_again() {
     // Room for two rings of up to two servers.
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         ring_words: 8,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(1), 1));
+    })
+    .serving("rr", &[1]);
     rig.apply(edit_server(key, server(1), 2));
     let full = rig.attempt(edit_server(key, server(1), 3));
     assert_eq!(full, Err(EditError::Full("ring words".into())));
@@ -395,12 +372,11 @@ fn rings_that_no_packet_saw_are_free_at_once() {
 
 #[test]
 fn there_is_room_when_the_last_ring_has_rested() {
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         ring_words: 16,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "rr"));
+    })
+    .serving("rr", &[]);
     for (now_ms, weight) in [(0, 1), (0, 2), (100, 3), (200, 4)] {
         rig.now_ms = now_ms;
         match weight {
@@ -413,19 +389,12 @@ fn there_is_room_when_the_last_ring_has_rested() {
 
 #[test]
 fn a_deleted_server_comes_back_with_its_connections_and_counters() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(1), 1));
-    rig.apply(add_server(key, server(2), 1));
+    let (mut rig, key) = Rig::new().serving("rr", &[1, 2]);
     let index = rig.next(&key).unwrap() as usize;
     let port = rig.servers(&key)[0].key.port;
     rig.memory().loads[index].active.add(2);
     rig.memory().counters[index].connections.add(5);
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(port),
-    });
+    rig.apply(delete_server(key, server(port)));
     let flags = rig.memory().servers[index].flags.get();
     assert_eq!(
         flags & (server_flags::ALIVE | server_flags::USED),
@@ -448,10 +417,7 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
     assert_eq!(rig.next(&key), Some(index as u32));
     // Once nothing refers to it, the slot is anybody's, and counts from 0.
     rig.memory().loads[index].active.subtract(2);
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(port),
-    });
+    rig.apply(delete_server(key, server(port)));
     rig.pass(TRASH_MS - 1);
     assert_ne!(rig.memory().servers[index].flags.get(), 0);
     rig.pass(1);
@@ -461,13 +427,11 @@ fn a_deleted_server_comes_back_with_its_connections_and_counters() {
 
 #[test]
 fn zero_is_a_point_to_count_from() {
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         cpus: 2,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(1), 1));
+    })
+    .serving("rr", &[1]);
     let count = |rig: &Rig, n| {
         rig.memory().counters[0].in_bytes.add(n);
         // Another CPU.
@@ -491,10 +455,7 @@ fn zero_is_a_point_to_count_from() {
     assert_eq!(shown(&rig), (0, Some(0)));
     count(&rig, 4);
     assert_eq!(shown(&rig), (8, Some(8)));
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(1),
-    });
+    rig.apply(delete_server(key, server(1)));
     assert_eq!(shown(&rig), (8, None));
     // The service keeps what its former servers did.
     rig.pass(TRASH_MS);
@@ -503,10 +464,7 @@ fn zero_is_a_point_to_count_from() {
 
 #[test]
 fn a_port_given_as_zero_is_the_virtual_one_and_listed_as_given() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(0), 1));
+    let (mut rig, key) = Rig::new().serving("rr", &[0]);
     assert_eq!(rig.next_port(&key), Some(80));
     rig.restart();
     assert_eq!(rig.servers(&key)[0].key, server(0));

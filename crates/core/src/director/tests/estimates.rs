@@ -118,10 +118,7 @@ fn another_server_in_the_slot_begins_at_nothing() {
     sample(&mut rig);
     traffic(&rig, 1, 8192);
     sample(&mut rig);
-    rig.apply(Edit::DeleteServer {
-        service: service(80),
-        server: server(2),
-    });
+    rig.apply(delete_server(service(80), server(2)));
     rig.pass(TRASH_MS);
     let kept = view(&rig, &service(80)).stats;
     assert_eq!(kept.connections, 8192, "the service keeps its counts");

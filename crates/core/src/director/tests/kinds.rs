@@ -295,17 +295,12 @@ fn servers_without_a_port_of_their_own_answer_from_any() {
 
 #[test]
 fn features_are_there_as_long_as_a_server_is_not_forgotten() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
+    let (mut rig, key) = Rig::new().serving("rr", &[]);
     rig.apply(add_by(key, server(1), ForwardMethod::FullNat));
     let full_nat = features::FULL_NAT | features::WIDE_SERVERS;
     let index = server_index(&rig, &key, &server(1));
     rig.memory().loads[index].persistent.set(1);
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(1),
-    });
+    rig.apply(delete_server(key, server(1)));
     rig.pass(TRASH_MS);
     assert_eq!(features_of(&rig), full_nat);
     rig.restart();
@@ -365,10 +360,7 @@ fn records_tell_packets_all_they_need() {
 
 #[test]
 fn thresholds_end_overload_as_the_kernel_does() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "wlc"));
-    rig.apply(add_server(key, server(1), 1));
+    let (mut rig, key) = Rig::new().serving("wlc", &[1]);
     let set = |upper_threshold, lower_threshold| Edit::EditServer {
         service: key,
         server: server(1),
@@ -437,10 +429,7 @@ fn ways_into_tunnels_have_less_room() {
 
 #[test]
 fn a_local_server_needs_no_hop() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "rr"));
-    rig.apply(add_server(key, server(1), 1));
+    let (mut rig, key) = Rig::new().serving("rr", &[1]);
     let flags = |rig: &Rig, index: usize| {
         rig.memory().servers[index].flags.get() & (server_flags::LOCAL | server_flags::HOP_READY)
     };

@@ -6,16 +6,11 @@ use super::*;
 
 /// Four servers of weight 1.
 fn rig() -> (Rig, ServiceKey) {
-    let mut rig = Rig::sized(Sizes {
+    Rig::sized(Sizes {
         ring_words: 1 << 16,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "mh"));
-    for port in 1..=4 {
-        rig.apply(add_server(key, server(port), 1));
-    }
-    (rig, key)
+    })
+    .serving("mh", &[1, 2, 3, 4])
 }
 
 /// The table and the former owners.
@@ -49,10 +44,7 @@ fn former_owners_are_those_before_the_last_change() {
     rig.restart();
     assert_eq!(rig.director.repairs(), 0);
     assert!(tables(&rig, &key) == (present.clone(), former));
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(5),
-    });
+    rig.apply(delete_server(key, server(5)));
     assert!(tables(&rig, &key) == (before, present));
 }
 
@@ -60,10 +52,7 @@ fn former_owners_are_those_before_the_last_change() {
 fn a_slot_that_is_given_away_is_nobodys_former_one() {
     let (mut rig, key) = rig();
     let gone = slot_of(&rig, &key, 4);
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(4),
-    });
+    rig.apply(delete_server(key, server(4)));
     let (present, former) = tables(&rig, &key);
     assert!(former.contains(&gone) && !present.contains(&gone));
     rig.pass(TRASH_MS);
@@ -113,10 +102,7 @@ fn one_that_never_had_a_weight_gets_no_slots() {
     rig.apply(add_server(key, server(5), 0));
     assert!(!tables(&rig, &key).0.contains(&slot_of(&rig, &key, 5)));
     // One that comes back without a weight has forgotten the one that it had.
-    rig.apply(Edit::DeleteServer {
-        service: key,
-        server: server(1),
-    });
+    rig.apply(delete_server(key, server(1)));
     rig.apply(add_server(key, server(1), 0));
     assert!(!tables(&rig, &key).0.contains(&slot_of(&rig, &key, 1)));
     let only = service(81);
@@ -129,14 +115,13 @@ fn one_that_never_had_a_weight_gets_no_slots() {
 
 #[test]
 fn a_table_has_as_many_servers_as_slots_at_most() {
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         servers: 5000,
         endpoint_buckets: 8192,
         ring_words: 1 << 16,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "mh"));
+    })
+    .serving("mh", &[]);
     let edits: Vec<Edit> = (1..=4093)
         .map(|port| add_server(key, server(port), 1))
         .collect();

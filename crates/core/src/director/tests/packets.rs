@@ -38,10 +38,9 @@ fn sent(rig: &Rig, frame: Vec<u8>) -> Vec<u8> {
 #[test]
 fn a_client_whose_server_is_gone_or_quiesced_begins_anew() {
     let service = service(80);
-    let leave: [fn(ServiceKey, ServerKey) -> Edit; 2] = [
-        |service, server| Edit::DeleteServer { service, server },
-        |service, server| edit_server(service, server, 0),
-    ];
+    let leave: [fn(ServiceKey, ServerKey) -> Edit; 2] = [delete_server, |service, server| {
+        edit_server(service, server, 0)
+    }];
     for leave in leave {
         let mut rig = Rig::new();
         let settings = &rig.memory().control.settings;

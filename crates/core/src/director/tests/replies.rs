@@ -117,10 +117,7 @@ fn they_are_looked_for_while_there_may_be_some() {
     let mut rig = rig(ForwardMethod::Masq, 8080);
     set_reach(&mut rig, Some(Reach::Local));
     ends(&rig, tcp((CLIENT, PORT), (VIP, 80), SYN), false);
-    rig.apply(Edit::DeleteServer {
-        service: service(80),
-        server: server(8080),
-    });
+    rig.apply(delete_server(service(80), server(8080)));
     assert!(has_replies(&rig));
     let load = &rig.memory().loads[0];
     load.active.set(0);

@@ -357,10 +357,7 @@ fn follow(rig: &mut Rig, kernel: &mut Kernel, step: &Step) -> Result<(), TestCas
             kernel.edit(port, weight);
         }
         Step::Delete(port) => {
-            rig.apply(Edit::DeleteServer {
-                service: key,
-                server: server(port),
-            });
+            rig.apply(delete_server(key, server(port)));
             kernel.delete(port);
         }
         Step::Scheduler(weighted) => {

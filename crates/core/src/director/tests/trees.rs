@@ -120,10 +120,7 @@ fn follow(
             });
         }
         Step::Delete(port) => {
-            let _ = rig.attempt(Edit::DeleteServer {
-                service: key,
-                server: server(port),
-            });
+            let _ = rig.attempt(delete_server(key, server(port)));
         }
         Step::Scheduler(number) => {
             *scheduler = SCHEDULERS[number];
@@ -179,14 +176,13 @@ proptest! {
 
 #[test]
 fn a_tree_has_room_for_1024_servers() {
-    let mut rig = Rig::sized(Sizes {
+    let (mut rig, key) = Rig::sized(Sizes {
         servers: 2048,
         endpoint_buckets: 2048,
         ring_words: 1 << 16,
         ..Sizes::default()
-    });
-    let key = service(80);
-    rig.apply(add(key, "wlc"));
+    })
+    .serving("wlc", &[]);
     let edits: Vec<Edit> = (1..=1024)
         .map(|port| add_server(key, server(port), 1))
         .collect();
@@ -214,11 +210,7 @@ fn a_tree_has_room_for_1024_servers() {
 
 #[test]
 fn a_restart_finds_what_has_changed_meanwhile() {
-    let mut rig = Rig::new();
-    let key = service(80);
-    rig.apply(add(key, "lc"));
-    rig.apply(add_server(key, server(1), 1));
-    rig.apply(add_server(key, server(2), 1));
+    let (mut rig, key) = Rig::new().serving("lc", &[1, 2]);
     // Nobody has told the tree.
     let best = rig.choose(&key, Client::default()).unwrap();
     rig.memory().loads[best as usize].active.set(5);
