@@ -24,7 +24,7 @@ mod listing;
 mod marks;
 mod names;
 mod plan;
-mod records;
+pub(crate) mod records;
 mod rings;
 mod schedule;
 mod server;

@@ -1,10 +1,10 @@
 use super::*;
+use crate::director::records::{words, write_words};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use evenkeel_datapath::layout::{method, server_flags};
 use evenkeel_datapath::simulated::{Sizes, Tables};
-use evenkeel_datapath::word::Word;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
@@ -15,18 +15,8 @@ fn number(text: &str) -> u32 {
     u32::from_ne_bytes(text.parse::<Ipv4Addr>().unwrap().octets())
 }
 
-fn words(text: &str) -> Address {
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        return mapped(u32::from_ne_bytes(address.octets()));
-    }
-    let octets = text.parse::<Ipv6Addr>().unwrap().octets();
-    core::array::from_fn(|i| u32::from_ne_bytes(octets[4 * i..][..4].try_into().unwrap()))
-}
-
-fn set(to: &[Word; 4], address: Address) {
-    for (word, part) in to.iter().zip(address) {
-        word.set(part);
-    }
+fn address(text: &str) -> Address {
+    words(text.parse().unwrap())
 }
 
 fn be(port: u16) -> u32 {
@@ -48,8 +38,8 @@ fn put_wide(memory: &Memory<'_>, (bucket, way): (usize, usize), wide: &Wide<'_>)
     let bucket = &memory.wide_connections[bucket];
     bucket.signatures[way].set(1);
     let entry = &bucket.entries[way];
-    set(&entry.client_address, words(wide.client.0));
-    set(&entry.virtual_address, words(wide.virtual_address.0));
+    write_words(&entry.client_address, address(wide.client.0));
+    write_words(&entry.virtual_address, address(wide.virtual_address.0));
     entry
         .client_port
         .set(be(wide.client.1) | wide.protocol << 16);
@@ -72,7 +62,7 @@ fn fill(memory: &Memory<'_>) {
     third.flags.set(service_flags::PERSISTENT);
     third.persistence.set(360);
     let flags = server_flags::ALIVE | server_flags::WEIGHTED;
-    for (index, address, flags) in [
+    for (index, text, flags) in [
         (0, "192.168.1.1", flags),
         (
             1,
@@ -83,9 +73,9 @@ fn fill(memory: &Memory<'_>) {
     ] {
         let server = &memory.servers[index];
         if index != 1 {
-            server.address.set(number(address));
+            server.address.set(number(text));
         }
-        set(&server.wide_address, words(address));
+        write_words(&server.wide_address, address(text));
         server.ports.set(be(8080));
         server.flags.set(flags);
     }

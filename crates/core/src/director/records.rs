@@ -7,6 +7,7 @@ use evenkeel_datapath::layout::{
     self, Address, AddressWords, MAPPED, SEGMENT_BY_WAY, mapped, method, scheduler, server_flags,
     service_flags, tunnel,
 };
+pub(super) use evenkeel_datapath::table::address_of as read_words;
 
 use super::server::Server;
 use super::service::{Service, Settings};
@@ -17,7 +18,7 @@ use crate::model::{
 };
 
 /// An address as it stands in packets, an IPv4 one mapped.
-pub(super) fn words(address: IpAddr) -> Address {
+pub(crate) fn words(address: IpAddr) -> Address {
     match address {
         IpAddr::V4(address) => mapped(u32::from_ne_bytes(address.octets())),
         IpAddr::V6(address) => {
@@ -61,13 +62,8 @@ fn address_of(words: Address, family: Family) -> Option<IpAddr> {
     }
 }
 
-/// An address of the shared memory.
-pub(super) fn read_words(words: &AddressWords) -> Address {
-    core::array::from_fn(|word| words[word].get())
-}
-
 /// Stores an address.
-pub(super) fn write_words(target: &AddressWords, address: Address) {
+pub(crate) fn write_words(target: &AddressWords, address: Address) {
     for (word, value) in target.iter().zip(address) {
         word.set(value);
     }

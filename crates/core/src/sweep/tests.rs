@@ -1,8 +1,9 @@
 use super::*;
+use crate::director::records::{words, write_words};
 use evenkeel_datapath::layout::{RING_HEADER, method};
 use evenkeel_datapath::simulated::{Sizes, Tables};
 use evenkeel_datapath::{load, tree};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 const TPS: f64 = 4.0;
 const SERVER: u32 = 3;
@@ -12,11 +13,7 @@ fn narrow_address(text: &str) -> u32 {
 }
 
 fn address(text: &str) -> Address {
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        return mapped(u32::from_ne_bytes(address.octets()));
-    }
-    let octets = text.parse::<Ipv6Addr>().unwrap().octets();
-    core::array::from_fn(|i| u32::from_ne_bytes(octets[4 * i..][..4].try_into().unwrap()))
+    words(text.parse().unwrap())
 }
 
 /// Takes a place for something live of [`SERVER`].
@@ -45,12 +42,6 @@ fn put_wide(memory: &Memory<'_>, place: Place, state: u32, seen: u32) {
     put(memory, memory.wide_connections, place, state, seen);
 }
 
-fn set(words: &[evenkeel_datapath::word::Word; 4], address: Address) {
-    for (word, part) in words.iter().zip(address) {
-        word.set(part);
-    }
-}
-
 /// A wide entry of a client with a service.
 fn put_client(
     memory: &Memory<'_>,
@@ -62,7 +53,7 @@ fn put_client(
 ) {
     put_wide(memory, (bucket, way), state, seen);
     let entry = &memory.wide_connections[bucket].entries[way];
-    set(&entry.client_address, address(client));
+    write_words(&entry.client_address, address(client));
     entry.service.set(service);
 }
 
@@ -341,7 +332,7 @@ fn put_translated(memory: &Memory<'_>) {
     put_client(memory, (5, 5), state::TRANSLATED, 0, "192.0.2.1", 1);
     let entry = &memory.wide_connections[5].entries[5];
     let port = u32::from(1024_u16.to_be());
-    set(&entry.virtual_address, address("10.1.2.3"));
+    write_words(&entry.virtual_address, address("10.1.2.3"));
     entry.ports.set(port | 0xffff_0000);
     entry
         .client_port
@@ -433,10 +424,14 @@ fn a_translated_source_goes_when_its_client_has_another() {
     }
 }
 
+/// What is known of a destination of service 1, whose server is [`SERVER`].
 fn put_locality(memory: &Memory<'_>, place: Place) {
+    let server = &memory.servers[SERVER as usize];
+    server.service.set(1);
+    server.flags.set(server_flags::ALIVE);
     put_client(memory, place, state::LOCALITY, 0, "10.1.2.3", 1);
     let entry = &memory.wide_connections[place.0].entries[place.1];
-    set(&entry.virtual_address, [NOBODY; 4]);
+    write_words(&entry.virtual_address, [NOBODY; 4]);
     entry.server_tag.set(NOBODY);
 }
 
@@ -447,9 +442,6 @@ fn destinations_are_forgotten_sooner_when_there_are_many() {
         ..Sizes::default()
     });
     let memory = tables.memory();
-    let server = &memory.servers[SERVER as usize];
-    server.service.set(1);
-    server.flags.set(server_flags::ALIVE);
     let mut count = 0;
     let mut put_more = |until: u64| {
         while count < until {
@@ -478,9 +470,6 @@ fn destinations_are_forgotten_sooner_when_there_are_many() {
 fn destinations_are_kept_as_long_as_their_scheduler_says() {
     let tables = Tables::new(&Sizes::default());
     let memory = tables.memory();
-    let server = &memory.servers[SERVER as usize];
-    server.service.set(1);
-    server.flags.set(server_flags::ALIVE);
     let mut sweeper = Sweeper::default();
     sweeper.set_locality_seconds(LocalitySeconds {
         lblc: 10,
@@ -502,9 +491,6 @@ fn destinations_are_kept_as_long_as_their_scheduler_says() {
 fn a_destination_is_forgotten_with_its_server() {
     let tables = Tables::new(&Sizes::default());
     let memory = tables.memory();
-    let server = &memory.servers[SERVER as usize];
-    server.service.set(1);
-    server.flags.set(server_flags::ALIVE);
     let mut sweeper = Sweeper::default();
     for (service, flags, stays) in [
         (1, server_flags::ALIVE, 1),
@@ -512,6 +498,7 @@ fn a_destination_is_forgotten_with_its_server() {
         (1, 0, 0),
     ] {
         put_locality(&memory, (0, 0));
+        let server = &memory.servers[SERVER as usize];
         server.service.set(service);
         server.flags.set(flags);
         assert_eq!(pass(&mut sweeper, &memory, 1).in_use(), stays);
@@ -642,7 +629,7 @@ fn established_connections_assure_their_templates() {
         let place = hash::wide_connection(address, port, seed);
         let bucket = place.bucket as usize & (memory.wide_connections.len() - 1);
         let entry = &memory.wide_connections[bucket].entries[0];
-        set(&entry.client_address, address);
+        write_words(&entry.client_address, address);
         entry.client_port.set(port);
         entry.service.set(4);
         entry.server.set(SERVER);
