@@ -233,6 +233,7 @@ mod maglev;
 mod marked;
 mod packets;
 mod replies;
+mod rivals;
 mod schedulers;
 mod segments;
 mod sip;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::walk::Client;
 use super::*;
 
-const SCHEDULERS: [&str; 8] = ["lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr"];
+pub(super) const SCHEDULERS: [&str; 8] = ["lc", "wlc", "sed", "nq", "fo", "ovf", "lblc", "lblcr"];
 
 /// What `ip_vs_{lc,wlc,sed,nq,fo,ovf}.c` choose from the list, by port.
 fn kernels_choice(
@@ -82,12 +82,16 @@ fn is_full(rig: &Rig, key: &ServiceKey, view: &ServerView) -> bool {
     rig.memory().loads[server as usize].overloaded.get() != 0
 }
 
+/// The port of the server that the kernel would choose.
+pub(super) fn expected(rig: &Rig, key: &ServiceKey, scheduler: &str) -> Option<u16> {
+    kernels_choice(scheduler, &rig.servers(key), |s| is_full(rig, key, s))
+}
+
 fn agree(rig: &Rig, key: &ServiceKey, scheduler: &str) -> Result<Option<u32>, TestCaseError> {
-    let list = rig.servers(key);
-    let expected = kernels_choice(scheduler, &list, |s| is_full(rig, key, s));
+    let expected = expected(rig, key, scheduler);
     let chosen = rig.choose(key, Client::default());
     let port = chosen.map(|s| u16::from_be(rig.memory().servers[s as usize].ports.get() as u16));
-    prop_assert_eq!(port, expected, "{} {:?}", scheduler, list);
+    prop_assert_eq!(port, expected, "{} {:?}", scheduler, rig.servers(key));
     Ok(chosen)
 }
 
