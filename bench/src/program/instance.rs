@@ -147,6 +147,7 @@ impl Instance {
             services: 64,
             servers: 1024,
             ring_words: 1 << 18,
+            seed: None,
         };
         let (dataplane, _) = Dataplane::open_object(pins, &settings, object)?;
         let memory = dataplane.memory();

@@ -259,7 +259,17 @@ pub(super) fn rig_of(
     server: Family,
     method: ForwardMethod,
 ) -> Rig {
-    let mut rig = Rig::new();
+    served(Rig::new(), key, settings, server, method)
+}
+
+/// The same in tables of any size.
+pub(super) fn served(
+    mut rig: Rig,
+    key: ServiceKey,
+    settings: ServiceSettings,
+    server: Family,
+    method: ForwardMethod,
+) -> Rig {
     rig.apply(add_with(key, settings));
     let to = net(server);
     let at = ServerKey {
