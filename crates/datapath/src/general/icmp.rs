@@ -4,6 +4,7 @@
 
 use super::delivery::{self, task};
 use super::inbound::{check, set_job, settings};
+use super::outbound;
 use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd, difference};
 use super::width::Width;
@@ -14,8 +15,8 @@ use crate::frame::{ETHERNET, End, protocol};
 use crate::hop;
 use crate::host::{Host, Window};
 use crate::layout::{
-    Bucket, NOBODY, Server, Service, WideBucket, endpoint_kind, method, server_flags,
-    service_flags, settings,
+    Bucket, NOBODY, Service, WideBucket, endpoint_kind, method, server_flags, service_flags,
+    settings,
 };
 use crate::reason::Reason;
 use crate::state::{Direction, tcp_flags};
@@ -93,20 +94,14 @@ pub(super) fn turned(arrival: &Arrival) -> (Packet, Transport) {
 fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let (packet, transport) = turned(arrival);
     if !packet.is_ipv6 {
-        let wanted = Bucket::of_server(host, &packet, transport);
-        let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
-        if let Some(found) = found
-            && let Some(server) = host.server(found.entry.server.get())
-        {
-            return to_client::<H, Bucket>(host, arrival, found.entry, server);
+        let verdict = about_a_request_in::<H, Bucket>(host, arrival, &packet, transport);
+        if verdict != Verdict::Pass {
+            return verdict;
         }
     }
-    let wanted = WideBucket::of_server(host, &packet, transport);
-    let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
-    if let Some(found) = found
-        && let Some(server) = host.server(found.entry.server.get())
-    {
-        return to_client::<H, WideBucket>(host, arrival, found.entry, server);
+    let verdict = about_a_request_in::<H, WideBucket>(host, arrival, &packet, transport);
+    if verdict != Verdict::Pass {
+        return verdict;
     }
     if has_source_nat(host) {
         return Verdict::Then {
@@ -116,38 +111,30 @@ fn about_a_request<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     Verdict::Pass
 }
 
-/// Translates for the client, from whom the quoted packet came.
+/// The same about a connection in this table, translated for the client; `answer` is the
+/// quoted packet turned round.
 #[inline(always)]
-fn to_client<H: Host, W: Width>(
+fn about_a_request_in<H: Host, W: Width>(
     host: &H,
     arrival: &Arrival,
-    entry: &W::Entry,
-    server: &Server,
+    answer: &Packet,
+    transport: Transport,
 ) -> Verdict {
-    let before = WideEnd {
-        address: arrival.quoted.destination,
-        port: arrival.transport.destination_port,
-    };
-    let known = W::server_end(entry, server);
-    if known.address != before.address
-        || known.port != before.port
-        || method_of(server.flags.get()) != method::MASQ
-    {
-        return Verdict::Pass;
-    }
-    let packet = &arrival.packet;
-    let after = W::virtual_end(entry, server);
-    let way = hop::remembered(host, entry, || {
-        let client = packet.destination;
-        hop::route(host, packet.is_ipv6, after.address, client, packet.protocol)
-    });
-    if let Err(verdict) = check(host, arrival, &way) {
-        return verdict;
-    }
-    count_packet(host, entry.server().get(), packet.length, Direction::Output);
-    arrival.job.set_source(after);
-    arrival.job.set_way(&way);
-    DELIVER
+    let is_routed = outbound::is_routed;
+    outbound::of_connection::<H, W>(host, answer, &transport, is_routed, |entry, server| {
+        let packet = &arrival.packet;
+        let after = W::virtual_end(entry, server);
+        let way = hop::remembered(host, entry, || {
+            outbound::route(host, packet, after.address, packet.destination)
+        });
+        if let Err(verdict) = check(host, arrival, &way) {
+            return verdict;
+        }
+        count_packet(host, entry.server().get(), packet.length, Direction::Output);
+        arrival.job.set_source(after);
+        arrival.job.set_way(&way);
+        DELIVER
+    })
 }
 
 /// On to where the job is carried out.

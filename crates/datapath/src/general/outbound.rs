@@ -6,9 +6,9 @@ use super::width::Width;
 use super::{Arrival, end, fragment, next_state, segment};
 use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
 use crate::frame::protocol;
-use crate::hop;
+use crate::hop::{self, Way};
 use crate::host::Host;
-use crate::layout::{NOBODY, Server, endpoint_kind, method, settings};
+use crate::layout::{Address, NOBODY, Server, endpoint_kind, method, settings};
 use crate::reason::Reason;
 use crate::state::{Direction, tcp_flags};
 use crate::table::{self, Found, Slot};
@@ -44,34 +44,58 @@ pub(super) fn unexpected<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
 /// server's own business.
 #[inline(always)]
 pub(super) fn process<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
-    let Arrival {
-        packet, transport, ..
-    } = arrival;
+    of_connection::<H, W>(
+        host,
+        &arrival.packet,
+        &arrival.transport,
+        is_routed,
+        |entry, server| send::<H, W>(host, arrival, entry, server),
+    )
+}
+
+/// True: what a server with these flags answers comes through the director, to the client's
+/// address.
+#[inline(always)]
+pub(super) fn is_routed(flags: u32) -> bool {
+    method_of(flags) == method::MASQ
+}
+
+/// Does something with the connection of a server's packet, and with the server, if
+/// `is_wanted` says so of its flags; [`Verdict::Pass`]: there is no such connection.
+#[inline(always)]
+pub(super) fn of_connection<'a, H: Host, W: Width + 'a>(
+    host: &'a H,
+    packet: &Packet,
+    transport: &Transport,
+    is_wanted: impl FnOnce(u32) -> bool,
+    go: impl FnOnce(&'a W::Entry, &'a Server) -> Verdict,
+) -> Verdict {
     let wanted = W::of_server(host, packet, *transport);
-    let found: Option<Found<'_, W>> = table::find(host, W::place(host, wanted), wanted);
+    let found: Option<Found<'a, W>> = table::find(host, W::place(host, wanted), wanted);
     let Some(found) = found else {
         return Verdict::Pass;
     };
-    match sender::<H, W>(host, found.entry, packet, transport) {
-        Some(server) => send::<H, W>(host, arrival, found.entry, server),
+    let entry = found.entry;
+    match sender::<H, W>(host, entry, packet, transport, is_wanted) {
+        Some(server) => go(entry, server),
         None => Verdict::Pass,
     }
 }
 
-/// The server of a connection, if it is the packet's sender and answers through the
-/// director.
+/// The server of a connection, if it is the packet's sender and is wanted.
 #[inline(always)]
 fn sender<'a, H: Host, W: Width>(
     host: &'a H,
     entry: &W::Entry,
     packet: &Packet,
     transport: &Transport,
+    is_wanted: impl FnOnce(u32) -> bool,
 ) -> Option<&'a Server> {
     let server = host.server(entry.server().get())?;
     let end = W::server_end(entry, server);
     let is_it = end.address == packet.source
         && end.port == transport.source_port
-        && method_of(server.flags.get()) == method::MASQ;
+        && is_wanted(server.flags.get());
     is_it.then_some(server)
 }
 
@@ -83,34 +107,35 @@ fn send<H: Host, W: Width>(
     entry: &W::Entry,
     server: &Server,
 ) -> Verdict {
-    let Arrival {
-        packet, transport, ..
-    } = arrival;
     let after = W::virtual_end(entry, server);
+    let packet = &arrival.packet;
     let way = hop::remembered(host, entry, || {
-        hop::route(
-            host,
-            packet.is_ipv6,
-            after.address,
-            packet.destination,
-            packet.protocol,
-        )
+        route(host, packet, after.address, packet.destination)
     });
     if let Err(verdict) = check(host, arrival, &way) {
         return verdict;
     }
-    let direction = Direction::Output;
-    let next = next_state(
-        host,
-        packet.protocol,
-        entry.state().get(),
-        transport.event,
-        direction,
-    );
-    track(host, entry, next, direction);
-    count_packet(host, entry.server().get(), counted_length(host), direction);
+    note(host, arrival, entry);
     arrival.job.set_source(after);
-    fragment::note(arrival, entry.server().get(), fragment::kind::FROM_SERVER);
     arrival.job.set_way(&way);
     segment::next_of(host, arrival, entry.service().get(), server)
+}
+
+/// Asks the kernel for the way of a server's packet to a client.
+#[inline(always)]
+pub(super) fn route<H: Host>(host: &H, packet: &Packet, from: Address, client: Address) -> Way {
+    hop::route(host, packet.is_ipv6, from, client, packet.protocol)
+}
+
+/// Notes a server's packet in its connection, and counts it.
+#[inline(always)]
+pub(super) fn note<H: Host, E: Slot>(host: &H, arrival: &Arrival, entry: &E) {
+    let direction = Direction::Output;
+    let present = entry.state().get();
+    let event = arrival.transport.event;
+    let next = next_state(host, arrival.packet.protocol, present, event, direction);
+    track(host, entry, next, direction);
+    let index = entry.server().get();
+    count_packet(host, index, counted_length(host), direction);
+    fragment::note(arrival, index, fragment::kind::FROM_SERVER);
 }

@@ -3,18 +3,17 @@
 //! at tc's egress, since it never comes in.
 
 use super::icmp::{self, DELIVER};
-use super::outbound::is_from_server;
+use super::outbound::{self, is_from_server};
 use super::packet::{self, Packet, Transport, what};
-use super::rewrite::WideEnd;
 use super::width::Width;
-use super::{Arrival, Part, fragment, next_state, segment};
+use super::{Arrival, Part, segment};
 use crate::endpoint;
-use crate::forward::{Verdict, count_packet, counted_length, method_of, track};
+use crate::forward::{Verdict, count_packet, method_of};
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
 use crate::host::{Host, Window};
-use crate::layout::{Bucket, Server, WideBucket, method, server_flags};
+use crate::layout::{Bucket, WideBucket, method, server_flags};
 use crate::state::Direction;
-use crate::table::{self, Found, Slot};
+use crate::table::Slot;
 
 /// Decides about a frame that leaves this machine.
 #[inline(always)]
@@ -72,32 +71,13 @@ fn may_be_ours<H: Host>(host: &H) -> bool {
 /// A packet of a connection; [`Verdict::Pass`]: there is none in this table.
 #[inline(always)]
 pub(super) fn connection<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
-    let Arrival {
-        packet, transport, ..
-    } = arrival;
-    let wanted = W::of_server(host, packet, *transport);
-    let found: Option<Found<'_, W>> = table::find(host, W::place(host, wanted), wanted);
-    let Some(found) = found else {
-        return Verdict::Pass;
-    };
-    let entry = found.entry;
-    let index = entry.server().get();
-    let sender_end = WideEnd {
-        address: packet.source,
-        port: transport.source_port,
-    };
-    let Some(server) = server_at::<H, W>(host, entry, sender_end) else {
-        return Verdict::Pass;
-    };
-    let direction = Direction::Output;
-    let present = entry.state().get();
-    let next = next_state(host, packet.protocol, present, transport.event, direction);
-    track(host, entry, next, direction);
-    count_packet(host, index, counted_length(host), direction);
-    arrival.job.set_source(W::virtual_end(entry, server));
-    arrival.job.set_local();
-    fragment::note(arrival, index, fragment::kind::FROM_SERVER);
-    segment::next_of(host, arrival, entry.service().get(), server)
+    let (packet, transport) = (&arrival.packet, &arrival.transport);
+    outbound::of_connection::<H, W>(host, packet, transport, is_here, |entry, server| {
+        outbound::note(host, arrival, entry);
+        arrival.job.set_source(W::virtual_end(entry, server));
+        arrival.job.set_local();
+        segment::next_of(host, arrival, entry.service().get(), server)
+    })
 }
 
 /// An error about a client's packet, which quotes it as the server would have got it.
@@ -121,39 +101,17 @@ fn error_in<H: Host, W: Width>(
     answer: &Packet,
     transport: Transport,
 ) -> Verdict {
-    let wanted = W::of_server(host, answer, transport);
-    let found: Option<Found<'_, W>> = table::find(host, W::place(host, wanted), wanted);
-    let Some(found) = found else {
-        return Verdict::Pass;
-    };
-    let entry = found.entry;
-    let before = WideEnd {
-        address: answer.source,
-        port: transport.source_port,
-    };
-    let Some(server) = server_at::<H, W>(host, entry, before) else {
-        return Verdict::Pass;
-    };
-    let length = arrival.packet.length;
-    count_packet(host, entry.server().get(), length, Direction::Output);
-    arrival.job.set_source(W::virtual_end(entry, server));
-    arrival.job.set_local();
-    DELIVER
+    outbound::of_connection::<H, W>(host, answer, &transport, is_here, |entry, server| {
+        let length = arrival.packet.length;
+        count_packet(host, entry.server().get(), length, Direction::Output);
+        arrival.job.set_source(W::virtual_end(entry, server));
+        arrival.job.set_local();
+        DELIVER
+    })
 }
 
-/// The server of a connection, if this is its end and it is on this machine.
+/// True: a server with these flags is on this machine, and its packets are translated.
 #[inline(always)]
-fn server_at<'a, H: Host, W: Width>(
-    host: &'a H,
-    entry: &W::Entry,
-    it: WideEnd,
-) -> Option<&'a Server> {
-    let server = host.server(entry.server().get())?;
-    let flags = server.flags.get();
-    let end = W::server_end(entry, server);
-    let is_it = end.address == it.address
-        && end.port == it.port
-        && flags & server_flags::LOCAL != 0
-        && matches!(method_of(flags), method::MASQ | method::FULL_NAT);
-    is_it.then_some(server)
+fn is_here(flags: u32) -> bool {
+    flags & server_flags::LOCAL != 0 && matches!(method_of(flags), method::MASQ | method::FULL_NAT)
 }

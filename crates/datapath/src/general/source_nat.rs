@@ -8,7 +8,8 @@
 
 use super::icmp;
 use super::inbound::check;
-use super::packet::Packet;
+use super::outbound;
+use super::packet::{Packet, Transport};
 use super::rewrite::{self, WideEnd};
 use super::width::Width;
 use super::{Arrival, UNASKED, fragment, lease, next_state, segment};
@@ -253,31 +254,16 @@ impl Go for Tell {
 /// A server's answer to a translated source; [`Verdict::Pass`]: it is none.
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
-    let (packet, transport) = (&arrival.packet, &arrival.transport);
-    let to = WideEnd {
-        address: packet.destination,
-        port: transport.destination_port,
-    };
-    let from = WideEnd {
-        address: packet.source,
-        port: transport.source_port,
-    };
+    let [to, from] = ends(&arrival.packet, &arrival.transport);
     find::<H, Reply>(host, arrival, to, from)
 }
 
 /// An ICMP error about a packet with a translated source; [`Verdict::Pass`]: it is none.
 #[inline(always)]
 pub(super) fn error<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
-    let (quoted, transport) = (&arrival.quoted, &arrival.transport);
-    let source = WideEnd {
-        address: quoted.source,
-        port: transport.source_port,
-    };
-    let server = WideEnd {
-        address: quoted.destination,
-        port: transport.destination_port,
-    };
-    find::<H, Tell>(host, arrival, source, server)
+    let (packet, transport) = icmp::turned(arrival);
+    let [to, from] = ends(&packet, &transport);
+    find::<H, Tell>(host, arrival, to, from)
 }
 
 /// The client whose source it is.
@@ -287,6 +273,20 @@ fn client_of(translated: &WideEntry) -> WideEnd {
         address: address_of(&translated.virtual_address),
         port: translated.ports.get() as u16,
     }
+}
+
+/// Where a packet goes, and where it comes from.
+#[inline(always)]
+fn ends(packet: &Packet, transport: &Transport) -> [WideEnd; 2] {
+    let to = WideEnd {
+        address: packet.destination,
+        port: transport.destination_port,
+    };
+    let from = WideEnd {
+        address: packet.source,
+        port: transport.source_port,
+    };
+    [to, from]
 }
 
 /// Finds the connection whose translated source is `to`, with the server at `from`.
@@ -345,8 +345,7 @@ fn tell<H: Host, W: Width>(
     let client = client_of(translated);
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
-        let (from, to) = (after.address, client.address);
-        hop::route(host, packet.is_ipv6, from, to, packet.protocol)
+        outbound::route(host, packet, after.address, client.address)
     });
     if let Err(verdict) = check(host, arrival, &way) {
         return verdict;
@@ -371,13 +370,7 @@ fn reply<H: Host, W: Width>(
     let client = client_of(translated);
     let after = W::virtual_end(entry, server);
     let way = hop::remembered(host, entry, || {
-        hop::route(
-            host,
-            packet.is_ipv6,
-            after.address,
-            client.address,
-            packet.protocol,
-        )
+        outbound::route(host, packet, after.address, client.address)
     });
     if let Err(verdict) = check(host, arrival, &way) {
         return verdict;
