@@ -132,33 +132,44 @@ fn the_tests_of_the_kernels_side_pass() {
     });
 }
 
+/// Puts one of the lab's test programs into a guest. False: it is not built, and said so.
+fn add_tests(guest: &mut Guest, name: &str) -> Result<bool> {
+    let Some(tests) = test_program(name)? else {
+        println!("skipped: {name} is not built; `cargo nextest run --workspace`");
+        return Ok(false);
+    };
+    guest.built(&tests, &format!("/usr/bin/{name}"))?;
+    Ok(true)
+}
+
+/// Runs those of a lab's test program whose names contain `which`; they say this, and so many
+/// pass.
+fn run_tests(vm: &mut Vm, name: &str, which: &str, passed: u32) -> Result<String> {
+    let environment = format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM}");
+    let text = vm.expect(&format!("{environment} {name} --nocapture {which}"), LONG)?;
+    println!("{text}");
+    let verdict = format!("test result: ok. {passed} passed");
+    assert!(text.contains(&verdict), "{name} {which}");
+    Ok(text)
+}
+
 /// The kernel of the machine the tests run on may have no VLAN interfaces, and leave
 /// that part of these tests out. This one has.
 #[test]
 fn frames_with_vlan_tags_pass() {
     sandbox::run_test(|| {
-        let Some(mut guest) = guest("vlan")? else {
+        let Some(mut guest) = director("vlan")? else {
             return Ok(());
         };
-        let Some(tests) = test_program("lab_dataplane")? else {
-            println!("skipped: lab_dataplane is not built; `cargo nextest run --workspace`");
+        if !add_tests(&mut guest, "lab_dataplane")? {
             return Ok(());
-        };
-        let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
+        }
         guest
             .program("ethtool")?
             .program("nginx")?
-            .modules(&["8021q"])?
-            .built(program, PROGRAM)?
-            .built(&tests, "/usr/bin/lab_dataplane")?;
+            .modules(&["8021q"])?;
         let mut vm = Vm::boot(&guest, LONG)?;
-        let command = "lab_dataplane --nocapture others_frames_pass";
-        let text = vm.expect(
-            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
-            LONG,
-        )?;
-        println!("{text}");
-        assert!(text.contains("test result: ok. 2 passed"));
+        let text = run_tests(&mut vm, "lab_dataplane", "others_frames_pass", 2)?;
         assert!(!text.contains("not tried"), "the guest has no VLANs either");
         Ok(())
     });
@@ -172,21 +183,12 @@ fn tunnels_lead_to_real_servers() {
         let Some(mut guest) = director("tunnels")? else {
             return Ok(());
         };
-        let Some(tests) = test_program("lab_realserver")? else {
-            println!("skipped: lab_realserver is not built; `cargo nextest run --workspace`");
+        if !add_tests(&mut guest, "lab_realserver")? {
             return Ok(());
-        };
-        guest
-            .modules(&["ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou", "fou6"])?
-            .built(&tests, "/usr/bin/lab_realserver")?;
+        }
+        guest.modules(&["ipip", "ip6_tunnel", "ip_gre", "ip6_gre", "fou", "fou6"])?;
         let mut vm = Vm::boot(&guest, LONG)?;
-        let command = "lab_realserver --nocapture tunnels";
-        let text = vm.expect(
-            &format!("{SLOW} EVENKEEL_PROGRAM={PROGRAM} {command}"),
-            LONG,
-        )?;
-        println!("{text}");
-        assert!(text.contains("test result: ok. 1 passed"));
+        let text = run_tests(&mut vm, "lab_realserver", "tunnels", 1)?;
         assert!(!text.contains("skipped"), "the guest has no tunnels either");
         Ok(())
     });
