@@ -209,53 +209,11 @@ pub fn reserve<S: Store>(store: &S, reference: u32) -> u32 {
     is_ours.into()
 }
 
-/// What is done with the connection of a translated source, once it is found.
-trait Go {
-    fn go<H: Host, W: Width>(
-        host: &H,
-        arrival: &Arrival,
-        translated: &WideEntry,
-        entry: &W::Entry,
-        server: &Server,
-    ) -> Verdict;
-}
-
-/// [`reply`]
-struct Reply;
-/// [`tell`]
-struct Tell;
-
-impl Go for Reply {
-    #[inline(always)]
-    fn go<H: Host, W: Width>(
-        host: &H,
-        arrival: &Arrival,
-        translated: &WideEntry,
-        entry: &W::Entry,
-        server: &Server,
-    ) -> Verdict {
-        reply::<H, W>(host, arrival, translated, entry, server)
-    }
-}
-
-impl Go for Tell {
-    #[inline(always)]
-    fn go<H: Host, W: Width>(
-        host: &H,
-        arrival: &Arrival,
-        translated: &WideEntry,
-        entry: &W::Entry,
-        server: &Server,
-    ) -> Verdict {
-        tell::<H, W>(host, arrival, translated, entry, server)
-    }
-}
-
 /// A server's answer to a translated source; [`Verdict::Pass`]: it is none.
 #[inline(always)]
 pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let [to, from] = ends(&arrival.packet, &arrival.transport);
-    find::<H, Reply>(host, arrival, to, from)
+    find::<H, false>(host, arrival, to, from)
 }
 
 /// An ICMP error about a packet with a translated source; [`Verdict::Pass`]: it is none.
@@ -263,7 +221,7 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
 pub(super) fn error<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
     let (packet, transport) = icmp::turned(arrival);
     let [to, from] = ends(&packet, &transport);
-    find::<H, Tell>(host, arrival, to, from)
+    find::<H, true>(host, arrival, to, from)
 }
 
 /// The client whose source it is.
@@ -289,9 +247,15 @@ fn ends(packet: &Packet, transport: &Transport) -> [WideEnd; 2] {
     [to, from]
 }
 
-/// Finds the connection whose translated source is `to`, with the server at `from`.
+/// Finds the connection whose translated source is `to`, with the server at `from`, for an
+/// error about its packet or for an answer.
 #[inline(always)]
-fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd) -> Verdict {
+fn find<H: Host, const IS_ERROR: bool>(
+    host: &H,
+    arrival: &Arrival,
+    to: WideEnd,
+    from: WideEnd,
+) -> Verdict {
     let protocol = arrival.protocol();
     let wanted = wanted(host, protocol, to, from);
     let translated: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
@@ -315,18 +279,32 @@ fn find<H: Host, G: Go>(host: &H, arrival: &Arrival, to: WideEnd, from: WideEnd)
     if lease::is_wide(service) {
         let wanted = lease::wide(client.address, port, reference);
         let found: Option<Found<'_, WideBucket>> = table::find(host, wanted.place(host), wanted);
-        return match found {
-            Some(found) if found.entry.server.get() == number => {
-                G::go::<H, WideBucket>(host, arrival, entry, found.entry, server)
-            }
-            _ => Verdict::Pass,
-        };
+        return go::<H, WideBucket, IS_ERROR>(host, arrival, entry, found, number, server);
     }
     let wanted = lease::narrow(client.address, port, reference);
     let found: Option<Found<'_, Bucket>> = table::find(host, wanted.place(host), wanted);
+    go::<H, Bucket, IS_ERROR>(host, arrival, entry, found, number, server)
+}
+
+/// Tells or answers the client of the connection that was found, if it is to this server,
+/// which has this number.
+#[inline(always)]
+fn go<H: Host, W: Width, const IS_ERROR: bool>(
+    host: &H,
+    arrival: &Arrival,
+    translated: &WideEntry,
+    found: Option<Found<'_, W>>,
+    number: u32,
+    server: &Server,
+) -> Verdict {
     match found {
-        Some(found) if found.entry.server.get() == number => {
-            G::go::<H, Bucket>(host, arrival, entry, found.entry, server)
+        Some(found) if found.entry.server().get() == number => {
+            let send = if IS_ERROR {
+                tell::<H, W>
+            } else {
+                reply::<H, W>
+            };
+            send(host, arrival, translated, found.entry, server)
         }
         _ => Verdict::Pass,
     }
