@@ -3,19 +3,16 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use common::daemon::Daemon;
 use common::network::{Outside, reach};
+use common::page;
 use common::replay::command;
 use evenkeel_api::client::Client;
 use evenkeel_api::paths;
 use evenkeel_daemon::dataplane::{Dataplane, InMemory};
 use evenkeel_datapath::state;
-use evenkeel_lab::session;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/views.md");
 
@@ -87,21 +84,6 @@ fn the_page_prints_what_is_written() {
     }
     fill(&dataplane, &daemon);
     reach(&daemon, &dataplane, REACHED);
-    let programs = tempfile::tempdir().expect("a temporary directory");
-    let binary = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
-    symlink(binary, programs.path().join("evenkeel")).expect("a link");
-    let usual = std::env::var("PATH").unwrap_or_default();
     let text = fs::read_to_string(PAGE).expect("docs/views.md");
-    let steps = session::parse(&text).expect("sessions");
-    assert!(steps.len() > 8, "{} steps", steps.len());
-    session::run(&steps, |_, line| {
-        let output = Command::new("sh")
-            .args(["-c", line])
-            .env("PATH", format!("{}:{usual}", programs.path().display()))
-            .env(paths::INSTANCE_VARIABLE, &instance)
-            .output()?;
-        let (out, errors) = (output.stdout, output.stderr);
-        Ok(String::from_utf8_lossy(&[errors, out].concat()).into_owned())
-    })
-    .expect("the page is right");
+    page::run(&text, 9, &instance);
 }

@@ -4,5 +4,6 @@
 
 pub(crate) mod daemon;
 pub(crate) mod network;
+pub(crate) mod page;
 pub(crate) mod recording;
 pub(crate) mod replay;
