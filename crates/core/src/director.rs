@@ -67,6 +67,9 @@ pub const GRACE_MS: u64 = 1000;
 /// milliseconds: IPVS's `IP_VS_DEST_TRASH_PERIOD`.
 pub const TRASH_MS: u64 = 120_000;
 
+/// Edits of which the memory that they need is fetched together.
+const AHEAD: usize = 64;
+
 /// Who asks for edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -139,6 +142,9 @@ impl Director {
         let mut savepoint = self.state.savepoint();
         let mut refused = Vec::new();
         for (index, edit) in edits.iter().enumerate() {
+            if index.is_multiple_of(AHEAD) {
+                self.look_ahead(edits.iter().skip(index).take(AHEAD));
+            }
             if let Err(error) = self.edit(edit, memory, now_ms) {
                 self.state.roll_back(savepoint);
                 refused.push((index, error));
@@ -158,6 +164,18 @@ impl Director {
             nothing_is_done || refused.iter().any(|(other, _)| *other == index)
         });
         refused
+    }
+
+    /// Reads what the next edits will look for: each of them would wait for it, and all
+    /// together wait hardly longer than one.
+    fn look_ahead<'a>(&self, edits: impl Iterator<Item = &'a Edit>) {
+        let seen = edits.fold(0, |seen: u32, edit| match edit {
+            Edit::AddServer {
+                service, server, ..
+            } => seen.wrapping_add(self.state.glance(service, server)),
+            _ => seen,
+        });
+        core::hint::black_box(seen);
     }
 
     /// The next change of the memory, to be made by [`write::apply`].

@@ -505,7 +505,10 @@ pub enum Edit {
         /// The server.
         server: ServerKey,
         /// Its settings.
-        #[cfg_attr(feature = "serde", serde(rename = "server_settings"))]
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "server_settings", serialize_with = "wire::without_usual")
+        )]
         settings: ServerSettings,
     },
     /// `-e`
@@ -515,7 +518,10 @@ pub enum Edit {
         /// The server.
         server: ServerKey,
         /// All of its settings, anew.
-        #[cfg_attr(feature = "serde", serde(rename = "server_settings"))]
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "server_settings", serialize_with = "wire::without_usual")
+        )]
         settings: ServerSettings,
     },
     /// `-d`

@@ -3,7 +3,6 @@
 
 mod table;
 
-use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -243,11 +242,19 @@ impl Endpoints {
         self.narrow.reserve(keys);
     }
 
-    /// Queues the writes for all changes since the last time, what is there now before
+    /// Reads where a search for `key` begins, see [`Table::glance`].
+    pub(super) fn glance(&self, key: Key) -> u32 {
+        match key {
+            Key::Narrow(key) => self.narrow.glance(key),
+            Key::Wide(key) => self.wide.glance(key),
+        }
+    }
+
+    /// Gives `write` the writes for all changes since the last time, what is there now before
     /// what went.
-    pub(super) fn take_changes(&mut self, writes: &mut VecDeque<Write>) {
-        self.narrow.take_changes(&mut self.addresses, writes);
-        self.wide.take_changes(&mut self.addresses, writes);
+    pub(super) fn take_changes(&mut self, mut write: impl FnMut(Write)) {
+        self.narrow.take_changes(&mut self.addresses, &mut write);
+        self.wide.take_changes(&mut self.addresses, &mut write);
     }
 
     /// Forgets the addresses that no endpoint has any more. To be called when all

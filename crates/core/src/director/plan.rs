@@ -1,6 +1,7 @@
 //! From the changed table to writes, in their order.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use evenkeel_datapath::layout::{RING_HEADER, scheduler};
@@ -12,7 +13,7 @@ use super::records::{scheduler_number, server_record, service_record, words};
 use super::schedule::tables::{self, Applicant};
 use super::schedule::{self, Period, Shape};
 use super::service::{Change, Ring, Service};
-use super::write::Write;
+use super::write::{self, Write};
 use super::{Director, Reach, server, sysctls};
 use crate::model::Scheduler;
 
@@ -122,24 +123,27 @@ impl Director {
         server.is_some_and(|server| server.service == service)
     }
 
-    /// Queues the writes for everything that was changed since the last commit.
+    /// Queues the writes for everything that was changed since the last commit. Of many, the
+    /// first ones are made.
     pub(super) fn commit(&mut self, memory: &Memory<'_>, now_ms: u64) {
         let services = in_order(core::mem::take(&mut self.state.touched_services));
         let servers = in_order(core::mem::take(&mut self.state.touched_servers));
-        self.writes.reserve(2 * servers.len());
-
         self.write_settings();
         // Packets look for what is there before it is, and until it is not.
         self.write_features(self.written_features | self.state.features.bits());
-        self.write_servers(&servers, true);
+        self.write_servers(&servers, true, memory);
         let publications = self.write_rings(&services, memory, now_ms);
         self.writes.extend(publications.withdrawn);
-        self.write_services(&services, true);
+        self.write_services(&services, true, memory);
         self.writes.extend(publications.live);
-        self.state.endpoints.take_changes(&mut self.writes);
+        let writes = &mut self.writes;
+        self.state.endpoints.take_changes(|write| {
+            writes.push_back(write);
+            make_many(writes, memory);
+        });
         self.writes.extend(publications.deleted);
-        self.write_services(&services, false);
-        self.write_servers(&servers, false);
+        self.write_services(&services, false, memory);
+        self.write_servers(&servers, false, memory);
         self.write_features(self.state.features.bits());
 
         self.free_discarded();
@@ -191,8 +195,9 @@ impl Director {
         }
     }
 
-    fn write_servers(&mut self, servers: &[u32], live: bool) {
+    fn write_servers(&mut self, servers: &[u32], live: bool, memory: &Memory<'_>) {
         for &index in servers {
+            make_many(&mut self.writes, memory);
             let Some(server) = self.state.servers().get(index) else {
                 continue;
             };
@@ -215,8 +220,9 @@ impl Director {
         }
     }
 
-    fn write_services(&mut self, services: &[u32], live: bool) {
+    fn write_services(&mut self, services: &[u32], live: bool, memory: &Memory<'_>) {
         for &index in services {
+            make_many(&mut self.writes, memory);
             let Some(service) = self.state.services().get(index) else {
                 continue;
             };
@@ -238,6 +244,7 @@ impl Director {
                 continue;
             }
             let ring = self.write_ring(index, &service, memory);
+            make_many(&mut self.writes, memory);
             publications.add(index, &service, ring);
             if let Some(former) = service.ring {
                 self.state.rings.rest(former.block, now_ms);
@@ -293,6 +300,20 @@ impl Director {
                 s.hop_written = true;
             });
         }
+    }
+}
+
+/// Writes that are queued before they are made: the memory for so many is used again and
+/// again, where a large change would take as much as all of its records.
+const PORTION: usize = 1024;
+
+/// Makes the writes of the queue, in their order, if they are many.
+fn make_many(writes: &mut VecDeque<Write>, memory: &Memory<'_>) {
+    if writes.len() < PORTION {
+        return;
+    }
+    for write in writes.drain(..) {
+        write::apply(memory, &write);
     }
 }
 

@@ -4,7 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use evenkeel_datapath::layout::{SERVICES_MAX, features};
+use evenkeel_datapath::layout::{SERVICES_MAX, endpoint_kind, features};
 use hashbrown::{HashMap, HashSet};
 
 use super::endpoints::{self, Endpoints, Key};
@@ -16,7 +16,9 @@ use super::server::Server;
 use super::service::Service;
 use super::slots::Slots;
 use super::{GRACE_MS, Stats};
-use crate::model::{EditError, ServerKey, ServiceKey, Sysctl, SysctlValue, Sysctls, Timeouts};
+use crate::model::{
+    EditError, Family, ServerKey, ServiceKey, Sysctl, SysctlValue, Sysctls, Timeouts,
+};
 
 /// No server; ends a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -319,6 +321,19 @@ impl State {
         let name = Name::server(server.service, &server.key);
         self.server_names.insert(&name, index);
         Ok(index)
+    }
+
+    /// Reads where the endpoint of a server would be looked for, if it has the usual kind.
+    pub(super) fn glance(&self, service: &ServiceKey, server: &ServerKey) -> u32 {
+        let ServiceKey::Address { protocol, .. } = service else {
+            return 0;
+        };
+        let kind = match service.family() {
+            Family::V4 => endpoint_kind::SERVER,
+            Family::V6 => endpoint_kind::WIDE_SERVER,
+        };
+        let key = Key::at(server.address, server.port, protocol.number(), kind);
+        self.endpoints.glance(key)
     }
 
     pub(super) fn add_endpoint(&mut self, key: Key, value: u32) -> Result<(), EditError> {

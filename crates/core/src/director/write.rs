@@ -198,12 +198,25 @@ pub struct ServerRecord {
     pub lower_threshold: u32,
 }
 
+/// True: what it writes depends on what packets write.
+const fn reads(write: &Write) -> bool {
+    matches!(
+        write,
+        Write::Compare { .. } | Write::Leaves { .. } | Write::Forget { .. }
+    )
+}
+
 /// Makes one change. Indices come from the director of the same memory; one that
 /// is out of range is ignored, because nothing else can be done about it here.
 pub fn apply(memory: &Memory<'_>, write: &Write) {
     // What was written before must be seen before: on CPUs that reorder stores,
-    // and by the compiler.
-    fence(Ordering::SeqCst);
+    // and by the compiler. What also reads what packets write waits until it is seen; the
+    // others would wait for memory one after the other.
+    fence(if reads(write) {
+        Ordering::SeqCst
+    } else {
+        Ordering::Release
+    });
     match write {
         Write::Ring { base, words } => set_words(memory.rings, *base, words),
         Write::Compare { scheduler, ring } => Tree::of(*scheduler, *ring).settle_all(memory),
@@ -316,7 +329,7 @@ fn write_endpoint(memory: &Memory<'_>, write: &Write) {
                 && let Some(slot) = bucket.slots.get(slot as usize)
             {
                 slot.value.set(value);
-                fence(Ordering::SeqCst);
+                fence(Ordering::Release);
                 slot.key.set(key);
             }
         }
@@ -341,11 +354,11 @@ fn write_endpoint(memory: &Memory<'_>, write: &Write) {
 fn write_wide_endpoint(slot: &WideEndpointSlot, address: Address, key: u32, value: u32) {
     if u64::from(key) <= ENDPOINT_TOMBSTONE {
         slot.key.set(key);
-        fence(Ordering::SeqCst);
+        fence(Ordering::Release);
     }
     write_words(&slot.address, address);
     slot.value.set(value);
-    fence(Ordering::SeqCst);
+    fence(Ordering::Release);
     slot.key.set(key);
 }
 
@@ -360,7 +373,7 @@ fn write_service(service: &Service, record: &ServiceRecord) {
     service.persistence.set(record.persistence);
     service.netmask.set(record.netmask);
     service.segment.set(record.segment);
-    fence(Ordering::SeqCst);
+    fence(Ordering::Release);
     service.flags.set(record.flags);
 }
 
@@ -380,7 +393,7 @@ fn write_server(server: &Server, record: &ServerRecord) {
     if record.flags & TAKES_CONNECTIONS != TAKES_CONNECTIONS {
         server.leaf.set(NOBODY);
     }
-    fence(Ordering::SeqCst);
+    fence(Ordering::Release);
     server.flags.set(record.flags);
 }
 

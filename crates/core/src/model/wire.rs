@@ -2,12 +2,13 @@
 //! apart. Transactions have hundreds of thousands of edits, and serde's own way for
 //! tagged enums reads each twice.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use core::net::IpAddr;
 
 use super::{
-    Family, Protocol, ServerKey, ServerSettings, ServiceSettings, Sysctl, SysctlValue, Timeouts,
+    Family, ForwardMethod, Protocol, ServerKey, ServerSettings, ServiceSettings, Sysctl,
+    SysctlValue, Timeouts,
 };
 
 #[derive(Clone, Copy, Deserialize)]
@@ -113,6 +114,42 @@ pub(super) struct Edit {
     value: Option<SysctlValue>,
 }
 
+/// Settings of a server without those that are as usual, which need not be read then.
+#[derive(Serialize)]
+struct Unusual {
+    method: ForwardMethod,
+    weight: u32,
+    #[serde(skip_serializing_if = "is_usual")]
+    upper_threshold: u32,
+    #[serde(skip_serializing_if = "is_usual")]
+    lower_threshold: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_usual(threshold: &u32) -> bool {
+    *threshold == 0
+}
+
+/// Writes a server's settings for an edit.
+pub(super) fn without_usual<S: Serializer>(
+    settings: &ServerSettings,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let ServerSettings {
+        method,
+        weight,
+        upper_threshold,
+        lower_threshold,
+    } = *settings;
+    let unusual = Unusual {
+        method,
+        weight,
+        upper_threshold,
+        lower_threshold,
+    };
+    unusual.serialize(serializer)
+}
+
 /// A field that is missing, or one too many.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Misfit {
@@ -199,9 +236,7 @@ impl TryFrom<Edit> for super::Edit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Edit, ForwardMethod, Netmask, Persistence, Protocol, Tunnel, TunnelChecksum,
-    };
+    use super::super::{Edit, Netmask, Persistence, Protocol, Tunnel, TunnelChecksum};
     use super::*;
     use alloc::string::ToString;
     use alloc::vec::Vec;

@@ -130,6 +130,15 @@ impl<K: Key> Table<K> {
         self.way(key).take_while(move |&bucket| bucket != target)
     }
 
+    /// Reads where a search for `key` begins. What comes of it means nothing; but what is
+    /// read before it is needed is there when it is.
+    pub(in crate::director) fn glance(&self, key: K) -> u32 {
+        let home = (key.home(self.seed) & self.mask) as usize;
+        self.slots
+            .get(home * ENDPOINT_WAYS)
+            .map_or(0, |slot| slot.taken)
+    }
+
     /// Looks for `key`. A new one goes to the slot it was given up just now, else
     /// to the first on its way that nobody may be reading.
     fn search(&self, key: K) -> Search {
@@ -289,21 +298,22 @@ impl<K: Key> Table<K> {
         self.resting.back().map(|rest| rest.since_ms)
     }
 
-    /// Queues the writes for all changes since the last time: for what is there now,
+    /// Gives `write` the writes for all changes since the last time: for what is there now,
     /// and then for what went. Addresses that packets do not know yet come first.
     pub(in crate::director) fn take_changes(
         &mut self,
         addresses: &mut Addresses,
-        writes: &mut VecDeque<Write>,
+        write: &mut impl FnMut(Write),
     ) {
         let changed = core::mem::take(&mut self.changed);
-        writes.reserve(changed.len());
         let mut has_gone = false;
         for &at in &changed {
             let slot = &self.slots[at as usize];
             if slot.is_live() {
-                writes.extend(addresses.know(slot.key));
-                writes.push_back(Self::write(at, slot.key, slot.value));
+                if let Some(address) = addresses.know(slot.key) {
+                    write(address);
+                }
+                write(Self::write(at, slot.key, slot.value));
             } else {
                 has_gone = true;
             }
@@ -317,7 +327,7 @@ impl<K: Key> Table<K> {
             if !slot.is_live() {
                 let free = slot.taken == FREE;
                 let key = if free { K::default() } else { K::TOMBSTONE };
-                writes.push_back(Self::write(at, key, slot.value));
+                write(Self::write(at, key, slot.value));
             }
         }
     }
@@ -447,7 +457,7 @@ mod tests {
 
         fn write(&mut self, table: &mut Table<K>, addresses: &mut Addresses, of: Of<K>) {
             let mut writes = VecDeque::new();
-            table.take_changes(addresses, &mut writes);
+            table.take_changes(addresses, &mut |write| writes.push_back(write));
             for write in writes {
                 self.apply(write, of);
             }
