@@ -6,7 +6,7 @@
 //! goes through [`crate::host::Host`], because BPF needs an intrinsic for it.
 //!
 //! Loads and stores are relaxed. Publication order is made by the compare and
-//! swap, which is a full barrier on both sides.
+//! swap, which is a full barrier on both sides; so is adding to 32 bits.
 
 #[cfg(not(target_arch = "bpf"))]
 mod imp {
@@ -55,15 +55,15 @@ mod imp {
         pub fn compare_and_swap(&self, old: u32, new: u32) -> bool {
             self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
         }
-        /// Adds, wrapping; gives the value before.
+        /// Adds, wrapping; gives the value before. A full barrier.
         #[inline(always)]
         pub fn add(&self, amount: u32) -> u32 {
-            self.0.fetch_add(amount, Relaxed)
+            self.0.fetch_add(amount, SeqCst)
         }
-        /// Subtracts, wrapping; gives the value before.
+        /// Subtracts, wrapping; gives the value before. A full barrier.
         #[inline(always)]
         pub fn subtract(&self, amount: u32) -> u32 {
-            self.0.fetch_sub(amount, Relaxed)
+            self.0.fetch_sub(amount, SeqCst)
         }
     }
 
