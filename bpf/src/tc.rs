@@ -5,14 +5,15 @@
 use crate::packet::{Bytes, window};
 use crate::parts::go_on;
 use crate::{maps, routing, store};
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
+use evenkeel_datapath::frame::ETHERNET;
 use evenkeel_datapath::general::{Arrival, Part};
-use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route};
+use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route, Window};
 use evenkeel_datapath::layout::Address;
 use evenkeel_datapath::{Verdict, forward, frame, general, short};
 
@@ -28,6 +29,8 @@ const ALL_HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 /// packet than some extension headers: Ethernet, IPv6 twice, and 200 bytes of those.
 const MOST_HEADERS: u32 = 14 + 40 + 200 + 8 + 40 + 20;
 const PACKET_HOST: u32 = 0;
+/// `BPF_HDR_START_NET`: from where the IP header begins.
+const BPF_HDR_START_NET: u32 = 1;
 /// Flags of `bpf_skb_adjust_room`, `linux/bpf.h`: `BPF_F_ADJ_ROOM_*`.
 mod room {
     pub(super) const MAC: u32 = 1;
@@ -38,6 +41,13 @@ mod room {
 }
 
 struct Kernel(*mut __sk_buff);
+
+macro_rules! field {
+    ($self:ident.$name:ident) => {
+        // SAFETY: the verifier lets programs read this field of their context.
+        unsafe { (*$self.0).$name }
+    };
+}
 
 /// Runs the short way.
 #[inline(always)]
@@ -52,6 +62,42 @@ pub fn run(context: &TcContext) -> i32 {
 #[inline(always)]
 pub fn run_egress(context: &TcContext) -> i32 {
     answer(context, forward::reply(&Kernel(context.skb.skb)))
+}
+
+/// Puts an Ethernet header in front of what may concern us, for the parts of the general way.
+/// What does not is left as it is: other programs of the interface know no such header.
+#[inline(always)]
+pub fn run_bare(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    let ethertype = field!(kernel.protocol) as u16;
+    let Some(head) = kernel.network_header(ethertype) else {
+        return NEXT;
+    };
+    if !general::may_concern(&kernel, ethertype, &head) {
+        return NEXT;
+    }
+    if kernel.is_at(0, &head) {
+        // SAFETY: the program's own context.
+        if unsafe { bpf_skb_change_head(kernel.0, ETHERNET as u32, 0) } != 0 {
+            return NEXT;
+        }
+    } else if !kernel.is_at(ETHERNET, &head) {
+        // An outer header stands in front, as with a GRE device that has no one remote end.
+        // When it comes in by its device once more it stands alone.
+        let interface = field!(kernel.ifindex);
+        // SAFETY: plain numbers.
+        return unsafe { bpf_redirect(interface, u64::from(BPF_F_INGRESS)) as i32 };
+    }
+    let Some(ethernet) = kernel.window(0, ETHERNET) else {
+        return NEXT;
+    };
+    general::write_header(ethernet, ethertype);
+    answer(
+        context,
+        Verdict::Then {
+            part: Part::General,
+        },
+    )
 }
 
 /// Runs a part of the general way.
@@ -80,13 +126,6 @@ fn answer(context: &TcContext, verdict: Verdict) -> i32 {
             NEXT
         }
     }
-}
-
-macro_rules! field {
-    ($self:ident.$name:ident) => {
-        // SAFETY: the verifier lets programs read this field of their context.
-        unsafe { (*$self.0).$name }
-    };
 }
 
 impl Kernel {
@@ -130,6 +169,40 @@ impl Kernel {
             // SAFETY: as in `gather_headers`.
             unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
+    }
+
+    /// The IP header of a packet of this kind, wherever it begins.
+    #[inline(always)]
+    fn network_header(&self, ethertype: u16) -> Option<[u32; general::HEAD]> {
+        let length = match ethertype {
+            frame::ETHERTYPE_IPV4 => 20,
+            frame::ETHERTYPE_IPV6 => 40,
+            _ => return None,
+        };
+        // The helper reads what is in one piece.
+        self.gather_all();
+        let mut head = [0; general::HEAD];
+        // SAFETY: the program's own context, and no more than there is room for.
+        let read = unsafe {
+            bpf_skb_load_bytes_relative(
+                self.0.cast(),
+                0,
+                head.as_mut_ptr().cast(),
+                length,
+                BPF_HDR_START_NET,
+            )
+        };
+        (read == 0).then_some(head)
+    }
+
+    /// True: the IP header begins here in the frame.
+    #[inline(always)]
+    fn is_at(&self, offset: usize, head: &[u32; general::HEAD]) -> bool {
+        let Some(here) = self.window(offset, 20) else {
+            return false;
+        };
+        let differs = (0..5).fold(0, |bits, word| bits | here.u32(4 * word) ^ head[word]);
+        differs == 0
     }
 
     #[inline(always)]

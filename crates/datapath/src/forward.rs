@@ -67,6 +67,16 @@ pub fn reply<H: Host>(host: &H) -> Verdict {
     general::process_reply(host)
 }
 
+/// Decides about a packet that came without a link-layer header and was given an empty one.
+#[inline(always)]
+pub fn process_bare<H: Host>(host: &H) -> Verdict {
+    if general::enter_bare(host) {
+        finish(host, Verdict::GENERAL)
+    } else {
+        Verdict::Pass
+    }
+}
+
 /// Goes on with the parts of the general way that a verdict names.
 #[inline(always)]
 fn finish<H: Host>(host: &H, mut verdict: Verdict) -> Verdict {

@@ -396,10 +396,10 @@ fn links_tell_what_they_are() {
         veth();
         ip("link set v0 mtu 1400");
         let v0 = link("v0");
-        assert!(v0.is_ethernet && !v0.is_physical && v0.is_up);
+        assert!(v0.is_ethernet() && !v0.is_physical && v0.is_up);
         assert_eq!((v0.kind.as_deref(), v0.mtu), (Some("veth"), 1400));
         assert_eq!(v0.mac, Some([2, 0, 0, 0, 0, 1]));
-        assert!(!link("lo").is_ethernet);
+        assert!(link("lo").is_loopback());
         assert_eq!(links().unwrap().len(), 3);
     });
 }
