@@ -7,9 +7,9 @@ use std::fs;
 use common::{ip, isolated, link, open, run};
 use evenkeel_datapath::layout::{INTERFACES, interface_flags};
 use evenkeel_kernel::Error;
-use evenkeel_kernel::attach::{Hook, TcWay, purge};
+use evenkeel_kernel::attach::{Hook, TcWay, Wanted, purge};
 use evenkeel_kernel::dataplane::Dataplane;
-use evenkeel_kernel::network::links;
+use evenkeel_kernel::network::{Link, links};
 use evenkeel_kernel::system::drop_capabilities;
 
 fn veth() {
@@ -172,6 +172,74 @@ fn what_leaves_is_looked_at_only_while_it_is_wanted() {
             assert!(purge(pins).unwrap());
             assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
             assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_tunnel_has_tc_alone() {
+    isolated(|pins| {
+        ip("tuntap add dev t0 mode tun");
+        let t0 = link("t0");
+        assert!(t0.is_bare() && t0.mac.is_none());
+        for way in [TcWay::Clsact, TcWay::Newest] {
+            for keep in [true, false] {
+                let dataplane = open(pins);
+                let attached = dataplane.attach_by(&t0, None, Hook::Xdp, way).unwrap();
+                assert!(attached.hook.starts_with("tc ("), "{attached:?}");
+                assert!(attached.why.contains("tun"), "{attached:?}");
+                let before = programs("t0");
+                assert_eq!(before.len(), shown(&attached.hook));
+                if way == TcWay::Clsact {
+                    let filters = run("tc", "filter show dev t0 ingress");
+                    assert!(filters.contains("evenkeel/test"), "{filters}");
+                }
+                drop(dataplane);
+                if keep {
+                    // The next one takes it over as it is.
+                    let dataplane = open(pins);
+                    assert_eq!(dataplane.attached().unwrap(), [t0.index]);
+                    assert_eq!(
+                        dataplane.attach_by(&t0, None, Hook::Auto, way).unwrap(),
+                        attached
+                    );
+                    assert_eq!(programs("t0"), before);
+                    dataplane.detach(t0.index).unwrap();
+                    assert_eq!(dataplane.attached().unwrap(), []);
+                } else {
+                    assert!(purge(pins).unwrap());
+                }
+                assert!(programs("t0").is_empty());
+                assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
+            }
+        }
+    });
+}
+
+#[test]
+fn tunnels_are_let_go_when_they_are_to_be_ignored() {
+    isolated(|pins| {
+        ip("tuntap add dev t0 mode tun");
+        // This kernel need not have any of these; their name is all that is asked.
+        let t0 = Link {
+            kind: Some("ipip".into()),
+            ..link("t0")
+        };
+        let ignored = Wanted {
+            ignores_tunnels: true,
+            ..Wanted::default()
+        };
+        for way in [TcWay::Clsact, TcWay::Newest] {
+            let dataplane = open(pins);
+            let attach = |wanted| dataplane.attach_by(&t0, None, wanted, way).unwrap();
+            for _ in 0..2 {
+                assert!(attach(Wanted::default()).hook.starts_with("tc"));
+                let let_go = attach(ignored);
+                assert_eq!(let_go.hook, "none");
+                assert!(let_go.why.contains("ignore_tunneled"), "{let_go:?}");
+                assert_eq!(dataplane.attached().unwrap(), []);
+                assert!(programs("t0").is_empty());
+            }
         }
     });
 }
