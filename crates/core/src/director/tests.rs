@@ -186,6 +186,7 @@ fn edit_server(service: ServiceKey, server: ServerKey, weight: u32) -> Edit {
     }
 }
 
+mod bare;
 mod configuration;
 mod crash;
 mod edits;

@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use evenkeel_datapath::Reason;
 use evenkeel_datapath::Verdict;
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
+use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc, run_xdp};
 
 use super::*;
@@ -16,7 +17,7 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// Interfaces: where frames come by, where servers are, where clients are.
-const INGRESS: u32 = 4;
+pub(super) const INGRESS: u32 = 4;
 pub(super) const TO_SERVERS: u32 = 2;
 pub(super) const TO_CLIENTS: u32 = 3;
 const PORT: u16 = 4000;
@@ -91,7 +92,7 @@ pub(super) fn packet(
 }
 
 /// A datagram without a checksum of its own.
-fn udp(from: (IpAddr, u16), to: (IpAddr, u16), whole: bool, data: usize) -> Vec<u8> {
+pub(super) fn udp(from: (IpAddr, u16), to: (IpAddr, u16), whole: bool, data: usize) -> Vec<u8> {
     let mut payload = vec![7; 8 + data];
     payload[..2].copy_from_slice(&from.1.to_be_bytes());
     payload[2..4].copy_from_slice(&to.1.to_be_bytes());
@@ -101,7 +102,7 @@ fn udp(from: (IpAddr, u16), to: (IpAddr, u16), whole: bool, data: usize) -> Vec<
 }
 
 /// An ICMP error.
-fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], mtu: u32, about: &[u8]) -> Vec<u8> {
+pub(super) fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], mtu: u32, about: &[u8]) -> Vec<u8> {
     let mut message = [kind.to_vec(), vec![0; 2], mtu.to_be_bytes().to_vec()].concat();
     message.extend_from_slice(about);
     let (protocol, pseudo) = if from.is_ipv4() {
@@ -174,12 +175,20 @@ fn seen(frame: &[u8]) -> Seen {
 
 /// Runs a packet through the packet path, on both hooks' models in turn.
 pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
+    go_by(rig, packet, if tc { run_tc } else { run_xdp })
+}
+
+/// A model of a hook.
+type Run = fn(Memory<'_>, &mut Vec<u8>, Circumstances<'_>) -> Verdict;
+
+/// Runs a packet through the model of a hook.
+pub(super) fn go_by(rig: &Rig, packet: &[u8], run: Run) -> (Verdict, Vec<u8>) {
     let kind: [u8; 2] = if packet[0] >> 4 == 4 {
         [8, 0]
     } else {
         [0x86, 0xdd]
     };
-    let mut frame = [&[0; 12][..], &kind, packet].concat();
+    let mut frame = [&[4; 12][..], &kind, packet].concat();
     let route = |to: IpAddr| Route {
         answer: if [2, 21, 22].contains(octets(to).last().unwrap()) {
             RouteAnswer::Ready
@@ -205,11 +214,7 @@ pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
         tagged: false,
         for_us: true,
     };
-    let verdict = if tc {
-        run_tc(rig.memory(), &mut frame, around)
-    } else {
-        run_xdp(rig.memory(), &mut frame, around)
-    };
+    let verdict = run(rig.memory(), &mut frame, around);
     (verdict, frame)
 }
 
