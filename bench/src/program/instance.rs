@@ -147,6 +147,7 @@ impl Instance {
             services: 64,
             servers: 1024,
             ring_words: 1 << 18,
+            seed: None,
         };
         let (dataplane, _) = Dataplane::open_object(pins, &settings, object)?;
         let memory = dataplane.memory();
@@ -232,8 +233,17 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes all connections know the way to their client, as after a reply.
-    pub(crate) fn know_clients(&self) {
+    /// Answers each flow once, which is noted in its connection, and has all of them know the
+    /// way to their client.
+    pub(crate) fn answer_all(&self, rules: &Rules, flows_log2: u8) -> Result<()> {
+        self.know_clients();
+        let order = flows_log2 | OTHER_ORDER;
+        let packets = Packets::to(rules, Traffic::Reply, order, 1 << flows_log2);
+        self.measure(Mode::Reply, packets)?;
+        Ok(())
+    }
+
+    fn know_clients(&self) {
         const PLACE: u32 = 5;
         let memory = self.dataplane.memory();
         let generation = memory.control.route_generation.get() & 0xffff;

@@ -248,7 +248,7 @@ impl Bench {
             }
             Traffic::Reply => {
                 instance.fill(Mode::Evenkeel, &rules, flows_log2)?;
-                instance.know_clients();
+                instance.answer_all(&rules, flows_log2)?;
                 Mode::Reply
             }
         };

@@ -51,6 +51,7 @@ impl Options {
             services,
             servers,
             ring_words,
+            seed: None,
         }
     }
 

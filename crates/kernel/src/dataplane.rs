@@ -97,7 +97,7 @@ impl Dataplane {
         let sizes = Sizes::new(settings, cpus)?;
         check_memory(&sizes, system::available_memory())?;
         let pins = Pins::begin(path)?;
-        let created = Self::fill(&pins, &sizes, object);
+        let created = Self::fill(&pins, &sizes, settings.seed, object);
         let (programs, arrays) = match created {
             Ok(created) => created,
             Err(error) => {
@@ -117,8 +117,13 @@ impl Dataplane {
         })
     }
 
-    fn fill(pins: &Pins, sizes: &Sizes, object: &[u8]) -> Result<(Programs, Arrays)> {
-        let seed = random_seed()?;
+    fn fill(
+        pins: &Pins,
+        sizes: &Sizes,
+        seed: Option<u64>,
+        object: &[u8],
+    ) -> Result<(Programs, Arrays)> {
+        let seed = seed.map_or_else(random_seed, Ok)?;
         let programs = Programs::load(object, sizes, seed, pins)?;
         programs.pin(pins)?;
         let arrays = Arrays::open(pins, sizes)?;

@@ -27,6 +27,9 @@ pub struct Settings {
     /// number. A service takes as many as the sum of its weights, divided by what
     /// they have in common, and two; while it is changed, twice that.
     pub ring_words: u32,
+    /// What hashes begin with; none: nobody knows, as it should be where packets come from
+    /// anywhere. For tests that go the same way each time.
+    pub seed: Option<u64>,
 }
 
 impl Default for Settings {
@@ -39,6 +42,7 @@ impl Default for Settings {
             services: 1 << 12,
             servers: 1 << 14,
             ring_words: 1 << 20,
+            seed: None,
         }
     }
 }
@@ -84,6 +88,7 @@ impl Sizes {
             services,
             servers,
             ring_words,
+            seed: _,
         } = *settings;
         check("connections", connections, 1 << 10..=1 << 24)?;
         check("wide_connections", wide_connections, 1 << 10..=1 << 24)?;

@@ -353,8 +353,9 @@ pub(super) fn open<H: Host, W: Width>(host: &H, arrival: &Arrival) -> Verdict {
         crate::count_reason(host, Reason::Reused);
     }
     let new = W::opening(host, packet, *transport, server, opened);
-    let is_open = table::open(host, place, new, before).is_some();
+    let mut is_open = table::open(host, place, new, before).is_some();
     if W::IS_WIDE {
+        is_open &= !lease::is_own_lost(arrival);
         lease::settle(host, arrival);
     }
     if !is_open {

@@ -164,6 +164,15 @@ pub(crate) fn lose<S: Store>(store: &S, translated: &WideEntry) {
     lost.server.set(translated.server.get());
 }
 
+/// True: a connection that was just entered has taken the place of its own translated source,
+/// and so ends with it; or that of another one by the same source, to another server, where a
+/// packet is lost for nothing, once in a flood.
+#[inline(always)]
+pub(super) fn is_own_lost(arrival: &Arrival) -> bool {
+    let lost = &arrival.lost;
+    lost.is_there.get() != 0 && lost.reference.get() == arrival.reference.get()
+}
+
 /// Ends the connection of a translated source that has given way to what was just entered for
 /// a packet.
 #[inline(always)]

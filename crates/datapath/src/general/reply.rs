@@ -36,10 +36,6 @@ pub(crate) fn process<H: Host>(host: &H) -> Verdict {
             Verdict::Pass
         };
     }
-    // What covers SCTP's packets is not known before it is on the wire.
-    if !matches!(kept.packet.protocol, protocol::TCP | protocol::UDP) {
-        return Verdict::Pass;
-    }
     if is_later {
         return Verdict::Then {
             part: Part::ReplyFragment,

@@ -67,7 +67,9 @@ fn transport_checksum<H: Host>(
     })
 }
 
-/// SCTP's checksum covers the ports, not the addresses.
+/// SCTP's checksum covers the ports, not the addresses. The kernel leaves 0 in its place where
+/// the interface is to find it, as far as to another interface of this machine; and that adds
+/// up what is there.
 #[inline(always)]
 fn sctp_checksum<H: Host>(host: &H, packet: &Packet, end: End, before: u16, after: u16) -> bool {
     if before == after {
@@ -86,8 +88,11 @@ fn sctp_checksum<H: Host>(host: &H, packet: &Packet, end: End, before: u16, afte
     } else {
         ports << 16
     };
-    let change = crc::change(ports, packet.payload());
-    header.set_u32(8, (u32::from_le(header.u32(8)) ^ change).to_le());
+    let present = header.u32(8);
+    if present != 0 {
+        let change = crc::change(ports, packet.payload());
+        header.set_u32(8, (u32::from_le(present) ^ change).to_le());
+    }
     true
 }
 

@@ -6,9 +6,11 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use evenkeel_api::paths;
+use evenkeel_datapath::crc;
 use evenkeel_lab::bench::{CLIENT_PORT, VIP};
 use evenkeel_lab::host::Host;
 use evenkeel_lab::{sandbox, wait};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::world::{ANSWER, SHOW, START, WEB, World, answer_as, ask, connect, listen, run};
 
@@ -297,4 +299,77 @@ fn a_server_on_the_director_answers_its_clients_there() {
 #[test]
 fn a_server_at_the_loopback_address_answers_the_directors_clients() {
     sandbox::run_test(|| serves_the_director(Ipv4Addr::LOCALHOST));
+}
+
+/// A packet of SCTP with one chunk; its checksum is right.
+fn sctp(from: u16, to: u16, chunk: u8) -> Vec<u8> {
+    let mut packet = [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 8]].concat();
+    packet.extend([chunk, 0, 0, 8, 1, 2, 3, 4]);
+    let sum = crc::whole(&packet);
+    packet[8..12].copy_from_slice(&sum.to_le_bytes());
+    packet
+}
+
+/// A socket that hears and says packets of SCTP as they are, without an association.
+fn sctp_socket(host: &Host) -> Result<Socket> {
+    host.within(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::SCTP)))?
+        .context("cannot open a raw socket")
+}
+
+/// What the socket hears next that begins with these ports: who sent it, and the packet.
+fn hear(socket: &Socket, ports: [u8; 4]) -> Result<(Ipv4Addr, Vec<u8>)> {
+    let mut buffer = [0; 256];
+    loop {
+        // It reads bytes, as any reader.
+        let length = (&*socket).read(&mut buffer)?;
+        let header = usize::from(buffer[0] & 0xf) * 4;
+        if buffer[header..length].starts_with(&ports) {
+            let from = [buffer[12], buffer[13], buffer[14], buffer[15]];
+            return Ok((from.into(), buffer[header..length].to_vec()));
+        }
+    }
+}
+
+const SIGNAL: u16 = 2905;
+const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
+
+/// Answers to SCTP as the kernel sends them: with their checksum, and without where the
+/// interface is to find it.
+#[test]
+fn a_server_on_the_director_answers_sctp() {
+    sandbox::run_test(|| {
+        let world = World::start("")?;
+        world.admin(&[
+            &format!("ipvsadm -A --sctp-service {VIP}:{SIGNAL} -s rr"),
+            &format!("ipvsadm -a --sctp-service {VIP}:{SIGNAL} -r {OWN}:8080 -m"),
+        ])?;
+        wait_for_egress(&world, true)?;
+        let server = sctp_socket(world.director.host())?;
+        server.bind(&SockAddr::from(SocketAddr::from((OWN, 0))))?;
+        let client = sctp_socket(&world.client)?;
+        for socket in [&server, &client] {
+            socket.set_read_timeout(Some(ANSWER))?;
+        }
+        let ports = |from: u16, to: u16| {
+            let [[a, b], [c, d]] = [from, to].map(u16::to_be_bytes);
+            [a, b, c, d]
+        };
+        for (port, is_finished) in [(4000, true), (4001, false)] {
+            let vip = SockAddr::from(SocketAddr::from((VIP, 0)));
+            client.send_to(&sctp(port, SIGNAL, INIT), &vip)?;
+            let (from, heard) = hear(&server, ports(port, 8080)).context("at the server")?;
+            ensure!(heard == sctp(port, 8080, INIT), "{heard:02x?}");
+            let mut answer = sctp(8080, port, INIT_ACK);
+            let mut expected = sctp(SIGNAL, port, INIT_ACK);
+            if !is_finished {
+                answer[8..12].fill(0);
+                expected[8..12].fill(0);
+            }
+            server.send_to(&answer, &SockAddr::from(SocketAddr::from((from, 0))))?;
+            let (from, heard) = hear(&client, ports(SIGNAL, port)).context("at the client")?;
+            ensure!((from, &heard) == (VIP, &expected), "{from}: {heard:02x?}");
+        }
+        Ok(())
+    });
 }

@@ -6,12 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use evenkeel_api::paths;
 use evenkeel_lab::host::Host;
+use evenkeel_lab::wait;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::kinds::{rules, servers, vip};
 use crate::methods::Offloads;
-use crate::world::{FAMILIES, Family, MAPPED, World};
+use crate::world::{FAMILIES, Family, MAPPED, SHOW, World, director_of};
 
 /// Port of the service.
 const SIGNAL: u16 = 2905;
@@ -75,13 +77,47 @@ fn exchanges(world: &World, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Has both servers answer, at their own addresses and at the service's.
+/// The same with both servers on the director itself, at addresses of its own.
+fn exchanges_with_itself(world: &World, family: Family) -> Result<()> {
+    let service = vip(family, SIGNAL);
+    let at = own_ends(family);
+    world.rules(&rules(
+        &format!("--sctp-service {service}"),
+        "-s rr",
+        at,
+        "-m",
+    ))?;
+    let pins = paths::pins(paths::DEFAULT_INSTANCE);
+    wait::until(SHOW, "the program at egress", || {
+        let list = format!("ls {}/links", pins.display());
+        match world.director.shell(&list) {
+            Ok(shown) if shown.stdout.contains("-egress") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    for _ in 0..2 {
+        exchange(&world.client, service)
+            .with_context(|| format!("on the director: {:?}", world.reasons()))?;
+    }
+    Ok(())
+}
+
+/// Where servers on the director answer.
+fn own_ends(family: Family) -> [SocketAddr; 2] {
+    [0, 1].map(|server| SocketAddr::new(director_of(server, family), SIGNAL + MAPPED))
+}
+
+/// Has both servers answer, at their own addresses and at the service's; and two on the
+/// director.
 pub(crate) fn serve_all(world: &World) -> Result<()> {
     for family in FAMILIES {
         for (index, host) in world.servers.iter().enumerate() {
             for address in [servers(family, SIGNAL + MAPPED)[index], vip(family, SIGNAL)] {
                 serve(host, address, index as u8)?;
             }
+        }
+        for (index, address) in own_ends(family).into_iter().enumerate() {
+            serve(world.director.host(), address, index as u8)?;
         }
     }
     Ok(())
@@ -92,7 +128,9 @@ pub(crate) fn all(world: &World, hook: &str) -> Result<()> {
     for offloads in [Offloads::Off, Offloads::On] {
         offloads.set(world)?;
         for family in FAMILIES {
-            exchanges(world, family).with_context(|| format!("SCTP, {hook}, {family:?}"))?;
+            exchanges(world, family)
+                .and_then(|()| exchanges_with_itself(world, family))
+                .with_context(|| format!("SCTP, {hook}, {family:?}"))?;
         }
     }
     println!("SCTP, {hook}: ok");

@@ -47,6 +47,7 @@ pub(crate) const SMALL: Settings = Settings {
     services: 8,
     servers: 32,
     ring_words: 128,
+    seed: None,
 };
 
 /// The BPF object, as the build finds it.

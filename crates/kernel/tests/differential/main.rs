@@ -99,8 +99,16 @@ fn packet(random: &mut Random) -> Vec<u8> {
         4 | 5 => tcp(&down(mapped(random, 80)), flags, data, extra),
         6 | 7 => udp(&up(53), !random.one_in(4), data, extra),
         8 => udp(&down(mapped(random, 53)), !random.one_in(4), data, extra),
-        9 => sctp(&up(5000), chunk, data),
-        10 => sctp(&down(mapped(random, 5000)), chunk, data),
+        9 | 10 => {
+            let make = random.of(&[sctp, sctp, packets::sctp_unfinished]);
+            let to_service = random.one_in(2);
+            let flow = if to_service {
+                up(5000)
+            } else {
+                down(mapped(random, 5000))
+            };
+            make(&flow, chunk, data)
+        }
         11 => tcp(&up(any), flags, data, 0),
         12 => tcp(&down(any), flags, data, 0),
         13 => tcp(&up(81), flags, 0, 0),
@@ -217,7 +225,7 @@ fn compare_many(program: Program, start: u64, tables: u32, frames: u32) {
     isolated(move |pins| {
         let mut seen = Seen::default();
         let mut random = Random(start);
-        let mut pair = Pair::new(pins);
+        let mut pair = Pair::new(pins, start);
         let mut leases = Leases::default();
         for _ in 0..tables {
             pair.edit(&[evenkeel_core::model::Edit::Flush]);

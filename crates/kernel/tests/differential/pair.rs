@@ -29,6 +29,7 @@ const SIZES: Settings = Settings {
     services: 32,
     servers: 512,
     ring_words: 1 << 17,
+    seed: None,
 };
 
 /// Values that programs return.
@@ -112,7 +113,8 @@ fn neighbour(interface: &str, address: IpAddr) {
 }
 
 impl Pair {
-    pub(crate) fn new(pins: &Path) -> Self {
+    /// `seed`: what hashes begin with, so that a failure comes again.
+    pub(crate) fn new(pins: &Path, seed: u64) -> Self {
         ip("link set lo up");
         let clients = link("c0", ["10.1.0.1/16", "fd01::1/64"]);
         let servers = link("s0", ["10.2.0.1/16", "fd02::1/64"]);
@@ -122,7 +124,15 @@ impl Pair {
         for client in CLIENTS.iter().flat_map(|list| &list[..3]) {
             neighbour("c0", address(client));
         }
-        let (dataplane, _) = Dataplane::open_object(pins, &SIZES, &object()).unwrap();
+        let (dataplane, _) = Dataplane::open_object(
+            pins,
+            &Settings {
+                seed: Some(seed),
+                ..SIZES
+            },
+            &object(),
+        )
+        .unwrap();
         let memory = dataplane.memory();
         let sizes = Sizes {
             buckets: memory.connections.len() as u32,

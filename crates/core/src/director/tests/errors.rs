@@ -9,6 +9,7 @@ use evenkeel_datapath::Verdict;
 use evenkeel_datapath::host::{Hop as PathHop, Route, RouteAnswer};
 use evenkeel_datapath::memory::Memory;
 use evenkeel_datapath::simulated::{Circumstances, reason_count, run_tc, run_xdp};
+use evenkeel_datapath::state;
 
 use super::*;
 use crate::model::{Sysctl, SysctlValue};
@@ -231,7 +232,17 @@ pub(super) fn rig_of(
     server: Family,
     method: ForwardMethod,
 ) -> Rig {
-    let mut rig = Rig::new();
+    served(Rig::new(), key, settings, server, method)
+}
+
+/// The same in tables of any size.
+fn served(
+    mut rig: Rig,
+    key: ServiceKey,
+    settings: ServiceSettings,
+    server: Family,
+    method: ForwardMethod,
+) -> Rig {
     rig.apply(add_with(key, settings));
     let to = net(server);
     let at = ServerKey {
@@ -537,6 +548,32 @@ fn errors_about_packets_without_a_connection_are_scheduled_if_wanted() {
             assert_eq!(rig.servers(&key)[0].inactive, 1);
         }
     }
+}
+
+/// Where there is one place left, a connection takes that of its own translated source, and
+/// both are gone. The error is not looked at for ever.
+#[test]
+fn an_error_whose_connection_finds_no_room_is_dropped() {
+    let to = net(Family::V6);
+    let key = ServiceKey::at(Protocol::Udp, to.vip, 53);
+    let rig = Rig::sized(Sizes {
+        wide_buckets: 1,
+        ..Sizes::default()
+    });
+    let settings = ServiceSettings::scheduled_by("rr");
+    let mut rig = served(rig, key, settings, Family::V6, ForwardMethod::FullNat);
+    set(&mut rig, Sysctl::ScheduleIcmp, 1);
+    let memory = rig.memory();
+    let bucket = &memory.wide_connections[0];
+    for way in 1..bucket.entries.len() {
+        bucket.signatures[way].set(1);
+        bucket.entries[way].state.set(state::ESTABLISHED);
+    }
+    let reply = udp((to.vip, 53), (to.client, PORT), true, 100);
+    let error = error(to.router, to.vip, too_big(Family::V6), 1300, &reply);
+    assert_eq!(go(&rig, &error, true).0, Verdict::Drop);
+    assert_eq!(count(&rig, Reason::TableFull), 1);
+    assert_eq!(rig.servers(&key)[0].inactive, 0);
 }
 
 #[test]
