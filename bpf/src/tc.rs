@@ -28,6 +28,11 @@ const ALL_HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 /// The most that the general way reads of a frame, where there is no more to an IPv6
 /// packet than some extension headers: Ethernet, IPv6 twice, and 200 bytes of those.
 const MOST_HEADERS: u32 = 14 + 40 + 200 + 8 + 40 + 20;
+/// What is read of a packet without a link-layer header to see whether it may be ours: two
+/// IP headers, since an outer one may stand in front.
+const BARE_HEADERS: u32 = 60 + 40;
+/// Where in the words that a packet carries for programs a note stands.
+const NOTE: usize = 3;
 const PACKET_HOST: u32 = 0;
 /// `BPF_HDR_START_NET`: from where the IP header begins.
 const BPF_HDR_START_NET: u32 = 1;
@@ -47,6 +52,13 @@ macro_rules! field {
         // SAFETY: the verifier lets programs read this field of their context.
         unsafe { (*$self.0).$name }
     };
+}
+
+/// What is noted of a packet with a borrowed Ethernet header, and is not there by chance.
+#[inline(always)]
+fn borrowed_note() -> [u32; 2] {
+    let seed = maps::seed();
+    [seed as u32 ^ 0x6261_7265, (seed >> 32) as u32 ^ 0x6865_6164]
 }
 
 /// Runs the short way.
@@ -70,6 +82,7 @@ pub fn run_egress(context: &TcContext) -> i32 {
 pub fn run_bare(context: &TcContext) -> i32 {
     let kernel = Kernel(context.skb.skb);
     let ethertype = field!(kernel.protocol) as u16;
+    kernel.gather_up_to(BARE_HEADERS);
     let Some(head) = kernel.network_header(ethertype) else {
         return NEXT;
     };
@@ -77,8 +90,7 @@ pub fn run_bare(context: &TcContext) -> i32 {
         return NEXT;
     }
     if kernel.is_at(0, &head) {
-        // SAFETY: the program's own context.
-        if unsafe { bpf_skb_change_head(kernel.0, ETHERNET as u32, 0) } != 0 {
+        if !kernel.open_front() {
             return NEXT;
         }
     } else if !kernel.is_at(ETHERNET, &head) {
@@ -100,14 +112,64 @@ pub fn run_bare(context: &TcContext) -> i32 {
     )
 }
 
+/// As [`run_egress`], where packets leave without a link-layer header: they get one for the
+/// parts of the general way, and the kernel takes it off when they are sent to where they go
+/// once more.
+#[inline(always)]
+pub fn run_bare_egress(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    if kernel.is_borrowed() {
+        // Once more, and as it is to leave.
+        kernel.note_borrowed(false);
+        return NEXT;
+    }
+    let ethertype = field!(kernel.protocol) as u16;
+    let Some(head) = kernel.network_header(ethertype) else {
+        return NEXT;
+    };
+    if !general::may_be_reply(&kernel, ethertype, &head)
+        || !kernel.is_at(0, &head)
+        || !kernel.open_front()
+    {
+        return NEXT;
+    }
+    let Some(ethernet) = kernel.window(0, ETHERNET) else {
+        return SHOT;
+    };
+    general::write_header(ethernet, ethertype);
+    kernel.note_borrowed(true);
+    match forward::reply(&kernel) {
+        Verdict::Pass => kernel.give_back(),
+        verdict => answer(context, verdict),
+    }
+}
+
 /// Runs a part of the general way.
 #[inline(always)]
 pub fn run_part(context: &TcContext, part: Part) -> i32 {
     let kernel = Kernel(context.skb.skb);
     if part == Part::General {
-        kernel.gather_all();
+        kernel.gather_up_to(MOST_HEADERS);
     }
-    answer(context, general::part(&kernel, part))
+    match general::part(&kernel, part) {
+        Verdict::Pass if is_of_replies(part) && kernel.is_borrowed() => kernel.give_back(),
+        verdict => answer(context, verdict),
+    }
+}
+
+/// True for the parts that packets pass which leave this machine, among others.
+const fn is_of_replies(part: Part) -> bool {
+    matches!(
+        part,
+        Part::Reply
+            | Part::WideReply
+            | Part::ReplyFragment
+            | Part::ReplyError
+            | Part::FirstFragment
+            | Part::Segment
+            | Part::Deliver
+            | Part::IcmpDeliver
+    )
 }
 
 #[inline(always)]
@@ -160,18 +222,18 @@ impl Kernel {
         unsafe { bpf_skb_pull_data(self.0, length.min(ALL_HEADERS)) };
     }
 
-    /// As [`Kernel::gather_headers`], for what the general way reads.
+    /// As [`Kernel::gather_headers`], for what the general way reads: so many bytes at most.
     #[inline(always)]
-    fn gather_all(&self) {
+    fn gather_up_to(&self, most: u32) {
         let there = (self.end() - self.data()) as u32;
-        let wanted = self.length().min(MOST_HEADERS);
+        let wanted = self.length().min(most);
         if there < wanted {
             // SAFETY: as in `gather_headers`.
             unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
     }
 
-    /// The IP header of a packet of this kind, wherever it begins.
+    /// The IP header of a packet of this kind, wherever it begins, if it is in one piece.
     #[inline(always)]
     fn network_header(&self, ethertype: u16) -> Option<[u32; general::HEAD]> {
         let length = match ethertype {
@@ -179,8 +241,6 @@ impl Kernel {
             frame::ETHERTYPE_IPV6 => 40,
             _ => return None,
         };
-        // The helper reads what is in one piece.
-        self.gather_all();
         let mut head = [0; general::HEAD];
         // SAFETY: the program's own context, and no more than there is room for.
         let read = unsafe {
@@ -203,6 +263,39 @@ impl Kernel {
         };
         let differs = (0..5).fold(0, |bits, word| bits | here.u32(4 * word) ^ head[word]);
         differs == 0
+    }
+
+    /// Makes room for an Ethernet header in front.
+    #[inline(always)]
+    fn open_front(&self) -> bool {
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_change_head(self.0, ETHERNET as u32, 0) == 0 }
+    }
+
+    /// True: the Ethernet header is none that the packet leaves with.
+    #[inline(always)]
+    fn is_borrowed(&self) -> bool {
+        let [low, high] = borrowed_note();
+        field!(self.cb)[NOTE] ^ low | field!(self.cb)[NOTE + 1] ^ high == 0
+    }
+
+    #[inline(always)]
+    fn note_borrowed(&self, is_borrowed: bool) {
+        let [low, high] = if is_borrowed { borrowed_note() } else { [0; 2] };
+        // SAFETY: the verifier lets programs write this field of their context.
+        unsafe {
+            (*self.0).cb[NOTE] = low;
+            (*self.0).cb[NOTE + 1] = high;
+        }
+    }
+
+    /// Sends the packet to where it leaves once more; the kernel takes the Ethernet header
+    /// off, since there is none there.
+    #[inline(always)]
+    fn give_back(&self) -> i32 {
+        let interface = field!(self.ifindex);
+        // SAFETY: plain numbers.
+        unsafe { bpf_redirect(interface, 0) as i32 }
     }
 
     #[inline(always)]

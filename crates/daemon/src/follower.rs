@@ -303,11 +303,10 @@ impl Follower {
     }
 
     /// Sets what becomes of packets that leave by an interface. Answers to clients on this
-    /// machine come in by the loopback interface, and are translated there; what leaves by a
-    /// tunnel has no Ethernet header there, which the translation counts on.
+    /// machine come in by the loopback interface, and are translated there.
     fn set_egress(&mut self, link: &Link) {
-        let wanted = self.replies && link.is_ethernet();
-        if let Err(error) = self.dataplane.set_egress(link.index, wanted) {
+        let wanted = self.replies && !link.is_loopback();
+        if let Err(error) = self.dataplane.set_egress(link, wanted) {
             self.shared.warn_once(format!("{}: {error}", link.name));
             sooner(&mut self.attach_at, Instant::now() + RETRY_INTERVAL);
         }

@@ -149,31 +149,39 @@ fn at_egress(pins: &std::path::Path) -> [usize; 2] {
 fn what_leaves_is_looked_at_only_while_it_is_wanted() {
     isolated(|pins| {
         veth();
-        let v0 = link("v0");
-        for way in [TcWay::Clsact, TcWay::Newest] {
-            let dataplane = open(pins);
-            let attached = dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
-            let filters = shown(&attached.hook);
-            assert_eq!(at_egress(pins), [0, 0]);
-            for _ in 0..2 {
-                dataplane.set_egress_by(v0.index, true, way).unwrap();
-                assert_eq!(at_egress(pins), [filters, 1]);
-            }
-            dataplane.set_egress_by(v0.index, false, way).unwrap();
-            assert_eq!(at_egress(pins), [0, 0]);
-            assert_eq!(programs("v0").len(), filters, "what comes in goes on");
-            dataplane.set_egress_by(v0.index, true, way).unwrap();
-            dataplane.detach(v0.index).unwrap();
-            assert_eq!(at_egress(pins), [0, 0]);
-            assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
-            dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
-            dataplane.set_egress_by(v0.index, true, way).unwrap();
-            drop(dataplane);
-            assert!(purge(pins).unwrap());
-            assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
-            assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
-        }
+        looked_at_while_wanted(pins);
+        ip("link del v0");
+        ip("tuntap add dev v0 mode tun");
+        looked_at_while_wanted(pins);
     });
+}
+
+/// Of the interface v0.
+fn looked_at_while_wanted(pins: &std::path::Path) {
+    let v0 = link("v0");
+    for way in [TcWay::Clsact, TcWay::Newest] {
+        let dataplane = open(pins);
+        let attached = dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
+        let filters = shown(&attached.hook);
+        assert_eq!(at_egress(pins), [0, 0]);
+        for _ in 0..2 {
+            dataplane.set_egress_by(&v0, true, way).unwrap();
+            assert_eq!(at_egress(pins), [filters, 1]);
+        }
+        dataplane.set_egress_by(&v0, false, way).unwrap();
+        assert_eq!(at_egress(pins), [0, 0]);
+        assert_eq!(programs("v0").len(), filters, "what comes in goes on");
+        dataplane.set_egress_by(&v0, true, way).unwrap();
+        dataplane.detach(v0.index).unwrap();
+        assert_eq!(at_egress(pins), [0, 0]);
+        assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
+        dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
+        dataplane.set_egress_by(&v0, true, way).unwrap();
+        drop(dataplane);
+        assert!(purge(pins).unwrap());
+        assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
+        assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
+    }
 }
 
 #[test]

@@ -36,6 +36,15 @@ pub fn may_concern<S: Store>(store: &S, ethertype: u16, head: &[u32; HEAD]) -> b
         || endpoint::is_known_wide(store, [head[2], head[3], head[4], head[5]])
 }
 
+/// False for nearly all packets that no server on this machine has sent.
+#[inline(always)]
+pub fn may_be_reply<S: Store>(store: &S, ethertype: u16, head: &[u32; HEAD]) -> bool {
+    if ethertype == ETHERTYPE_IPV4 {
+        return endpoint::is_known_narrow(store, head[3]);
+    }
+    endpoint::is_known_wide(store, [head[2], head[3], head[4], head[5]])
+}
+
 /// The IP header of a frame, if it has one that is whole.
 #[inline(always)]
 fn head_of<H: Host>(host: &H, ethertype: u16) -> Option<[u32; HEAD]> {

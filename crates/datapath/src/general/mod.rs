@@ -24,7 +24,7 @@ mod tunnel_error;
 mod width;
 
 pub(crate) use bare::enter as enter_bare;
-pub use bare::{HEAD, may_concern, write_header};
+pub use bare::{HEAD, may_be_reply, may_concern, write_header};
 pub(crate) use inbound::is_own;
 pub(crate) use lease::lose;
 pub use persistence::masked;

@@ -3,7 +3,7 @@
 //! clients without it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use anyhow::{Result, ensure};
@@ -24,6 +24,9 @@ const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
 /// The tunnel's device, at both ends. What it carries has room in a frame.
 const DEVICE: &str = "ip link add vx0 mtu 1400 type vxlan dstport 4790 external gpe && \
                       ip link set vx0 up";
+
+/// Bytes that are much for a connection.
+const MUCH: usize = 4 << 20;
 
 /// Makes the tunnel, by which the client reaches these addresses.
 fn tunnel(world: &World, to: &[&str]) -> Result<()> {
@@ -118,7 +121,6 @@ fn the_configuration_limits_tunnels_too() {
 #[test]
 fn much_comes_out_of_a_tunnel_at_once() {
     sandbox::run_test(|| {
-        const LENGTH: usize = 4 << 20;
         let world = world("")?;
         wait_for_tunnel(&world)?;
         let byte = |at: usize| (at % 251) as u8;
@@ -143,12 +145,12 @@ fn much_comes_out_of_a_tunnel_at_once() {
             ])?;
             world.wait_for_hops()?;
             let mut stream = connect(&world.client, WEB)?;
-            let all: Vec<u8> = (0..LENGTH).map(byte).collect();
+            let all: Vec<u8> = (0..MUCH).map(byte).collect();
             stream.write_all(&all)?;
             stream.shutdown(Shutdown::Write)?;
             let mut back = Vec::new();
             stream.read_to_end(&mut back)?;
-            ensure!(back.len() == LENGTH, "{method}: {} bytes came", back.len());
+            ensure!(back.len() == MUCH, "{method}: {} bytes came", back.len());
             ensure!(back.iter().rev().eq(&all), "{method}: other bytes came");
         }
         Ok(())
@@ -177,6 +179,89 @@ fn datagrams_and_answers_to_them() {
         is_refused(&world.client, SocketAddr::from((VIP, 54)))?;
         ensure!(world.reason("answered")? >= 1);
         Ok(())
+    });
+}
+
+/// The client's address inside the tunnel, which answers go to by the tunnel.
+const INSIDE: [&str; 2] = ["10.77.0.2", "fd77::2"];
+
+/// A world whose client has addresses of its own in the tunnel, by which it reaches the
+/// services of the director.
+fn both_ways() -> Result<World> {
+    let world = world("")?;
+    let both = [
+        (INSIDE[0], VIP.to_string(), ""),
+        (INSIDE[1], VIP6.to_string(), "nodad"),
+    ];
+    for (inside, vip, nodad) in both {
+        let address = format!("ip address add {inside} dev vx0 {nodad}");
+        let there = format!("encap ip id 7 dst {DIRECTOR} dev vx0 src {inside}");
+        run(
+            &world.client,
+            &format!("{address} && ip route replace {vip} {there}"),
+        )?;
+        let back = format!("ip route add {inside} encap ip id 7 dst {CLIENT} dev vx0");
+        run(world.director.host(), &back)?;
+    }
+    wait_for_tunnel(&world)?;
+    Ok(world)
+}
+
+#[test]
+fn servers_on_the_director_answer_by_the_tunnel() {
+    sandbox::run_test(|| {
+        const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0, 1);
+        let world = both_ways()?;
+        let host = world.director.host();
+        run(host, &format!("ip -6 address add {OWN6}/64 dev e1 nodad"))?;
+        let own: [IpAddr; 2] = ["10.20.1.1".parse()?, OWN6.into()];
+        for (own, vip) in own.into_iter().zip([IpAddr::from(VIP), VIP6.into()]) {
+            let at = |address, port| SocketAddr::new(address, port);
+            let service = |port, kind| format!("ipvsadm -A {kind} {} -s rr", at(vip, port));
+            let server = |port, kind, to| {
+                let (service, server) = (at(vip, port), at(own, to));
+                format!("ipvsadm -a {kind} {service} -r {server} -m")
+            };
+            echo(host, own, 5353)?;
+            answer_as(host, own, 8080, 3)?;
+            let listener = listen(host, own, 8081)?;
+            thread::spawn(move || -> Result<()> {
+                let (mut stream, _) = listener.accept()?;
+                stream.write_all(&vec![7; MUCH])?;
+                Ok(())
+            });
+            world.admin(&[
+                &service(80, "-t"),
+                &server(80, "-t", 8080),
+                &service(81, "-t"),
+                &server(81, "-t", 8081),
+                &service(53, "-u"),
+                &server(53, "-u", 5353),
+                &service(54, "-u"),
+                &server(54, "-u", 5454),
+            ])?;
+            wait_for_egress(&world, true)?;
+            let mut stream = connect(&world.client, at(vip, 80))?;
+            for _ in 0..3 {
+                ensure!(ask(&mut stream)? == 3, "somebody else's answer");
+            }
+            let mut all = Vec::new();
+            connect(&world.client, at(vip, 81))?.read_to_end(&mut all)?;
+            ensure!(all.len() == MUCH && all.iter().all(|&byte| byte == 7));
+            answers_datagrams(&world.client, at(vip, 53))?;
+            is_refused(&world.client, at(vip, 54))?;
+        }
+        // What is not of a service goes its way as it is.
+        run(
+            &world.client,
+            &format!(
+                "ip route replace 10.20.1.1/32 encap ip id 7 dst {DIRECTOR} dev vx0 src {}",
+                INSIDE[0]
+            ),
+        )?;
+        let direct = SocketAddr::new("10.20.1.1".parse()?, 8080);
+        ensure!(ask(&mut connect(&world.client, direct)?)? == 3);
+        ping(&world.client, "10.20.1.1".parse()?)
     });
 }
 

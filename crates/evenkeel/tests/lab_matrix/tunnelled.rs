@@ -14,8 +14,8 @@ use crate::devices;
 use crate::methods::{Case, METHODS};
 use crate::traffic;
 use crate::world::{
-    Decapsulation, ECHO, Family, Pair, SINK, SOURCES, VIP, WEB, World, director_at_client, run,
-    source,
+    Decapsulation, ECHO, Family, MAPPED, Pair, SERVERS, SINK, SOURCES, VIP, WEB, World,
+    director_at_client, director_of, run, source,
 };
 
 /// Longest that a refusal may take.
@@ -24,6 +24,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 const INSIDE: Pair = Pair::new([10, 77, 0], 2);
 /// What has no servers: the packet path itself answers.
 const NOBODY: u16 = 11;
+/// What is served by the director itself, at another port.
+const HERE: u16 = 4007;
+/// Bytes of datagrams to it: whole, and in pieces.
+const LENGTHS: [usize; 3] = [1, 1400, 5000];
 
 /// A tunnel from the client to the director.
 struct Tunnel {
@@ -129,6 +133,11 @@ impl Tunnel {
                 heard == Err(ErrorKind::ConnectionRefused),
                 "{family:?}: no answer that nobody serves: {heard:?}"
             );
+            let here = traffic::sender(&world.client, from, at(HERE))?;
+            for length in LENGTHS {
+                let server = traffic::echo(&here, length).context("the director's")?;
+                ensure!(usize::from(server) == SERVERS.len());
+            }
         }
         Ok(())
     }
@@ -182,6 +191,11 @@ fn ignore(world: &World, value: u32) -> Result<()> {
     Ok(())
 }
 
+/// The server on the director.
+fn own(family: Family) -> SocketAddr {
+    SocketAddr::new(director_of(0, family), HERE + MAPPED)
+}
+
 fn rules() -> String {
     let mut rules = String::new();
     for &family in BOTH {
@@ -192,6 +206,8 @@ fn rules() -> String {
         rules += &case.rules();
         let nobody = SocketAddr::new(VIP.of(family), NOBODY);
         let _ = writeln!(rules, "-A -u {nobody} -s rr");
+        let (here, own) = (SocketAddr::new(VIP.of(family), HERE), own(family));
+        let _ = writeln!(rules, "-A -u {here} -s rr\n-a -u {here} -r {own} -m");
     }
     rules
 }
@@ -210,6 +226,8 @@ fn what_comes_out_of_devices_is_scheduled() {
         for &family in BOTH {
             let line = format!("ip address add {} dev lo", VIP.of(family));
             run(world.director.host(), &line)?;
+            let host = world.director.host();
+            traffic::serve_echo(host, own(family), SERVERS.len() as u8)?;
         }
         for tunnel in &TUNNELS {
             let start = Instant::now();

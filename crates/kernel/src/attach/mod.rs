@@ -134,6 +134,12 @@ const EGRESS: Side = Side {
     parent: clsact::EGRESS,
 };
 
+/// Where packets without a link-layer header leave.
+const BARE_EGRESS: Side = Side {
+    program: Program::BareEgress,
+    ..EGRESS
+};
+
 impl Dataplane {
     /// Attaches to `link` what is wanted, and detaches what is not.
     /// `master` is the interface that it is a member of, if any. What is attached
@@ -197,15 +203,17 @@ impl Dataplane {
 
     /// Has what leaves by the interface looked at for answers of servers on this machine,
     /// which are to be translated; or not any more. The interface is one that
-    /// [`Dataplane::attach`] has attached to, and its packets have an Ethernet header.
-    pub fn set_egress(&self, interface: u32, wanted: bool) -> Result<()> {
-        self.set_egress_by(interface, wanted, TcWay::Newest)
+    /// [`Dataplane::attach`] has attached to.
+    pub fn set_egress(&self, link: &Link, wanted: bool) -> Result<()> {
+        self.set_egress_by(link, wanted, TcWay::Newest)
     }
 
     /// [`Dataplane::set_egress`], with a choice of tc's way.
-    pub fn set_egress_by(&self, interface: u32, wanted: bool, way: TcWay) -> Result<()> {
+    pub fn set_egress_by(&self, link: &Link, wanted: bool, way: TcWay) -> Result<()> {
+        let interface = link.index;
+        let side = if link.is_bare() { BARE_EGRESS } else { EGRESS };
         let done = if wanted {
-            self.attach_tc(interface, way, EGRESS).map(drop)
+            self.attach_tc(interface, way, side).map(drop)
         } else {
             [EGRESS.link, EGRESS.filter]
                 .into_iter()
