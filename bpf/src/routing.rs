@@ -97,7 +97,7 @@ fn ask(
             // A neighbour without an address is the other end of a tunnel or the like, whose
             // packets have no Ethernet header; the kernel knows how to take it off.
             if b >> 16 | c == 0 {
-                return unresolved(query.interface);
+                return unresolved(query.interface, query.length_or_mtu.into());
             }
             let hop = Hop {
                 interface: query.interface,
@@ -109,20 +109,20 @@ fn ask(
                 hop,
             }
         }
-        answer::NO_NEIGHBOUR => unresolved(query.interface),
+        answer::NO_NEIGHBOUR => unresolved(query.interface, 0),
         answer::FORWARDING_DISABLED => Route::without_hop(RouteAnswer::ForwardingOff),
         _ => Route::without_hop(RouteAnswer::None),
     }
 }
 
 #[inline(always)]
-const fn unresolved(interface: u32) -> Route {
+const fn unresolved(interface: u32, mtu: u32) -> Route {
     Route {
         answer: RouteAnswer::Unresolved,
         hop: Hop {
             interface,
             macs: [0; 3],
-            mtu: 0,
+            mtu,
         },
     }
 }

@@ -107,6 +107,7 @@ fn the_tests_of_the_kernels_side_pass() {
         let Some(mut guest) = guest("tests")? else {
             return Ok(());
         };
+        guest.modules(&["tun"])?;
         let mut found = Vec::new();
         for (name, which) in KERNEL_TESTS {
             let Some(file) = test_program(name)? else {

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{ip, isolated, link, open, run};
 use evenkeel_datapath::layout::{INTERFACES, interface_flags};
@@ -135,8 +136,8 @@ fn a_clsact_that_others_use_stays() {
 }
 
 /// What is seen of the instance where packets leave: filters, and links by name.
-fn at_egress(pins: &std::path::Path) -> [usize; 2] {
-    let filters = run("tc", "filter show dev v0 egress");
+fn at_egress(pins: &Path, name: &str) -> [usize; 2] {
+    let filters = run("tc", &format!("filter show dev {name} egress"));
     let links = fs::read_dir(pins.join("links")).unwrap();
     let names = links.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     [
@@ -149,106 +150,76 @@ fn at_egress(pins: &std::path::Path) -> [usize; 2] {
 fn what_leaves_is_looked_at_only_while_it_is_wanted() {
     isolated(|pins| {
         veth();
-        looked_at_while_wanted(pins);
-        ip("link del v0");
-        ip("tuntap add dev v0 mode tun");
-        looked_at_while_wanted(pins);
-    });
-}
-
-/// Of the interface v0.
-fn looked_at_while_wanted(pins: &std::path::Path) {
-    let v0 = link("v0");
-    for way in [TcWay::Clsact, TcWay::Newest] {
-        let dataplane = open(pins);
-        let attached = dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
-        let filters = shown(&attached.hook);
-        assert_eq!(at_egress(pins), [0, 0]);
-        for _ in 0..2 {
-            dataplane.set_egress_by(&v0, true, way).unwrap();
-            assert_eq!(at_egress(pins), [filters, 1]);
-        }
-        dataplane.set_egress_by(&v0, false, way).unwrap();
-        assert_eq!(at_egress(pins), [0, 0]);
-        assert_eq!(programs("v0").len(), filters, "what comes in goes on");
-        dataplane.set_egress_by(&v0, true, way).unwrap();
-        dataplane.detach(v0.index).unwrap();
-        assert_eq!(at_egress(pins), [0, 0]);
-        assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
-        dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
-        dataplane.set_egress_by(&v0, true, way).unwrap();
-        drop(dataplane);
-        assert!(purge(pins).unwrap());
-        assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
-        assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
-    }
-}
-
-#[test]
-fn the_end_of_a_tunnel_has_tc_alone() {
-    isolated(|pins| {
-        ip("tuntap add dev t0 mode tun");
-        let t0 = link("t0");
-        assert!(t0.is_bare() && t0.mac.is_none());
+        let v0 = link("v0");
         for way in [TcWay::Clsact, TcWay::Newest] {
-            for keep in [true, false] {
-                let dataplane = open(pins);
-                let attached = dataplane.attach_by(&t0, None, Hook::Xdp, way).unwrap();
-                assert!(attached.hook.starts_with("tc ("), "{attached:?}");
-                assert!(attached.why.contains("tun"), "{attached:?}");
-                let before = programs("t0");
-                assert_eq!(before.len(), shown(&attached.hook));
-                if way == TcWay::Clsact {
-                    let filters = run("tc", "filter show dev t0 ingress");
-                    assert!(filters.contains("evenkeel/test"), "{filters}");
-                }
-                drop(dataplane);
-                if keep {
-                    // The next one takes it over as it is.
-                    let dataplane = open(pins);
-                    assert_eq!(dataplane.attached().unwrap(), [t0.index]);
-                    assert_eq!(
-                        dataplane.attach_by(&t0, None, Hook::Auto, way).unwrap(),
-                        attached
-                    );
-                    assert_eq!(programs("t0"), before);
-                    dataplane.detach(t0.index).unwrap();
-                    assert_eq!(dataplane.attached().unwrap(), []);
-                } else {
-                    assert!(purge(pins).unwrap());
-                }
-                assert!(programs("t0").is_empty());
-                assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
+            let dataplane = open(pins);
+            let attached = dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
+            let filters = shown(&attached.hook);
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
+            for _ in 0..2 {
+                dataplane.set_egress_by(&v0, true, way).unwrap();
+                assert_eq!(at_egress(pins, "v0"), [filters, 1]);
             }
+            dataplane.set_egress_by(&v0, false, way).unwrap();
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
+            assert_eq!(programs("v0").len(), filters, "what comes in goes on");
+            dataplane.set_egress_by(&v0, true, way).unwrap();
+            dataplane.detach(v0.index).unwrap();
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
+            assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
+            dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
+            dataplane.set_egress_by(&v0, true, way).unwrap();
+            drop(dataplane);
+            assert!(purge(pins).unwrap());
+            assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
+            assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
         }
     });
 }
 
 #[test]
-fn tunnels_are_let_go_when_they_are_to_be_ignored() {
+fn the_end_of_a_tunnel_has_tc_alone_unless_it_is_ignored() {
     isolated(|pins| {
         ip("tuntap add dev t0 mode tun");
-        // This kernel need not have any of these; their name is all that is asked.
+        // The kernel need not have such devices; their name is all that is asked.
         let t0 = Link {
             kind: Some("ipip".into()),
             ..link("t0")
         };
+        assert!(t0.is_bare() && t0.mac.is_none());
         let ignored = Wanted {
             ignores_tunnels: true,
             ..Wanted::default()
         };
         for way in [TcWay::Clsact, TcWay::Newest] {
             let dataplane = open(pins);
-            let attach = |wanted| dataplane.attach_by(&t0, None, wanted, way).unwrap();
-            for _ in 0..2 {
-                assert!(attach(Wanted::default()).hook.starts_with("tc"));
-                let let_go = attach(ignored);
-                assert_eq!(let_go.hook, "none");
-                assert!(let_go.why.contains("ignore_tunneled"), "{let_go:?}");
-                assert_eq!(dataplane.attached().unwrap(), []);
-                assert!(programs("t0").is_empty());
-            }
+            let attached = dataplane.attach_by(&t0, None, Hook::Xdp, way).unwrap();
+            assert!(attached.hook.starts_with("tc ("), "{attached:?}");
+            assert!(attached.why.contains("ipip"), "{attached:?}");
+            dataplane.set_egress_by(&t0, true, way).unwrap();
+            let (before, filters) = (programs("t0"), shown(&attached.hook));
+            assert_eq!(before.len(), filters);
+            assert_eq!(at_egress(pins, "t0"), [filters, 1]);
+            drop(dataplane);
+            // The next one takes it over as it is.
+            let dataplane = open(pins);
+            assert_eq!(dataplane.attached().unwrap(), [t0.index]);
+            let again = dataplane.attach_by(&t0, None, Hook::Auto, way).unwrap();
+            assert_eq!((again, programs("t0")), (attached, before));
+            let let_go = dataplane.attach_by(&t0, None, ignored, way).unwrap();
+            assert_eq!(let_go.hook, "none");
+            assert!(let_go.why.contains("ignore_tunneled"), "{let_go:?}");
+            assert_eq!(dataplane.attached().unwrap(), []);
+            assert_eq!((programs("t0").len(), at_egress(pins, "t0")), (0, [0, 0]));
+            assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
         }
+        let dataplane = open(pins);
+        dataplane.attach(&t0, None, Hook::Auto).unwrap();
+        dataplane.set_egress(&t0, true).unwrap();
+        drop(dataplane);
+        assert!(purge(pins).unwrap());
+        assert!(programs("t0").is_empty());
+        assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
     });
 }
 

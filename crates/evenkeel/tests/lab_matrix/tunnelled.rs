@@ -126,6 +126,7 @@ impl Tunnel {
             let at = |port| SocketAddr::new(VIP.of(family), port);
             traffic::tcp(&world.client, from, at(WEB), at(SINK))?;
             traffic::udp(&world.client, from, at(ECHO))?;
+            traffic::pieces(&world.client, from, at(ECHO)).context("in pieces")?;
             let nobody = traffic::sender(&world.client, from, at(NOBODY))?;
             nobody.send(b"?")?;
             let heard = nobody.recv(&mut [0]).map_err(|error| error.kind());
