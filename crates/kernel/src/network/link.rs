@@ -10,7 +10,7 @@ pub enum LinkLayer {
     Ethernet,
     /// An Ethernet header without addresses: it is the loopback interface.
     Loopback,
-    /// Nothing: it is a tunnel's end, or the like (`tun`, WireGuard, PPP, …).
+    /// Nothing: it is a tunnel's end, or the like (`tun`, `wireguard`, `ppp`, …).
     Bare,
     /// Something else, or it carries no IP.
     #[default]
