@@ -42,6 +42,18 @@ pub fn evenkeel_tc_egress(context: TcContext) -> i32 {
     tc::run_egress(&context)
 }
 
+/// The packet path on interfaces whose packets have no link-layer header.
+#[classifier]
+pub fn evenkeel_tc_bare(context: TcContext) -> i32 {
+    tc::run_bare(&context)
+}
+
+/// Answers of servers on this machine, where they leave it without a link-layer header.
+#[classifier]
+pub fn evenkeel_tc_bare_egress(context: TcContext) -> i32 {
+    tc::run_bare_egress(&context)
+}
+
 macro_rules! parts {
     ($($part:ident: $xdp:ident, $tc:ident;)+) => {
         $(

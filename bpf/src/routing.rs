@@ -94,6 +94,11 @@ fn ask(
         answer::SUCCESS => {
             // In a frame it is the other way round: destination, then source.
             let [a, b, c] = query.macs;
+            // A neighbour without an address is the other end of a tunnel or the like, whose
+            // packets have no Ethernet header; the kernel knows how to take it off.
+            if b >> 16 | c == 0 {
+                return unresolved(query.interface, query.length_or_mtu.into());
+            }
             let hop = Hop {
                 interface: query.interface,
                 macs: [b >> 16 | c << 16, c >> 16 | a << 16, a >> 16 | b << 16],
@@ -104,15 +109,20 @@ fn ask(
                 hop,
             }
         }
-        answer::NO_NEIGHBOUR => Route {
-            answer: RouteAnswer::Unresolved,
-            hop: Hop {
-                interface: query.interface,
-                macs: [0; 3],
-                mtu: 0,
-            },
-        },
+        answer::NO_NEIGHBOUR => unresolved(query.interface, 0),
         answer::FORWARDING_DISABLED => Route::without_hop(RouteAnswer::ForwardingOff),
         _ => Route::without_hop(RouteAnswer::None),
+    }
+}
+
+#[inline(always)]
+const fn unresolved(interface: u32, mtu: u32) -> Route {
+    Route {
+        answer: RouteAnswer::Unresolved,
+        hop: Hop {
+            interface,
+            macs: [0; 3],
+            mtu,
+        },
     }
 }

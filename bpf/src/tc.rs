@@ -5,14 +5,15 @@
 use crate::packet::{Bytes, window};
 use crate::parts::go_on;
 use crate::{maps, routing, store};
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
+use evenkeel_datapath::frame::ETHERNET;
 use evenkeel_datapath::general::{Arrival, Part};
-use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route};
+use evenkeel_datapath::host::{ChecksumChange, Header, Host, Room, Route, Window};
 use evenkeel_datapath::layout::Address;
 use evenkeel_datapath::{Verdict, forward, frame, general, short};
 
@@ -27,7 +28,14 @@ const ALL_HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 /// The most that the general way reads of a frame, where there is no more to an IPv6
 /// packet than some extension headers: Ethernet, IPv6 twice, and 200 bytes of those.
 const MOST_HEADERS: u32 = 14 + 40 + 200 + 8 + 40 + 20;
+/// What is read of a packet without a link-layer header to see whether it may be ours: two
+/// IP headers, since an outer one may stand in front.
+const BARE_HEADERS: u32 = 60 + 40;
+/// Where in the words that a packet carries for programs a note stands.
+const NOTE: usize = 3;
 const PACKET_HOST: u32 = 0;
+/// `BPF_HDR_START_NET`: from where the IP header begins.
+const BPF_HDR_START_NET: u32 = 1;
 /// Flags of `bpf_skb_adjust_room`, `linux/bpf.h`: `BPF_F_ADJ_ROOM_*`.
 mod room {
     pub(super) const MAC: u32 = 1;
@@ -38,6 +46,20 @@ mod room {
 }
 
 struct Kernel(*mut __sk_buff);
+
+macro_rules! field {
+    ($self:ident.$name:ident) => {
+        // SAFETY: the verifier lets programs read this field of their context.
+        unsafe { (*$self.0).$name }
+    };
+}
+
+/// What is noted of a packet with a borrowed Ethernet header, and is not there by chance.
+#[inline(always)]
+fn borrowed_note() -> [u32; 2] {
+    let seed = maps::seed();
+    [seed as u32 ^ 0x6261_7265, (seed >> 32) as u32 ^ 0x6865_6164]
+}
 
 /// Runs the short way.
 #[inline(always)]
@@ -54,14 +76,100 @@ pub fn run_egress(context: &TcContext) -> i32 {
     answer(context, forward::reply(&Kernel(context.skb.skb)))
 }
 
+/// Puts an Ethernet header in front of what may concern us, for the parts of the general way.
+/// What does not is left as it is: other programs of the interface know no such header.
+#[inline(always)]
+pub fn run_bare(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    let ethertype = field!(kernel.protocol) as u16;
+    kernel.gather_up_to(BARE_HEADERS);
+    let Some(head) = kernel.network_header(ethertype) else {
+        return NEXT;
+    };
+    if !general::may_concern(&kernel, ethertype, &head) {
+        return NEXT;
+    }
+    if kernel.is_at(0, &head) {
+        if !kernel.open_front() {
+            return NEXT;
+        }
+    } else if !kernel.is_at(ETHERNET, &head) {
+        // An outer header stands in front, as with a GRE device that has no one remote end.
+        // When it comes in by its device once more it stands alone.
+        let interface = field!(kernel.ifindex);
+        // SAFETY: plain numbers.
+        return unsafe { bpf_redirect(interface, u64::from(BPF_F_INGRESS)) as i32 };
+    }
+    let Some(ethernet) = kernel.window(0, ETHERNET) else {
+        return NEXT;
+    };
+    general::write_header(ethernet, ethertype);
+    answer(
+        context,
+        Verdict::Then {
+            part: Part::General,
+        },
+    )
+}
+
+/// As [`run_egress`], where packets leave without a link-layer header: they get one for the
+/// parts of the general way, and the kernel takes it off when they are sent to where they go
+/// once more.
+#[inline(always)]
+pub fn run_bare_egress(context: &TcContext) -> i32 {
+    let kernel = Kernel(context.skb.skb);
+    if kernel.is_borrowed() {
+        // Once more, and as it is to leave.
+        kernel.note_borrowed(false);
+        return NEXT;
+    }
+    let ethertype = field!(kernel.protocol) as u16;
+    let Some(head) = kernel.network_header(ethertype) else {
+        return NEXT;
+    };
+    if !general::may_be_reply(&kernel, ethertype, &head)
+        || !kernel.is_at(0, &head)
+        || !kernel.open_front()
+    {
+        return NEXT;
+    }
+    let Some(ethernet) = kernel.window(0, ETHERNET) else {
+        return SHOT;
+    };
+    general::write_header(ethernet, ethertype);
+    kernel.note_borrowed(true);
+    match forward::reply(&kernel) {
+        Verdict::Pass => kernel.give_back(),
+        verdict => answer(context, verdict),
+    }
+}
+
 /// Runs a part of the general way.
 #[inline(always)]
 pub fn run_part(context: &TcContext, part: Part) -> i32 {
     let kernel = Kernel(context.skb.skb);
     if part == Part::General {
-        kernel.gather_all();
+        kernel.gather_up_to(MOST_HEADERS);
     }
-    answer(context, general::part(&kernel, part))
+    match general::part(&kernel, part) {
+        Verdict::Pass if is_of_replies(part) && kernel.is_borrowed() => kernel.give_back(),
+        verdict => answer(context, verdict),
+    }
+}
+
+/// True for the parts that packets pass which leave this machine, among others.
+const fn is_of_replies(part: Part) -> bool {
+    matches!(
+        part,
+        Part::Reply
+            | Part::WideReply
+            | Part::ReplyFragment
+            | Part::ReplyError
+            | Part::FirstFragment
+            | Part::Segment
+            | Part::Deliver
+            | Part::IcmpDeliver
+    )
 }
 
 #[inline(always)]
@@ -80,13 +188,6 @@ fn answer(context: &TcContext, verdict: Verdict) -> i32 {
             NEXT
         }
     }
-}
-
-macro_rules! field {
-    ($self:ident.$name:ident) => {
-        // SAFETY: the verifier lets programs read this field of their context.
-        unsafe { (*$self.0).$name }
-    };
 }
 
 impl Kernel {
@@ -121,15 +222,80 @@ impl Kernel {
         unsafe { bpf_skb_pull_data(self.0, length.min(ALL_HEADERS)) };
     }
 
-    /// As [`Kernel::gather_headers`], for what the general way reads.
+    /// As [`Kernel::gather_headers`], for what the general way reads: so many bytes at most.
     #[inline(always)]
-    fn gather_all(&self) {
+    fn gather_up_to(&self, most: u32) {
         let there = (self.end() - self.data()) as u32;
-        let wanted = self.length().min(MOST_HEADERS);
+        let wanted = self.length().min(most);
         if there < wanted {
             // SAFETY: as in `gather_headers`.
             unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
+    }
+
+    /// The IP header of a packet of this kind, wherever it begins, if it is in one piece.
+    #[inline(always)]
+    fn network_header(&self, ethertype: u16) -> Option<[u32; general::HEAD]> {
+        let length = match ethertype {
+            frame::ETHERTYPE_IPV4 => 20,
+            frame::ETHERTYPE_IPV6 => 40,
+            _ => return None,
+        };
+        let mut head = [0; general::HEAD];
+        // SAFETY: the program's own context, and no more than there is room for.
+        let read = unsafe {
+            bpf_skb_load_bytes_relative(
+                self.0.cast(),
+                0,
+                head.as_mut_ptr().cast(),
+                length,
+                BPF_HDR_START_NET,
+            )
+        };
+        (read == 0).then_some(head)
+    }
+
+    /// True: the IP header begins here in the frame.
+    #[inline(always)]
+    fn is_at(&self, offset: usize, head: &[u32; general::HEAD]) -> bool {
+        let Some(here) = self.window(offset, 20) else {
+            return false;
+        };
+        let differs = (0..5).fold(0, |bits, word| bits | here.u32(4 * word) ^ head[word]);
+        differs == 0
+    }
+
+    /// Makes room for an Ethernet header in front.
+    #[inline(always)]
+    fn open_front(&self) -> bool {
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_change_head(self.0, ETHERNET as u32, 0) == 0 }
+    }
+
+    /// True: the Ethernet header is none that the packet leaves with.
+    #[inline(always)]
+    fn is_borrowed(&self) -> bool {
+        let [low, high] = borrowed_note();
+        field!(self.cb)[NOTE] ^ low | field!(self.cb)[NOTE + 1] ^ high == 0
+    }
+
+    #[inline(always)]
+    fn note_borrowed(&self, is_borrowed: bool) {
+        let [low, high] = if is_borrowed { borrowed_note() } else { [0; 2] };
+        // SAFETY: the verifier lets programs write this field of their context.
+        unsafe {
+            (*self.0).cb[NOTE] = low;
+            (*self.0).cb[NOTE + 1] = high;
+        }
+    }
+
+    /// Sends the packet to where it leaves once more; the kernel takes the Ethernet header
+    /// off, since there is none there.
+    #[inline(always)]
+    fn give_back(&self) -> i32 {
+        let interface = field!(self.ifindex);
+        // SAFETY: plain numbers.
+        unsafe { bpf_redirect(interface, 0) as i32 }
     }
 
     #[inline(always)]

@@ -133,7 +133,7 @@ pub struct Dataplane {
     pub ring_words: u32,
     /// By which hook.
     pub hook: Hook,
-    /// Interfaces by name; empty: every Ethernet interface.
+    /// Interfaces by name; empty: every one that IP packets come by.
     pub interfaces: Vec<String>,
 }
 

@@ -9,10 +9,10 @@ use anyhow::Context;
 use evenkeel_api::InterfaceStatus;
 use evenkeel_core::client_hops;
 use evenkeel_core::director::{Hop, Reach};
-use evenkeel_core::model::MarkRule;
-use evenkeel_kernel::attach::Hook;
+use evenkeel_core::model::{MarkRule, Sysctl};
+use evenkeel_kernel::attach::{Hook, Wanted};
 use evenkeel_kernel::dataplane::Dataplane;
-use evenkeel_kernel::network::{Event, Link, Network, NextHop};
+use evenkeel_kernel::network::{Event, Link, LinkLayer, Network, NextHop};
 use tokio::time::{Instant, sleep_until};
 
 use crate::shared::Shared;
@@ -42,7 +42,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Attaching {
     /// By which hook.
     pub hook: Hook,
-    /// Names; empty: every Ethernet interface.
+    /// Names; empty: every interface that packets come by.
     pub only: Vec<String>,
     /// Rules that mark packets.
     pub marks: Vec<MarkRule>,
@@ -52,6 +52,9 @@ pub struct Attaching {
 
 impl Attaching {
     fn takes(&self, link: &Link) -> bool {
+        if link.layer == LinkLayer::Other {
+            return false;
+        }
         self.only.is_empty() || self.only.contains(&link.name)
     }
 }
@@ -91,6 +94,8 @@ pub struct Follower {
     asked: HashSet<IpAddr>,
     /// True: what leaves is looked at for answers of servers on this machine.
     replies: bool,
+    /// True: the ends of tunnels of IPIP and GRE are left alone.
+    ignores_tunnels: bool,
     /// Neighbours that were probed: whether they were known, and when.
     probed: HashMap<Neighbour, (bool, Instant)>,
 }
@@ -119,10 +124,12 @@ impl Follower {
             resolving_took: Duration::ZERO,
             asked: HashSet::new(),
             replies: false,
+            ignores_tunnels: false,
             probed: HashMap::new(),
         };
         // As far as it is known from before: what is adopted is not to be without it.
         follower.replies = follower.has_replies();
+        follower.ignores_tunnels = follower.shall_ignore_tunnels();
         follower.attach_all()?;
         follower.resolve(Which::All);
         Ok(follower)
@@ -135,7 +142,8 @@ impl Follower {
             let shared = Arc::clone(&self.shared);
             tokio::select! {
                 event = self.network.next_event() => self.note(event?),
-                () = shared.servers_changed() => {
+                () = shared.edited() => {
+                    self.follow_settings();
                     let at = self.pace();
                     sooner(&mut self.new_at, at);
                 }
@@ -208,8 +216,8 @@ impl Follower {
         }
         let mut statuses = Vec::new();
         for link in &links {
-            // What no frames of interest come by is not worth a line.
-            if (link.is_ethernet || link.is_loopback) && self.attaching.takes(link) {
+            // What no packets of interest come by is not worth a line.
+            if self.attaching.takes(link) {
                 statuses.push(self.attach(link));
             }
         }
@@ -241,7 +249,11 @@ impl Follower {
 
     fn attach(&mut self, link: &Link) -> InterfaceStatus {
         let master = link.master.and_then(|master| self.network.link(master));
-        let (hook, why) = match self.dataplane.attach(link, master, self.attaching.hook) {
+        let wanted = Wanted {
+            hook: self.attaching.hook,
+            ignores_tunnels: self.ignores_tunnels,
+        };
+        let (hook, why) = match self.dataplane.attach(link, master, wanted) {
             Ok(attachment) => {
                 if attachment.hook != "none" {
                     self.set_egress(link);
@@ -276,11 +288,25 @@ impl Follower {
         }
     }
 
+    fn shall_ignore_tunnels(&self) -> bool {
+        self.shared
+            .with_director(|director| director.sysctls().is_set(Sysctl::IgnoreTunneled))
+    }
+
+    /// Attaches to the ends of tunnels, or detaches, if that has changed.
+    fn follow_settings(&mut self) {
+        let ignores = self.shall_ignore_tunnels();
+        if ignores != self.ignores_tunnels {
+            self.ignores_tunnels = ignores;
+            sooner(&mut self.attach_at, Instant::now());
+        }
+    }
+
     /// Sets what becomes of packets that leave by an interface. Answers to clients on this
     /// machine come in by the loopback interface, and are translated there.
     fn set_egress(&mut self, link: &Link) {
-        let wanted = self.replies && !link.is_loopback;
-        if let Err(error) = self.dataplane.set_egress(link.index, wanted) {
+        let wanted = self.replies && !link.is_loopback();
+        if let Err(error) = self.dataplane.set_egress(link, wanted) {
             self.shared.warn_once(format!("{}: {error}", link.name));
             sooner(&mut self.attach_at, Instant::now() + RETRY_INTERVAL);
         }

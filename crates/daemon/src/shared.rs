@@ -66,7 +66,7 @@ pub struct Shared {
     swept: [AtomicU64; Swept::ALL.len()],
     /// Warnings that were logged.
     told: Mutex<HashSet<String>>,
-    servers_changed: Notify,
+    edited: Notify,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -113,7 +113,7 @@ impl Shared {
             connections: Mutex::new(connections),
             swept: Default::default(),
             told: Mutex::default(),
-            servers_changed: Notify::new(),
+            edited: Notify::new(),
             stop: watch::Sender::new(None),
         }
     }
@@ -177,7 +177,7 @@ impl Shared {
                 refused.extend(still.into_iter().map(|(at, error)| (again[at].0, error)));
             }
         }
-        self.servers_changed.notify_one();
+        self.edited.notify_one();
         let refused = refused
             .into_iter()
             .map(|(index, error)| Refusal { index, error });
@@ -208,9 +208,9 @@ impl Shared {
         }
     }
 
-    /// Returns when servers may have been added since the last call.
-    pub async fn servers_changed(&self) {
-        self.servers_changed.notified().await;
+    /// Returns when servers may have been added, or settings changed, since the last call.
+    pub async fn edited(&self) {
+        self.edited.notified().await;
     }
 
     /// The table, or one service of it; nothing if that one is not there.

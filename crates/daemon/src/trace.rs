@@ -34,6 +34,8 @@ pub use network::{Network, NoNetwork};
 const XDP: &str = "xdp";
 /// The hook of an interface that could not be attached to.
 const NOT_ATTACHED: &str = "none";
+/// A MAC address, of no interface in particular.
+const SOMEBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
 
 /// Finds out what would become of a packet.
 pub(crate) fn answer(shared: &Shared, query: &Query) -> anyhow::Result<Trace> {
@@ -159,8 +161,13 @@ impl Question<'_> {
     }
 }
 
-/// The MAC address of an interface, as XDP compares frames with it.
+/// The MAC address of an interface, as XDP compares frames with it; zeroes where packets
+/// have none.
 fn own_mac(memory: &Memory<'_>, interface: u32) -> [u8; 6] {
+    if interface == 0 {
+        // Not known; most have one.
+        return SOMEBODY;
+    }
     let record = &memory.interfaces[(interface & (INTERFACES - 1)) as usize];
     if record.index.get() != interface {
         return [0; 6];
@@ -192,7 +199,11 @@ fn counted(reason: Reason) -> Counted {
 
 fn outcome(trial: &Trial, is_changed: bool) -> Outcome {
     match trial.verdict {
-        Verdict::Transmit { .. } if trial.reasons.contains(&Reason::Answered) => Outcome::Answered,
+        Verdict::Transmit { .. } | Verdict::Resolve { .. }
+            if trial.reasons.contains(&Reason::Answered) =>
+        {
+            Outcome::Answered
+        }
         Verdict::Transmit { .. } => Outcome::Sent,
         Verdict::Resolve { .. } => Outcome::Resolved,
         Verdict::Drop => Outcome::Dropped,
@@ -202,7 +213,7 @@ fn outcome(trial: &Trial, is_changed: bool) -> Outcome {
 }
 
 /// Where it leaves. What is answered goes back by the interface that it came by, which may
-/// not be known.
+/// not be known; by the way to its receiver where it came out of a tunnel.
 fn way(trial: &Trial, name: impl Fn(u32) -> String) -> Option<Way> {
     let to = trial.frame.get(..6).map(|mac| {
         let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -67,6 +67,16 @@ pub fn reply<H: Host>(host: &H) -> Verdict {
     general::process_reply(host)
 }
 
+/// Decides about a packet that came without a link-layer header and was given an empty one.
+#[inline(always)]
+pub fn process_bare<H: Host>(host: &H) -> Verdict {
+    if general::enter_bare(host) {
+        finish(host, Verdict::GENERAL)
+    } else {
+        Verdict::Pass
+    }
+}
+
 /// Goes on with the parts of the general way that a verdict names.
 #[inline(always)]
 fn finish<H: Host>(host: &H, mut verdict: Verdict) -> Verdict {
@@ -172,15 +182,15 @@ pub(crate) fn sendable<H: Host>(host: &H, packet: Extent, way: &Way) -> Sendable
         return Sendable::No(Reason::TimeToLive);
     }
     match way.answer {
-        RouteAnswer::Ready => {
+        RouteAnswer::Unresolved if !H::FINISHES => Sendable::Later,
+        // Of a way that is not resolved the MTU may be known.
+        RouteAnswer::Ready | RouteAnswer::Unresolved => {
             let mtu = way.hop.mtu;
             if mtu != 0 && length > mtu {
                 return too_long(host, packet, mtu);
             }
             Sendable::Yes
         }
-        RouteAnswer::Unresolved if H::FINISHES => Sendable::Yes,
-        RouteAnswer::Unresolved => Sendable::Later,
         RouteAnswer::ForwardingOff => Sendable::No(Reason::ForwardingOff),
         RouteAnswer::None => Sendable::No(Reason::NoRoute),
     }

@@ -745,7 +745,8 @@ pub mod settings {
     pub const SCHEDULE_ICMP: u32 = 1 << 8;
     /// Tunnels by IPv4 have packets cut on their way only where their senders allow it.
     pub const PMTU_DISC: u32 = 1 << 9;
-    /// Tunnels to the virtual address are not scheduled.
+    /// What comes out of a tunnel of IPIP or GRE on this machine is left alone: nothing is
+    /// attached where it comes in.
     pub const IGNORE_TUNNELED: u32 = 1 << 10;
     /// TCP's states move more strictly.
     pub const SECURE_TCP: u32 = 1 << 11;

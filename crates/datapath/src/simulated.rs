@@ -11,7 +11,7 @@ use std::vec::Vec;
 use crate::checksum;
 use crate::endpoint;
 use crate::evict::Victim;
-use crate::forward::process_reply;
+use crate::forward::{process_bare, process_reply};
 use crate::frame::ETHERNET;
 use crate::general::{self, Arrival};
 use crate::hash::Place;
@@ -116,6 +116,12 @@ pub fn run_tc(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>
 /// Runs what translates answers of servers on this machine, as at tc's egress.
 pub fn run_egress(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
     in_place::<_, true, _>(&memory, frame, around, |host| process_reply(host))
+}
+
+/// Runs the packet path as at tc, for packets that came without a link-layer header. The
+/// frame has room for one.
+pub fn run_bare(memory: Memory<'_>, frame: &mut Vec<u8>, around: Circumstances<'_>) -> Verdict {
+    in_place::<_, true, _>(&memory, frame, around, |host| process_bare(host))
 }
 
 pub(crate) fn run<M: Arrays, const TC: bool>(

@@ -27,6 +27,10 @@ pub enum Program {
     Tc,
     /// What translates answers of servers on this machine, where they leave it.
     Egress,
+    /// The packet path where packets have no link-layer header.
+    Bare,
+    /// As [`Program::Egress`], where packets have no link-layer header.
+    BareEgress,
     /// Tells the present tick.
     Clock,
     /// A part of the general way in the accelerator: index into `PART_NAMES`.
@@ -74,7 +78,7 @@ pub(crate) const PART_NAMES: [[&str; 2]; PARTS as usize] = [
 pub(crate) const PART_ARRAYS: [&str; 2] = ["XDP_PARTS", "TC_PARTS"];
 
 /// How many programs there are.
-const PROGRAMS: usize = 4 + 2 * PARTS as usize;
+const PROGRAMS: usize = 6 + 2 * PARTS as usize;
 
 impl Program {
     /// All of them.
@@ -83,10 +87,12 @@ impl Program {
         all[0] = Self::Xdp;
         all[1] = Self::Tc;
         all[3] = Self::Egress;
+        all[4] = Self::Bare;
+        all[5] = Self::BareEgress;
         let mut part = 0;
         while part < PARTS as usize {
-            all[4 + 2 * part] = Self::XdpPart(part);
-            all[5 + 2 * part] = Self::TcPart(part);
+            all[6 + 2 * part] = Self::XdpPart(part);
+            all[7 + 2 * part] = Self::TcPart(part);
             part += 1;
         }
         all
@@ -99,8 +105,10 @@ impl Program {
             Self::Tc => 1,
             Self::Clock => 2,
             Self::Egress => 3,
-            Self::XdpPart(part) => 4 + 2 * part,
-            Self::TcPart(part) => 5 + 2 * part,
+            Self::Bare => 4,
+            Self::BareEgress => 5,
+            Self::XdpPart(part) => 6 + 2 * part,
+            Self::TcPart(part) => 7 + 2 * part,
         }
     }
 
@@ -110,6 +118,8 @@ impl Program {
             Self::Xdp => "evenkeel_xdp",
             Self::Tc => "evenkeel_tc",
             Self::Egress => "evenkeel_tc_egress",
+            Self::Bare => "evenkeel_tc_bare",
+            Self::BareEgress => "evenkeel_tc_bare_egress",
             Self::Clock => "evenkeel_clock",
             Self::XdpPart(part) => PART_NAMES[part][0],
             Self::TcPart(part) => PART_NAMES[part][1],
@@ -215,16 +225,18 @@ fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<OwnedFd> {
                     .try_clone_to_owned()
                     .map_err(ProgramError::from)
             }),
-        Program::Tc | Program::Egress | Program::TcPart(_) => {
-            <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
-                program.load()?;
-                program
-                    .fd()?
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .map_err(ProgramError::from)
-            })
-        }
+        Program::Tc
+        | Program::Egress
+        | Program::Bare
+        | Program::BareEgress
+        | Program::TcPart(_) => <&mut SchedClassifier>::try_from(loaded).and_then(|program| {
+            program.load()?;
+            program
+                .fd()?
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(ProgramError::from)
+        }),
     };
     descriptor.map_err(|error| match error {
         ProgramError::LoadError {

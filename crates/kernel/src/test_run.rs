@@ -97,7 +97,11 @@ fn test_run(
     run: &TestRun<'_>,
 ) -> Result<TestRunResult> {
     let context = match program {
-        Program::Tc | Program::Egress | Program::TcPart(_) => tc_context(run),
+        Program::Tc
+        | Program::Egress
+        | Program::Bare
+        | Program::BareEgress
+        | Program::TcPart(_) => tc_context(run),
         Program::Xdp | Program::XdpPart(_) | Program::Clock => xdp_context(run),
     };
     let mut frame = vec![0; run.frame.len() + GROWTH];

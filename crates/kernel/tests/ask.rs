@@ -48,6 +48,13 @@ fn ways_between_others_are_told() {
         let (clients, servers) = (link("c0").index, link("s0").index);
         ip("route add 10.3.0.0/16 via 10.2.0.11 dev s0 mtu 1400");
         ip("route add unreachable 10.4.0.0/16");
+        ip("tuntap add dev t0 mode tun");
+        ip("link set t0 up");
+        ip("route add 10.5.0.0/16 dev t0");
+        // Nobody behind it has an address of a link.
+        let behind = Forward::Unresolved {
+            interface: link("t0").index,
+        };
         let mut asker = Asker::open().unwrap();
         assert_eq!(asker.link_named("c0").map(|link| link.index), Some(clients));
         assert_eq!(asker.link(servers).map(|link| &*link.name), Some("s0"));
@@ -68,6 +75,7 @@ fn ways_between_others_are_told() {
             ("10.1.0.7", "10.3.9.9", ready(1400)),
             ("10.1.0.7", "10.2.0.12", unresolved),
             ("fd01::7", "fd02::12", unresolved),
+            ("10.1.0.7", "10.5.0.1", behind),
             ("10.1.0.7", "10.4.0.1", Forward::None),
             ("10.1.0.7", "10.1.0.1", Forward::None),
             ("10.1.0.7", "192.0.2.1", Forward::None),

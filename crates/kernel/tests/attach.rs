@@ -3,13 +3,14 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{ip, isolated, link, open, run};
 use evenkeel_datapath::layout::{INTERFACES, interface_flags};
 use evenkeel_kernel::Error;
-use evenkeel_kernel::attach::{Hook, TcWay, purge};
+use evenkeel_kernel::attach::{Hook, TcWay, Wanted, purge};
 use evenkeel_kernel::dataplane::Dataplane;
-use evenkeel_kernel::network::links;
+use evenkeel_kernel::network::{Link, links};
 use evenkeel_kernel::system::drop_capabilities;
 
 fn veth() {
@@ -135,8 +136,8 @@ fn a_clsact_that_others_use_stays() {
 }
 
 /// What is seen of the instance where packets leave: filters, and links by name.
-fn at_egress(pins: &std::path::Path) -> [usize; 2] {
-    let filters = run("tc", "filter show dev v0 egress");
+fn at_egress(pins: &Path, name: &str) -> [usize; 2] {
+    let filters = run("tc", &format!("filter show dev {name} egress"));
     let links = fs::read_dir(pins.join("links")).unwrap();
     let names = links.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     [
@@ -154,25 +155,71 @@ fn what_leaves_is_looked_at_only_while_it_is_wanted() {
             let dataplane = open(pins);
             let attached = dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
             let filters = shown(&attached.hook);
-            assert_eq!(at_egress(pins), [0, 0]);
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
             for _ in 0..2 {
-                dataplane.set_egress_by(v0.index, true, way).unwrap();
-                assert_eq!(at_egress(pins), [filters, 1]);
+                dataplane.set_egress_by(&v0, true, way).unwrap();
+                assert_eq!(at_egress(pins, "v0"), [filters, 1]);
             }
-            dataplane.set_egress_by(v0.index, false, way).unwrap();
-            assert_eq!(at_egress(pins), [0, 0]);
+            dataplane.set_egress_by(&v0, false, way).unwrap();
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
             assert_eq!(programs("v0").len(), filters, "what comes in goes on");
-            dataplane.set_egress_by(v0.index, true, way).unwrap();
+            dataplane.set_egress_by(&v0, true, way).unwrap();
             dataplane.detach(v0.index).unwrap();
-            assert_eq!(at_egress(pins), [0, 0]);
+            assert_eq!(at_egress(pins, "v0"), [0, 0]);
             assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
             dataplane.attach_by(&v0, None, Hook::Auto, way).unwrap();
-            dataplane.set_egress_by(v0.index, true, way).unwrap();
+            dataplane.set_egress_by(&v0, true, way).unwrap();
             drop(dataplane);
             assert!(purge(pins).unwrap());
             assert!(!run("tc", "filter show dev v0 egress").contains("evenkeel"));
             assert!(!run("tc", "qdisc show dev v0").contains("clsact"));
         }
+    });
+}
+
+#[test]
+fn the_end_of_a_tunnel_has_tc_alone_unless_it_is_ignored() {
+    isolated(|pins| {
+        ip("tuntap add dev t0 mode tun");
+        // The kernel need not have such devices; their name is all that is asked.
+        let t0 = Link {
+            kind: Some("ipip".into()),
+            ..link("t0")
+        };
+        assert!(t0.is_bare() && t0.mac.is_none());
+        let ignored = Wanted {
+            ignores_tunnels: true,
+            ..Wanted::default()
+        };
+        for way in [TcWay::Clsact, TcWay::Newest] {
+            let dataplane = open(pins);
+            let attached = dataplane.attach_by(&t0, None, Hook::Xdp, way).unwrap();
+            assert!(attached.hook.starts_with("tc ("), "{attached:?}");
+            assert!(attached.why.contains("ipip"), "{attached:?}");
+            dataplane.set_egress_by(&t0, true, way).unwrap();
+            let (before, filters) = (programs("t0"), shown(&attached.hook));
+            assert_eq!(before.len(), filters);
+            assert_eq!(at_egress(pins, "t0"), [filters, 1]);
+            drop(dataplane);
+            // The next one takes it over as it is.
+            let dataplane = open(pins);
+            assert_eq!(dataplane.attached().unwrap(), [t0.index]);
+            let again = dataplane.attach_by(&t0, None, Hook::Auto, way).unwrap();
+            assert_eq!((again, programs("t0")), (attached, before));
+            let let_go = dataplane.attach_by(&t0, None, ignored, way).unwrap();
+            assert_eq!(let_go.hook, "none");
+            assert!(let_go.why.contains("ignore_tunneled"), "{let_go:?}");
+            assert_eq!(dataplane.attached().unwrap(), []);
+            assert_eq!((programs("t0").len(), at_egress(pins, "t0")), (0, [0, 0]));
+            assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
+        }
+        let dataplane = open(pins);
+        dataplane.attach(&t0, None, Hook::Auto).unwrap();
+        dataplane.set_egress(&t0, true).unwrap();
+        drop(dataplane);
+        assert!(purge(pins).unwrap());
+        assert!(programs("t0").is_empty());
+        assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
     });
 }
 
@@ -396,10 +443,10 @@ fn links_tell_what_they_are() {
         veth();
         ip("link set v0 mtu 1400");
         let v0 = link("v0");
-        assert!(v0.is_ethernet && !v0.is_physical && v0.is_up);
+        assert!(v0.is_ethernet() && !v0.is_physical && v0.is_up);
         assert_eq!((v0.kind.as_deref(), v0.mtu), (Some("veth"), 1400));
         assert_eq!(v0.mac, Some([2, 0, 0, 0, 0, 1]));
-        assert!(!link("lo").is_ethernet);
+        assert!(link("lo").is_loopback());
         assert_eq!(links().unwrap().len(), 3);
     });
 }

@@ -206,7 +206,7 @@ const DATAPLANE: &[Key<Config>] = &[
     Key {
         name: "interfaces",
         kind: Kind::Interfaces,
-        help: "names of the interfaces to attach to; default: every Ethernet interface except lo",
+        help: "names of the interfaces to attach to; default: every one that IP packets come by",
         set: |config, value| config.dataplane.interfaces = value.names(),
     },
 ];

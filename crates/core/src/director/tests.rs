@@ -220,6 +220,7 @@ fn delete_server(service: ServiceKey, server: ServerKey) -> Edit {
     Edit::DeleteServer { service, server }
 }
 
+mod bare;
 mod configuration;
 mod crash;
 mod edits;

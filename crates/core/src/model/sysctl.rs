@@ -200,8 +200,8 @@ sysctls! {
         "1: persistence does not lead to a server of weight 0. For services that are compatible \
          with IPVS; with others it never does", None;
     IgnoreTunneled, "ignore_tunneled", SWITCH, OFF,
-        "1: tunnels to a virtual address are not scheduled",
-        Some("what comes out of a tunnel on this machine is never scheduled, as with 1");
+        "1: what comes out of a tunnel of IPIP or GRE that ends on this machine is not scheduled",
+        None;
     LblcExpiration, "lblc_expiration", SECONDS, DAY,
         "lblc: seconds after which a destination that nobody asked for is forgotten", None;
     LblcrExpiration, "lblcr_expiration", SECONDS, DAY,

@@ -1,11 +1,12 @@
 //! ICMP errors of our own: a packet that can't be sent on is answered to who sent it.
 
-use super::Arrival;
 use super::packet::{Packet, what};
+use super::{Arrival, is_own};
 use crate::checksum::fold;
 use crate::forward::{Verdict, drop, leave};
 use crate::frame::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
-use crate::host::{Header, Host, Room, Window};
+use crate::hop;
+use crate::host::{Header, Host, Room, RouteAnswer, Window};
 use crate::layout::Address;
 use crate::reason::Reason;
 
@@ -116,7 +117,7 @@ pub(super) fn process<H: Host>(host: &H, arrival: &Arrival) -> Verdict {
         crate::count_reason(host, Reason::Relayed);
         return leave(host, arrival.job.way());
     }
-    back(host)
+    back(host, packet)
 }
 
 /// Moves what is quoted to where the answer has it, from farther behind: there is more in
@@ -158,13 +159,17 @@ fn copy<H: Host, const LENGTH: usize>(host: &H, from: usize, to: usize) -> bool 
     true
 }
 
-/// Sends the frame back by the interface that it came by.
+/// Sends the frame back by the interface that it came by. What came out of a tunnel, and so
+/// has no addresses of a link, leaves by the way to its receiver, which may be another.
 #[inline(always)]
-fn back<H: Host>(host: &H) -> Verdict {
+fn back<H: Host>(host: &H, packet: &Packet) -> Verdict {
     let Some(ethernet) = host.window(0, ETHERNET) else {
         return drop(host, Reason::RewriteFailed);
     };
     let (a, b, c) = (ethernet.u32(0), ethernet.u32(4), ethernet.u32(8));
+    if H::FINISHES && a | b | c == 0 && !is_own(host) {
+        return by_route(host, packet);
+    }
     // Destination and source change places; which half of a word is which depends on
     // the byte order.
     let [a0, a1, a2, a3] = a.to_ne_bytes();
@@ -176,6 +181,31 @@ fn back<H: Host>(host: &H) -> Verdict {
     crate::count_reason(host, Reason::Answered);
     Verdict::Transmit {
         interface: host.ingress(),
+    }
+}
+
+/// Sends the answer to a packet by the route to who sent that.
+#[inline(always)]
+fn by_route<H: Host>(host: &H, packet: &Packet) -> Verdict {
+    let icmp = if packet.is_ipv6 {
+        protocol::ICMPV6
+    } else {
+        protocol::ICMP
+    };
+    let way = hop::route(
+        host,
+        packet.is_ipv6,
+        packet.destination,
+        packet.source,
+        icmp,
+    );
+    match way.answer {
+        RouteAnswer::Ready | RouteAnswer::Unresolved => {
+            crate::count_reason(host, Reason::Answered);
+            leave(host, way)
+        }
+        RouteAnswer::ForwardingOff => drop(host, Reason::ForwardingOff),
+        RouteAnswer::None => drop(host, Reason::NoRoute),
     }
 }
 

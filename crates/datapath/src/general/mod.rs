@@ -2,6 +2,7 @@
 //! it belongs to. What the short way does, it does too.
 
 mod answer;
+mod bare;
 mod delivery;
 mod fragment;
 mod icmp;
@@ -22,6 +23,8 @@ pub mod trial;
 mod tunnel_error;
 mod width;
 
+pub(crate) use bare::enter as enter_bare;
+pub use bare::{HEAD, may_be_reply, may_concern, write_header};
 pub(crate) use inbound::is_own;
 pub(crate) use lease::lose;
 pub use persistence::masked;

@@ -221,7 +221,7 @@ impl Step {
 /// True for the headers that are stepped over. By one comparison: the verifier would
 /// follow each of several on its own, and that at each step.
 #[inline(always)]
-const fn is_extension(next: u8) -> bool {
+pub(super) const fn is_extension(next: u8) -> bool {
     const THESE: u64 = 1 << extension::HOP_BY_HOP
         | 1 << extension::ROUTING
         | 1 << extension::FRAGMENT

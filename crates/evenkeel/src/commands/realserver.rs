@@ -277,10 +277,10 @@ fn observe() -> Result<Seen> {
 
 fn device(link: Link) -> Device {
     Device {
+        is_ethernet: link.is_ethernet(),
         name: link.name,
         index: link.index,
         up: link.is_up,
-        is_ethernet: link.is_ethernet,
     }
 }
 

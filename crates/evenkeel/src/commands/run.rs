@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Attach to this interface only; can be given several times. Without it: to
-    /// every Ethernet interface except lo.
+    /// every one that IP packets come by.
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
     /// Where the packet path sits.

@@ -47,7 +47,7 @@ fn keepers(world: &World) -> Result<String> {
 }
 
 /// Waits until what leaves is looked at, or not any more.
-fn wait_for_egress(world: &World, wanted: bool) -> Result<()> {
+pub(crate) fn wait_for_egress(world: &World, wanted: bool) -> Result<()> {
     wait::until(SHOW, "the program at egress", || match keepers(world) {
         Ok(names) if names.contains("-egress") == wanted => Ok(()),
         other => Err(format!("{other:?}")),
@@ -166,7 +166,7 @@ fn a_server_on_the_director_sends_much_at_once() {
 }
 
 /// Sends back each datagram that comes, the bytes in reverse.
-fn echo(host: &Host, to: IpAddr, port: u16) -> Result<()> {
+pub(crate) fn echo(host: &Host, to: IpAddr, port: u16) -> Result<()> {
     let socket = host.within(|| UdpSocket::bind((to, port)))??;
     thread::spawn(move || -> Result<()> {
         let mut buffer = vec![0; 1 << 16];
@@ -180,7 +180,7 @@ fn echo(host: &Host, to: IpAddr, port: u16) -> Result<()> {
 }
 
 /// Datagrams small and large are answered by the service's end.
-fn answers_datagrams(client: &Host, to: SocketAddr) -> Result<()> {
+pub(crate) fn answers_datagrams(client: &Host, to: SocketAddr) -> Result<()> {
     let any: IpAddr = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
@@ -222,7 +222,7 @@ fn a_server_on_the_director_answers_datagrams_in_pieces_too() {
 }
 
 /// Nobody listens at the service's server: the sender is told, in words that it knows.
-fn is_refused(client: &Host, to: SocketAddr) -> Result<()> {
+pub(crate) fn is_refused(client: &Host, to: SocketAddr) -> Result<()> {
     let any: IpAddr = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {

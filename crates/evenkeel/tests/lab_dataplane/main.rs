@@ -14,5 +14,6 @@ mod network;
 mod privileges;
 mod scheduling;
 mod trace;
+mod tunnelled;
 mod web;
 mod world;

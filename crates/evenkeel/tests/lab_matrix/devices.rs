@@ -13,7 +13,7 @@ use crate::sctp;
 use crate::world::{Decapsulation, FAMILIES, Family, GUE, SERVERS, World, director_of, run};
 
 /// What the kernel says to devices that it lacks; nothing: it has all kinds.
-fn lacks() -> Result<String> {
+pub(crate) fn lacks() -> Result<String> {
     let script = "for module in sit ipip ip_gre ip6_gre ip6_tunnel fou fou6; do \
                   modprobe $module 2>/dev/null; done; \
                   ip link add try0 type sit remote 192.0.2.1 && ip link del try0 && \

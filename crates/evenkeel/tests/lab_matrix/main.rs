@@ -12,5 +12,6 @@ mod methods;
 mod path_mtu;
 mod sctp;
 mod traffic;
+mod tunnelled;
 mod watch;
 mod world;

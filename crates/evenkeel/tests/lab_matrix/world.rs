@@ -84,6 +84,11 @@ pub(crate) fn source(family: Family, last: u8) -> IpAddr {
     Pair::new(CLIENT_NET, last).of(family)
 }
 
+/// The director's address on the cable to the client.
+pub(crate) fn director_at_client(family: Family) -> IpAddr {
+    Pair::new(CLIENT_NET, 1).of(family)
+}
+
 /// The director's address on the cable to a server.
 pub(crate) fn director_of(server: usize, family: Family) -> IpAddr {
     Pair::new(SERVER_NETS[server], 1).of(family)

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use nix::libc;
 
-use crate::network::Link;
+use crate::network::{Link, LinkLayer};
 
 /// What the configuration wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,25 @@ impl fmt::Display for Hook {
     }
 }
 
+/// What is wanted of all interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// By which hook.
+    pub hook: Hook,
+    /// `net.ipv4.vs.ignore_tunneled`: nothing is attached to the ends of tunnels of IPIP and
+    /// GRE.
+    pub ignores_tunnels: bool,
+}
+
+impl From<Hook> for Wanted {
+    fn from(hook: Hook) -> Self {
+        Self {
+            hook,
+            ..Self::default()
+        }
+    }
+}
+
 /// How the dataplane sits on an interface, and why so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -71,25 +90,46 @@ pub(super) enum Decision {
 /// Kinds of interfaces that take the frames off their members.
 const TAKING_MASTERS: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 
-/// Decides by the link, the interface it is a member of, and the configuration.
-pub(super) fn decide(link: &Link, master: Option<&Link>, hook: Hook) -> Decision {
+/// Kinds of interfaces that are ends of tunnels by the protocols 4, 41 and 47: those that
+/// IPVS does not know, and whose contents it leaves alone where `ignore_tunneled` says so.
+const TUNNELS: [&str; 9] = [
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6erspan",
+];
+
+/// Decides by the link, the interface it is a member of, and what is wanted.
+pub(super) fn decide(link: &Link, master: Option<&Link>, wanted: Wanted) -> Decision {
     let skip = |why: String| Decision::Skip { why };
-    if link.is_loopback {
-        return Decision::Attach {
-            xdp: false,
-            why: "clients on this machine itself".into(),
-        };
+    let tc_alone = |why: String| Decision::Attach { xdp: false, why };
+    let kind = link.kind.as_deref().unwrap_or("software");
+    if wanted.ignores_tunnels && TUNNELS.contains(&kind) {
+        return skip(format!(
+            "a tunnel's end ({kind}), and net.ipv4.vs.ignore_tunneled is 1"
+        ));
     }
-    if !link.is_ethernet {
-        return skip("it is not an Ethernet interface".into());
+    match link.layer {
+        LinkLayer::Ethernet => {}
+        LinkLayer::Loopback => return tc_alone("clients on this machine itself".into()),
+        LinkLayer::Bare => {
+            return tc_alone(format!(
+                "a tunnel's end or the like ({kind}): its packets have no Ethernet header"
+            ));
+        }
+        LinkLayer::Other => return skip("it carries neither Ethernet nor bare IP".into()),
     }
     if let Some((master, kind)) = taking_master(link, master) {
         return skip(format!(
             "its frames go to the {kind} {master}, which is attached instead"
         ));
     }
-    let kind = link.kind.as_deref().unwrap_or("software");
-    let (xdp, why) = match hook {
+    let (xdp, why) = match wanted.hook {
         Hook::Tc => (false, "the configuration says hook = tc".to_owned()),
         Hook::Xdp => (true, forced_xdp(link)),
         Hook::Auto if link.is_physical => (true, "a physical interface with native XDP".into()),
@@ -181,8 +221,7 @@ mod tests {
             mac: Some([2; 6]),
             mtu: 1500,
             is_up: true,
-            is_ethernet: true,
-            is_loopback: false,
+            layer: LinkLayer::Ethernet,
             is_physical: kind.is_none(),
             kind: kind.map(str::to_owned),
             master: None,
@@ -190,7 +229,7 @@ mod tests {
     }
 
     fn is_xdp_tried(link: &Link, hook: Hook) -> bool {
-        match decide(link, None, hook) {
+        match decide(link, None, hook.into()) {
             Decision::Attach { xdp, .. } => xdp,
             Decision::Skip { why } => panic!("skipped: {why}"),
         }
@@ -211,7 +250,8 @@ mod tests {
 
     #[test]
     fn forced_xdp_on_a_veth_warns_of_its_peer() {
-        let Decision::Attach { why, .. } = decide(&link(Some("veth")), None, Hook::Xdp) else {
+        let decision = decide(&link(Some("veth")), None, Hook::Xdp.into());
+        let Decision::Attach { why, .. } = decision else {
             panic!("skipped");
         };
         assert!(why.contains("peer has XDP or GRO"));
@@ -232,21 +272,68 @@ mod tests {
                 name: "m0".into(),
                 ..link(Some(kind))
             };
-            let decision = decide(&member, Some(&master), Hook::Auto);
+            let decision = decide(&member, Some(&master), Wanted::default());
             assert_eq!(matches!(decision, Decision::Skip { .. }), skipped, "{kind}");
         }
     }
 
     #[test]
-    fn what_is_not_ethernet_is_skipped() {
-        let tunnel = Link {
-            is_ethernet: false,
-            ..link(Some("tun"))
+    fn the_ends_of_tunnels_have_tc_alone() {
+        for kind in ["tun", "ipip", "wireguard"] {
+            let tunnel = Link {
+                layer: LinkLayer::Bare,
+                ..link(Some(kind))
+            };
+            for hook in [Hook::Auto, Hook::Xdp, Hook::Tc] {
+                match decide(&tunnel, None, hook.into()) {
+                    Decision::Attach { xdp: false, why } => assert!(why.contains(kind), "{why}"),
+                    other => panic!("{kind}, {hook}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tunnels_are_ignored_by_their_protocol() {
+        let wanted = Wanted {
+            ignores_tunnels: true,
+            ..Wanted::default()
         };
-        assert!(matches!(
-            decide(&tunnel, None, Hook::Auto),
-            Decision::Skip { .. }
-        ));
+        for (kind, layer, ignored) in [
+            ("ipip", LinkLayer::Bare, true),
+            ("sit", LinkLayer::Bare, true),
+            ("ip6tnl", LinkLayer::Bare, true),
+            ("ip6gre", LinkLayer::Bare, true),
+            ("gretap", LinkLayer::Ethernet, true),
+            ("ip6erspan", LinkLayer::Ethernet, true),
+            ("tun", LinkLayer::Bare, false),
+            ("vti", LinkLayer::Bare, false),
+            ("vxlan", LinkLayer::Ethernet, false),
+            ("veth", LinkLayer::Ethernet, false),
+        ] {
+            let link = Link {
+                layer,
+                ..link(Some(kind))
+            };
+            match decide(&link, None, wanted) {
+                Decision::Skip { why } => {
+                    assert!(ignored && why.contains("ignore_tunneled"), "{kind}: {why}");
+                }
+                Decision::Attach { .. } => assert!(!ignored, "{kind}"),
+            }
+            let decision = decide(&link, None, Wanted::default());
+            assert!(matches!(decision, Decision::Attach { .. }), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_carries_something_else_is_skipped() {
+        let can = Link {
+            layer: LinkLayer::Other,
+            ..link(Some("vcan"))
+        };
+        let decision = decide(&can, None, Wanted::default());
+        assert!(matches!(decision, Decision::Skip { .. }));
     }
 
     #[test]

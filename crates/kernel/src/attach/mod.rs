@@ -18,7 +18,7 @@ use evenkeel_datapath::layout::{INTERFACES, Interface, interface_flags};
 use netlink_packet_route::tc::TcHandle;
 use nix::libc;
 
-pub use decide::{Attachment, Hook};
+pub use decide::{Attachment, Hook, Wanted};
 
 use crate::bpf::{self, LinkKind};
 use crate::dataplane::Dataplane;
@@ -118,6 +118,13 @@ const INGRESS: Side = Side {
     parent: clsact::INGRESS,
 };
 
+/// Where packets without a link-layer header come in. An interface is of one sort or the
+/// other, so that both sorts are kept alike.
+const BARE: Side = Side {
+    program: Program::Bare,
+    ..INGRESS
+};
+
 /// Where they leave.
 const EGRESS: Side = Side {
     program: Program::Egress,
@@ -127,13 +134,24 @@ const EGRESS: Side = Side {
     parent: clsact::EGRESS,
 };
 
+/// Where packets without a link-layer header leave.
+const BARE_EGRESS: Side = Side {
+    program: Program::BareEgress,
+    ..EGRESS
+};
+
 impl Dataplane {
-    /// Attaches to `link` what `hook` asks for, and detaches what it does not.
+    /// Attaches to `link` what is wanted, and detaches what is not.
     /// `master` is the interface that it is a member of, if any. What is attached
     /// already stays and gets this instance's programs, without a gap; so this can
     /// be called again whenever the link has changed.
-    pub fn attach(&self, link: &Link, master: Option<&Link>, hook: Hook) -> Result<Attachment> {
-        self.attach_by(link, master, hook, TcWay::Newest)
+    pub fn attach(
+        &self,
+        link: &Link,
+        master: Option<&Link>,
+        wanted: impl Into<Wanted>,
+    ) -> Result<Attachment> {
+        self.attach_by(link, master, wanted, TcWay::Newest)
     }
 
     /// [`Dataplane::attach`], with a choice of tc's way.
@@ -141,10 +159,10 @@ impl Dataplane {
         &self,
         link: &Link,
         master: Option<&Link>,
-        hook: Hook,
+        wanted: impl Into<Wanted>,
         way: TcWay,
     ) -> Result<Attachment> {
-        let (try_xdp, mut why) = match decide(link, master, hook) {
+        let (try_xdp, mut why) = match decide(link, master, wanted.into()) {
             Decision::Skip { why } => {
                 self.detach(link.index)?;
                 return Ok(Attachment {
@@ -154,13 +172,19 @@ impl Dataplane {
             }
             Decision::Attach { xdp, why } => (xdp, why),
         };
-        self.note_interface(link)?;
+        let side = if link.is_bare() {
+            BARE
+        } else {
+            // XDP asks for it, and tc's traces of packets.
+            self.note_interface(link)?;
+            INGRESS
+        };
         let failed = |error| Error::System {
             action: format!("attach to the interface {}", link.name),
             error,
         };
-        let tc = self.attach_tc(link.index, way, INGRESS).map_err(failed)?;
-        if link.is_loopback
+        let tc = self.attach_tc(link.index, way, side).map_err(failed)?;
+        if link.is_loopback()
             && let Err(error) = self.accept_local(link.index)
         {
             why = format!("{why}, of IPv6 alone: cannot set {ACCEPT_LOCAL}: {error}");
@@ -180,14 +204,16 @@ impl Dataplane {
     /// Has what leaves by the interface looked at for answers of servers on this machine,
     /// which are to be translated; or not any more. The interface is one that
     /// [`Dataplane::attach`] has attached to.
-    pub fn set_egress(&self, interface: u32, wanted: bool) -> Result<()> {
-        self.set_egress_by(interface, wanted, TcWay::Newest)
+    pub fn set_egress(&self, link: &Link, wanted: bool) -> Result<()> {
+        self.set_egress_by(link, wanted, TcWay::Newest)
     }
 
     /// [`Dataplane::set_egress`], with a choice of tc's way.
-    pub fn set_egress_by(&self, interface: u32, wanted: bool, way: TcWay) -> Result<()> {
+    pub fn set_egress_by(&self, link: &Link, wanted: bool, way: TcWay) -> Result<()> {
+        let interface = link.index;
+        let side = if link.is_bare() { BARE_EGRESS } else { EGRESS };
         let done = if wanted {
-            self.attach_tc(interface, way, EGRESS).map(drop)
+            self.attach_tc(interface, way, side).map(drop)
         } else {
             [EGRESS.link, EGRESS.filter]
                 .into_iter()

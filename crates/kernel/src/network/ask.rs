@@ -137,10 +137,14 @@ impl Asker {
         let (true, Some(link)) = (is_way, link.cloned()) else {
             return Ok(Forward::None);
         };
-        let (true, Some(source_mac)) = (link.is_ethernet, link.mac) else {
+        let interface = link.index;
+        if link.is_bare() {
+            // Nobody there has an address that would have to be known.
+            return Ok(Forward::Unresolved { interface });
+        }
+        let (true, Some(source_mac)) = (link.is_ethernet(), link.mac) else {
             return Ok(Forward::None);
         };
-        let interface = link.index;
         let neighbour = self.neighbour(interface, found.gateway.unwrap_or(to))?;
         Ok(match neighbour {
             Some(destination_mac) => Forward::Ready {

@@ -3,12 +3,22 @@
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
+/// What stands in front of the IP packets that an interface carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet,
+    /// An Ethernet header without addresses: it is the loopback interface.
+    Loopback,
+    /// Nothing: it is a tunnel's end, or the like (`tun`, `wireguard`, `ppp`, …).
+    Bare,
+    /// Something else, or it carries no IP.
+    #[default]
+    Other,
+}
+
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says one thing of the kernel's, and any of them go together"
-)]
 pub struct Link {
     /// Its index.
     pub index: u32,
@@ -20,10 +30,8 @@ pub struct Link {
     pub mtu: u32,
     /// Set up by the administrator and connected.
     pub is_up: bool,
-    /// Frames on it are Ethernet's, and it is not the loopback interface.
-    pub is_ethernet: bool,
-    /// It is the loopback interface.
-    pub is_loopback: bool,
+    /// What stands in front of its packets.
+    pub layer: LinkLayer,
     /// A driver of a bus's device is behind it, rather than software alone.
     pub is_physical: bool,
     /// `veth`, `bridge`, `vlan`, …; none for most physical ones.
@@ -43,9 +51,7 @@ impl Link {
         let mut link = Self {
             index: header.index,
             is_up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-            is_ethernet: header.link_layer_type == LinkLayerType::Ether
-                && !header.flags.contains(LinkFlags::Loopback),
-            is_loopback: header.flags.contains(LinkFlags::Loopback),
+            layer: layer(header.link_layer_type, header.flags),
             ..Self::default()
         };
         let mut has_device = false;
@@ -63,6 +69,42 @@ impl Link {
         // netdevsim has both; it is software.
         link.is_physical = has_device && link.kind.is_none();
         Some(link)
+    }
+
+    /// Frames on it are Ethernet's, and it is not the loopback interface.
+    #[must_use]
+    pub fn is_ethernet(&self) -> bool {
+        self.layer == LinkLayer::Ethernet
+    }
+
+    /// It is the loopback interface.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.layer == LinkLayer::Loopback
+    }
+
+    /// Its packets have no link-layer header.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.layer == LinkLayer::Bare
+    }
+}
+
+const fn layer(kind: LinkLayerType, flags: LinkFlags) -> LinkLayer {
+    if flags.contains(LinkFlags::Loopback) {
+        return LinkLayer::Loopback;
+    }
+    match kind {
+        LinkLayerType::Ether => LinkLayer::Ethernet,
+        LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre
+        | LinkLayerType::Ip6gre
+        | LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip => LinkLayer::Bare,
+        _ => LinkLayer::Other,
     }
 }
 
@@ -90,7 +132,7 @@ mod tests {
     fn a_device_of_a_bus_is_physical() {
         let device = LinkAttribute::ParentDevName("virtio0".into());
         let link = Link::of(&message(vec![device])).unwrap();
-        assert!(link.is_physical && link.is_ethernet && !link.is_up);
+        assert!(link.is_physical && link.is_ethernet() && !link.is_up);
     }
 
     #[test]
@@ -105,6 +147,33 @@ mod tests {
         assert!(!link.is_physical);
         assert_eq!(link.kind.as_deref(), Some("veth"));
         assert_eq!(link.mac, Some([2, 0, 0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn what_stands_in_front_of_packets() {
+        let layer_of = |kind, flags| {
+            let mut message = message(Vec::new());
+            message.header.link_layer_type = kind;
+            message.header.flags = flags;
+            Link::of(&message).unwrap().layer
+        };
+        for (kind, layer) in [
+            (LinkLayerType::Ether, LinkLayer::Ethernet),
+            (LinkLayerType::Tunnel, LinkLayer::Bare),
+            (LinkLayerType::Tunnel6, LinkLayer::Bare),
+            (LinkLayerType::Sit, LinkLayer::Bare),
+            (LinkLayerType::Ipgre, LinkLayer::Bare),
+            (LinkLayerType::Ip6gre, LinkLayer::Bare),
+            (LinkLayerType::None, LinkLayer::Bare),
+            (LinkLayerType::Ppp, LinkLayer::Bare),
+            (LinkLayerType::Rawip, LinkLayer::Bare),
+            (LinkLayerType::Can, LinkLayer::Other),
+            (LinkLayerType::Infiniband, LinkLayer::Other),
+        ] {
+            assert_eq!(layer_of(kind, LinkFlags::Up), layer, "{kind:?}");
+            let flags = LinkFlags::Up | LinkFlags::Loopback;
+            assert_eq!(layer_of(kind, flags), LinkLayer::Loopback);
+        }
     }
 
     #[test]

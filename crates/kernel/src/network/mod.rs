@@ -22,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 pub use ask::{Asker, Forward};
-pub use link::Link;
+pub use link::{Link, LinkLayer};
 
 use crate::error::{Attempt, Result};
 use crate::netlink::{Message, Socket};
@@ -227,7 +227,7 @@ impl Network {
             RouteType::Unicast if !found.encapsulated => {}
             _ => return NextHop::Unreachable,
         }
-        let (true, Some(source_mac)) = (link.is_ethernet, link.mac) else {
+        let (true, Some(source_mac)) = (link.is_ethernet(), link.mac) else {
             return NextHop::Unreachable;
         };
         let gateway = found.gateway.unwrap_or(address);

@@ -328,6 +328,9 @@ fn one(pair: &Pair, program: Program, random: &mut Random, seen: &mut Seen) {
     let odds = if is_from_here(&packet) { 2 } else { 12 };
     let program = if program == Program::Tc && random.one_in(odds) {
         Program::Egress
+    } else if program == Program::Tc && random.one_in(12) {
+        // As if it had come out of a tunnel.
+        Program::Bare
     } else {
         program
     };

@@ -315,11 +315,12 @@ impl Pair {
             };
             (verdict, number)
         } else {
-            let verdict = if program == Program::Egress {
-                simulated::run_egress(memory, &mut copy, around)
-            } else {
-                simulated::run_tc(memory, &mut copy, around)
+            let run = match program {
+                Program::Egress => simulated::run_egress,
+                Program::Bare => simulated::run_bare,
+                _ => simulated::run_tc,
             };
+            let verdict = run(memory, &mut copy, around);
             let number = match verdict {
                 Verdict::Drop => tc::SHOT,
                 Verdict::Transmit { .. } | Verdict::Resolve { .. } => tc::REDIRECT,

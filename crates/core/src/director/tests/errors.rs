@@ -11,12 +11,12 @@ use super::*;
 const PORT: u16 = 4000;
 
 /// A datagram with so many bytes of data.
-fn udp(from: End, to: End, whole: bool, data: usize) -> Vec<u8> {
+pub(super) fn udp(from: End, to: End, whole: bool, data: usize) -> Vec<u8> {
     frames::udp(from, to, whole, &vec![7; data])
 }
 
 /// An ICMP error.
-fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], mtu: u32, about: &[u8]) -> Vec<u8> {
+pub(super) fn error(from: IpAddr, to: IpAddr, kind: [u8; 2], mtu: u32, about: &[u8]) -> Vec<u8> {
     let mut message = [kind.to_vec(), vec![0; 2], mtu.to_be_bytes().to_vec()].concat();
     message.extend_from_slice(about);
     let (protocol, pseudo) = if from.is_ipv4() {

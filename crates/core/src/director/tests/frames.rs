@@ -167,7 +167,7 @@ pub(super) fn framed(packet: &[u8]) -> Vec<u8> {
     } else {
         [0x86, 0xdd]
     };
-    [&[0; 12][..], &kind, packet].concat()
+    [&[4; 12][..], &kind, packet].concat()
 }
 
 /// The frame of a segment of a client to a service that [`service`] names.
@@ -230,6 +230,14 @@ pub(super) fn send(rig: &Rig, frame: Vec<u8>) -> Option<Vec<u8>> {
 /// Runs a packet through the packet path, on one hook's model, where there is a way to few
 /// addresses.
 pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
+    go_by(rig, packet, if tc { run_tc } else { run_xdp })
+}
+
+/// A model of a hook.
+pub(super) type Run = fn(Memory<'_>, &mut Vec<u8>, Circumstances<'_>) -> Verdict;
+
+/// The same on any model.
+pub(super) fn go_by(rig: &Rig, packet: &[u8], run: Run) -> (Verdict, Vec<u8>) {
     let to = |address: IpAddr| {
         let is_known = [2, 21, 22].contains(octets(address).last().unwrap());
         route(if is_known {
@@ -247,7 +255,6 @@ pub(super) fn go(rig: &Rig, packet: &[u8], tc: bool) -> (Verdict, Vec<u8>) {
         ..around()
     };
     let mut frame = framed(packet);
-    let run = if tc { run_tc } else { run_xdp };
     let verdict = run(rig.memory(), &mut frame, around);
     (verdict, frame)
 }
