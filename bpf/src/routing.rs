@@ -94,14 +94,15 @@ fn ask(
         answer::SUCCESS => {
             // In a frame it is the other way round: destination, then source.
             let [a, b, c] = query.macs;
-            // A neighbour without an address is the other end of a tunnel or the like, whose
-            // packets have no Ethernet header; the kernel knows how to take it off.
-            if b >> 16 | c == 0 {
+            let (from, to) = ([a, b & 0xffff], [b >> 16 | c << 16, c >> 16]);
+            // Who has no address, or the interface's own, is the other end of a tunnel or the
+            // like. Packets have no Ethernet header there; the kernel knows how to take it off.
+            if to == [0; 2] || to == from {
                 return unresolved(query.interface, query.length_or_mtu.into());
             }
             let hop = Hop {
                 interface: query.interface,
-                macs: [b >> 16 | c << 16, c >> 16 | a << 16, a >> 16 | b << 16],
+                macs: [to[0], to[1] | a << 16, a >> 16 | b << 16],
                 mtu: u32::from(query.length_or_mtu),
             };
             Route {

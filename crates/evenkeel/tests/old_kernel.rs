@@ -120,6 +120,7 @@ fn the_tests_of_the_kernels_side_pass() {
         let object = Path::new(TARGET).join("bpf/evenkeel.bpf.o");
         guest.file(&object, "/evenkeel.bpf.o");
         let mut vm = Vm::boot(&guest, LONG)?;
+        vm.expect("modprobe tun", LONG)?;
         for (name, which) in found {
             let text = vm.expect(
                 &format!("{SLOW} EVENKEEL_BPF_OBJECT=/evenkeel.bpf.o {name} {which}"),

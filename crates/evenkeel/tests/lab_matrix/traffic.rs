@@ -193,9 +193,16 @@ pub(crate) fn udp(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> {
     datagrams(client, from, to, &DATAGRAMS)
 }
 
-/// The same with datagrams in pieces. The first one may have pieces that are too large for a
-/// tunnel; that is answered, and who sends again sends smaller ones.
+/// The same with datagrams in pieces.
 pub(crate) fn pieces(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> {
+    learn(client, from, to)?;
+    datagrams(client, from, to, &IN_PIECES)
+}
+
+/// Sends a datagram in pieces until it is sent back. The first one may have pieces that are
+/// too large for a tunnel, there or back; that is answered, and who sends again sends smaller
+/// ones.
+pub(crate) fn learn(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> {
     let socket = sender(client, from, to)?;
     socket.set_read_timeout(Some(AGAIN))?;
     let length = IN_PIECES[0];
@@ -203,8 +210,7 @@ pub(crate) fn pieces(client: &Host, from: IpAddr, to: SocketAddr) -> Result<()> 
     while let Err(error) = echo(&socket, length) {
         ensure!(Instant::now() < deadline, "{error:#}");
     }
-    echo(&socket, length).context("once more")?;
-    datagrams(client, from, to, &IN_PIECES)
+    echo(&socket, length).context("once more").map(drop)
 }
 
 fn datagrams(client: &Host, from: IpAddr, to: SocketAddr, lengths: &[usize]) -> Result<()> {
