@@ -131,17 +131,19 @@ macro_rules! parts {
 
 all_parts!(parts);
 
-/// Only here because an instance has one.
-#[classifier]
-pub fn evenkeel_tc_egress(_context: TcContext) -> i32 {
-    -1
+macro_rules! at_tc {
+    ($($name:ident)+) => {
+        $(
+            /// Only here because an instance has one.
+            #[classifier]
+            pub fn $name(_context: TcContext) -> i32 {
+                -1
+            }
+        )+
+    };
 }
 
-/// Only here because an instance has one.
-#[classifier]
-pub fn evenkeel_tc(_context: TcContext) -> i32 {
-    -1
-}
+at_tc!(evenkeel_tc evenkeel_tc_egress evenkeel_tc_bare evenkeel_tc_bare_egress);
 
 /// The present tick.
 #[xdp_program]
