@@ -2,8 +2,8 @@
 //! `ipvsadm` and the API make with IPVS's semantics, and what they mean for the
 //! memory that the packet path reads.
 //!
-//! A [`Director`] never touches the memory for an edit. It queues [`Write`]s, in an
-//! order in which a packet sees the table before or after, and which leaves a
+//! A [`Director`] does not touch the memory for an edit before all are accepted. Then it
+//! queues [`Write`]s, and makes the first ones where there are many, in an order in which a packet sees the table before or after, and which leaves a
 //! repairable table when the daemon dies in between: a server's record before the
 //! ring that names it, the ring before the word that publishes it, a service's
 //! endpoint last; at a deletion the other way round. What packets may still be

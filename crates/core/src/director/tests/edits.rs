@@ -515,3 +515,38 @@ fn hops_reach_all_servers_of_an_address() {
         0
     );
 }
+
+/// A change of more writes than are queued at once says the same to the memory, and one that
+/// is refused says nothing.
+#[test]
+fn a_large_change_is_whole() {
+    const SERVICES: u16 = 700;
+    let sizes = Sizes {
+        services: 1024,
+        servers: 2048,
+        endpoint_buckets: 4096,
+        ring_words: 1 << 14,
+        ..Sizes::default()
+    };
+    let mut edits = Vec::new();
+    for port in 1..=SERVICES {
+        edits.push(add(service(port), "rr"));
+        edits.extend([port, 10_000 + port].map(|at| add_server(service(port), server(at), 1)));
+    }
+    let mut rig = Rig::sized(sizes);
+    let again = [edits.clone(), vec![add(service(1), "rr")]].concat();
+    assert_eq!(
+        rig.try_all(&again, true),
+        [(edits.len(), EditError::ServiceExists)]
+    );
+    let is_used = |memory: &Memory<'_>| memory.services.iter().any(|s| s.flags.get() != 0);
+    assert!(!is_used(&rig.memory()), "some of it was made");
+    assert_eq!(rig.try_all(&edits, true), []);
+    // Who comes next finds nothing to repair, and all of it.
+    rig.restart();
+    assert_eq!(rig.director.repairs(), 0);
+    for port in 1..=SERVICES {
+        let servers = rig.servers(&service(port));
+        assert_eq!(servers.len(), 2, "{port}");
+    }
+}
