@@ -20,7 +20,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use evenkeel_core::model::{ConfiguredService, MarkRule, SourceNat, Sysctl, SysctlValue, Timeouts};
+use evenkeel_core::model::{
+    Alerts, MarkRule, SourceNat, Sysctl, SysctlValue, Timeouts, VirtualServer,
+};
 use evenkeel_core::sweep::UDP_QUIESCED_SECONDS;
 
 pub use keys::{Key, Kind, TABLES};
@@ -86,6 +88,10 @@ pub struct Config {
     pub udp_quiesced: u32,
     /// `[start]`
     pub start: Start,
+    /// `[stop]`
+    pub stop: Stop,
+    /// `[alerts]`
+    pub alerts: Alerts,
     /// `[ipvs]`: those that it names.
     pub ipvs: Vec<(Sysctl, SysctlValue)>,
     /// `[compat]`
@@ -105,6 +111,27 @@ pub struct Config {
 pub struct Start {
     /// Rules that are read.
     pub ipvsadm_rules: IpvsadmRules,
+    /// What is there and stands in no file is deleted first.
+    pub flush: bool,
+}
+
+/// What happens when a signal ends the director.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stop {
+    /// Which services are deleted.
+    pub flush: Flush,
+}
+
+/// Services by where they come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flush {
+    /// None: the forwarding goes on.
+    #[default]
+    Nothing,
+    /// Those that stand in a file.
+    Configured,
+    /// All.
+    Everything,
 }
 
 /// Which services have IPVS's ways where Evenkeel has better ones.
@@ -152,6 +179,8 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             udp_quiesced: UDP_QUIESCED_SECONDS,
             start: Start::default(),
+            stop: Stop::default(),
+            alerts: Alerts::default(),
             ipvs: Vec::new(),
             compat: Compat {
                 services: false,
@@ -180,7 +209,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedService {
     /// It, with its servers.
-    pub service: ConfiguredService,
+    pub service: VirtualServer,
     /// Where it stands.
     pub place: Place,
     /// Where its servers stand, in their order.
@@ -188,18 +217,29 @@ pub struct PlacedService {
 }
 
 impl PlacedService {
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let key = self.service.keys().next();
+        match (&self.service.group, key) {
+            (Some(group), _) => format!("group {group}"),
+            (None, Some(key)) => key.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
     /// A mistake in it, or in one of its servers, that the director has found.
     #[must_use]
     pub fn mistake(&self, server: Option<usize>, message: impl fmt::Display) -> Mistake {
         let place = server.and_then(|number| self.servers.get(number));
         let server = server.and_then(|number| self.service.servers.get(number));
-        let key = self.service.key;
+        let name = self.name();
         let message = match server {
-            Some((server, _)) => {
-                let end = std::net::SocketAddr::new(server.address, server.port);
-                format!("server {end} of {key}: {message}")
+            Some(server) => {
+                let end = std::net::SocketAddr::new(server.key.address, server.key.port);
+                format!("server {end} of {name}: {message}")
             }
-            None => format!("service {key}: {message}"),
+            None => format!("service {name}: {message}"),
         };
         Mistake {
             place: place.unwrap_or(&self.place).clone(),

@@ -12,4 +12,5 @@ pub mod connections;
 pub mod director;
 pub mod estimate;
 pub mod model;
+pub mod probe;
 pub mod sweep;

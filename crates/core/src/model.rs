@@ -1,8 +1,11 @@
 //! The words of the field as types: services, real servers, schedulers,
 //! forwarding methods, and the edits that `ipvsadm` and the API make.
 
+mod alerts;
+mod check;
 mod configured;
 mod connection;
+mod monitored;
 mod sysctl;
 #[cfg(feature = "serde")]
 mod wire;
@@ -13,8 +16,14 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
+pub use alerts::{Alerts, Mail, Pipe};
+pub use check::{
+    Check, Connect, DatabaseProbe, DnsRecord, HttpProbe, HttpVersion, LdapProbe, Page, PageRegex,
+    Probe, Secret, Timing, Tls, UdpProbe, UdpReply,
+};
 pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
+pub use monitored::{Ends, Notify, Quorum, RealServer, Script, Sorry, User, VirtualServer};
 pub use sysctl::{SYSCTL_PREFIX, Sysctl, SysctlKind, SysctlValue, Sysctls};
 
 /// Transport protocol of a service.

@@ -50,10 +50,13 @@ fn apply_settings(shared: &Shared, config: &Config, adopted: bool) -> anyhow::Re
 }
 
 fn apply_services(shared: &Shared, services: &[PlacedService]) -> anyhow::Result<()> {
-    let wanted: Vec<ConfiguredService> = services
-        .iter()
-        .map(|placed| placed.service.clone())
-        .collect();
+    let numbered = services.iter().enumerate();
+    let (numbers, wanted): (Vec<usize>, Vec<ConfiguredService>) = numbered
+        .flat_map(|(number, placed)| {
+            let each = placed.service.each();
+            each.map(move |service| (number, service))
+        })
+        .unzip();
     let steps = shared.with_director(|director| director.steps_to(&wanted));
     if steps.is_empty() {
         return Ok(());
@@ -65,7 +68,8 @@ fn apply_services(shared: &Shared, services: &[PlacedService]) -> anyhow::Result
     let response = shared.apply_from(Origin::Configuration, &request);
     if let Some(refusal) = response.refused.first() {
         let step = steps.get(refusal.index);
-        match step.and_then(|step| Some((services.get(step.service?)?, step.server))) {
+        match step.and_then(|step| Some((services.get(*numbers.get(step.service?)?)?, step.server)))
+        {
             Some((placed, server)) => bail!("{}", placed.mistake(server, &refusal.error)),
             None => bail!(
                 "a service that stands in the configuration no more can not be deleted: {}",

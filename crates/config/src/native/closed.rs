@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use evenkeel_core::model::{
     ConfiguredService, Family, Netmask, Persistence, Protocol, ServiceKey, ServiceSettings,
+    VirtualServer,
 };
 
 use super::{Config, Place, PlacedService};
@@ -15,7 +16,12 @@ const PERSISTENCE_S: u32 = 60;
 /// servers: who calls it is told so, before the packet comes to what listens on this
 /// machine. A service of any port that stands in the file keeps its servers.
 pub(super) fn close(config: &mut Config, place: &Place) {
-    let there: HashSet<ServiceKey> = config.services.iter().map(|it| it.service.key).collect();
+    let there: HashSet<ServiceKey> = config
+        .services
+        .iter()
+        .flat_map(|it| it.service.keys())
+        .filter(|key| key.port() == 0)
+        .collect();
     for &address in &config.closed {
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             let key = ServiceKey::at(protocol, address, 0);
@@ -31,11 +37,11 @@ pub(super) fn close(config: &mut Config, place: &Place) {
                 ..ServiceSettings::scheduled_by("rr")
             };
             config.services.push(PlacedService {
-                service: ConfiguredService {
+                service: VirtualServer::unwatched(ConfiguredService {
                     key,
                     settings,
                     servers: Vec::new(),
-                },
+                }),
                 place: place.clone(),
                 servers: Vec::new(),
             });

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use evenkeel_core::model::{
     ConfiguredService, Family, ForwardMethod, MSS_MIN, MssClamp, Netmask, Persistence, Protocol,
     SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
+    VirtualServer,
 };
 use toml::de::DeTable;
 
@@ -289,11 +290,11 @@ impl Reader<'_> {
             places.push(place);
         }
         Some(PlacedService {
-            service: ConfiguredService {
+            service: VirtualServer::unwatched(ConfiguredService {
                 key: key?,
                 settings,
                 servers,
-            },
+            }),
             place,
             servers: places,
         })

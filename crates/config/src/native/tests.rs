@@ -1,7 +1,7 @@
 //! The configuration file as its users write it.
 
 use evenkeel_core::model::{
-    Family, ForwardMethod, MssClamp, Netmask, Persistence, Prefix, Protocol, Scheduler,
+    Family, ForwardMethod, MssClamp, Netmask, Persistence, Prefix, Protocol, RealServer, Scheduler,
     SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
 };
 use proptest::prelude::*;
@@ -85,6 +85,7 @@ fn every_key_is_read() {
         closed: vec![[10, 0, 0, 10].into()],
         start: Start {
             ipvsadm_rules: IpvsadmRules::File("/etc/lvs.rules".into()),
+            ..Start::default()
         },
         ..expected
     };
@@ -266,10 +267,8 @@ fn every_key_of_a_service_is_read() {
         servers,
     } = one_service(text);
     assert_eq!((place.line, place.column), (3, 19));
-    assert_eq!(
-        service.key,
-        ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], 443)
-    );
+    let key = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], 443);
+    assert_eq!(service.keys().collect::<Vec<_>>(), [key]);
     let settings = ServiceSettings {
         flags: SchedulerFlags {
             fallback: true,
@@ -302,8 +301,8 @@ fn every_key_of_a_service_is_read() {
         ..ServerSettings::new(ForwardMethod::FullNat, 5)
     };
     let expected = [
-        (at("192.168.1.1", 8443), first),
-        (at("fd00::1", 443), ServerSettings::new(gue, 1)),
+        RealServer::unwatched(at("192.168.1.1", 8443), first),
+        RealServer::unwatched(at("fd00::1", 443), ServerSettings::new(gue, 1)),
     ];
     assert_eq!(service.servers, expected);
     for name in SERVICE_KEYS.iter().map(|key| key.name) {
@@ -324,10 +323,10 @@ fn services_of_marks_and_of_defaults() {
         mark: 7,
         family: Family::V6,
     };
-    assert_eq!(mark.service.key, key);
-    let (server, settings) = mark.service.servers[0];
-    assert_eq!(server.port, 0);
-    assert_eq!(settings, ServerSettings::new(ForwardMethod::Masq, 1));
+    assert_eq!(mark.service.keys().collect::<Vec<_>>(), [key]);
+    let server = &mark.service.servers[0];
+    assert_eq!(server.key.port, 0);
+    assert_eq!(server.settings, ServerSettings::new(ForwardMethod::Masq, 1));
     assert_eq!(mark.service.settings.scheduler, "wlc");
     assert_eq!(mark.service.settings.compatible, Some(false));
     let with_netmask = |netmask: &str, address: &str| {
@@ -649,7 +648,7 @@ fn a_closed_address_has_a_service_for_what_no_other_takes() {
         .iter()
         .map(|it| {
             (
-                it.service.key.to_string(),
+                it.service.keys().next().unwrap().to_string(),
                 it.service.servers.len(),
                 it.place.line,
             )
