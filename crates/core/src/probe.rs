@@ -1,8 +1,21 @@
 //! Checks' dialogues as values: what is said to a server, and what its answers mean. Who
 //! runs one has the socket and the clock.
 //!
-//! | module | speaks |
-//! |---|---|
+//! | module | speaks | it is well when | kept in memory at most |
+//! |---|---|---|---|
+//! | [`http`] | `GET` of one page | the other side has closed and status, digest and expression fit | 4 KiB of header; with an expression 64 KiB of body |
+//! | [`smtp`] | `HELO`, `QUIT` | 220, 250, and any line | 511 bytes |
+//! | [`dns`] | one query | an answer to it says no error | the query |
+//! | [`udp`] | one datagram | what comes back is as expected | nothing |
+//!
+//! They send what keepalived 2.2.7 sends, and their verdicts are its verdicts;
+//! `docs/deviations.md` lists where not. None of them ends an answer that goes on for ever:
+//! that is left to the deadline of whoever runs it.
+
+pub mod dns;
+pub mod http;
+pub mod smtp;
+pub mod udp;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -48,6 +61,7 @@ pub trait Dialogue {
     fn connected(&mut self) -> Next;
     /// Bytes have come; not empty.
     fn received(&mut self, bytes: &[u8]) -> Next;
-    /// The other side has closed in an orderly way.
+    /// The other side has closed in an orderly way. Over TLS every end counts as that, as
+    /// many servers leave out its goodbye; over TCP a reset does not, and is a failure.
     fn closed(&mut self) -> Verdict;
 }
