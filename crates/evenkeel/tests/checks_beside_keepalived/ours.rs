@@ -24,7 +24,7 @@ pub(crate) fn verdict(probe: &Probe) -> Verdict {
                 let Some(with) = &http.tls else {
                     return drive(socket, &mut get, &http.connect, false);
                 };
-                let stream = tls::connect(socket, with.sni.as_deref())?;
+                let stream = tls::connect(socket, with.sni.as_deref(), http.connect.to.ip())?;
                 drive(stream, &mut get, &http.connect, true)
             })
             .find(|verdict| !verdict.as_ref().is_ok_and(Verdict::is_good))
