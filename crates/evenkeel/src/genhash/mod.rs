@@ -19,7 +19,7 @@ use evenkeel_core::probe::http::{head, hexadecimal, request};
 use md5::{Digest as _, Md5};
 
 use options::{Options, USAGE};
-use stream::dial;
+use stream::{BROKEN, dial};
 
 /// True for the name of this program, which may be a path.
 #[must_use]
@@ -103,7 +103,7 @@ fn fetch(options: &Options, out: &mut dyn Write) -> io::Result<Page> {
                 // An end without TLS's goodbye is an end, but shown as none.
                 return Ok(answer.page());
             }
-            Err(_) => return Ok(Page::Failed("Read error with")),
+            Err(_) => return Ok(Page::Failed(BROKEN)),
         }
     }
     let digest = answer.digest.clone().finalize();

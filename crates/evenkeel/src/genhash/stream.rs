@@ -10,6 +10,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::options::Options;
 use super::{is_timeout, tls};
 
+/// The connection has broken.
+pub(super) const BROKEN: &str = "Read error with";
+
 /// A socket whose every wait ends at a time.
 struct Timed {
     socket: TcpStream,
@@ -129,12 +132,14 @@ impl Stream {
         timed.renew();
         let left = timed.left().map_err(|_| "Timeout WEB read")?;
         let waited = timed.socket.set_read_timeout(left);
-        match waited.and_then(|()| timed.socket.peek(&mut [0])) {
-            Err(error) if is_timeout(&error) => return Err("Timeout WEB read"),
-            // An error shows again where it is read.
-            _ => timed.renew(),
+        let waited = waited.and_then(|()| timed.socket.peek(&mut [0]));
+        timed.renew();
+        match waited {
+            Err(error) if is_timeout(&error) => Err("Timeout WEB read"),
+            // A socket tells of an error once; with TLS every end is one.
+            Err(_) if !self.is_tls() => Err(BROKEN),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Reads some of the answer; without TLS each time within the whole time.

@@ -137,8 +137,12 @@ fn the_same_output() {
         let tls = server::self_signed(Path::new(sandbox::DIRECTORY))?;
         for (options, steps) in pages() {
             for ipv6 in [false, true] {
-                // Whether all was read is looked up for IPv4 alone.
-                if ipv6 && steps.iter().any(|step| matches!(step, Step::Read)) {
+                // Whether all was read is looked up for IPv4 alone, and silence takes its time.
+                if ipv6
+                    && steps
+                        .iter()
+                        .any(|step| matches!(step, Step::Read | Step::Hang))
+                {
                     continue;
                 }
                 let server = Server::start(Carrier::Tcp, ipv6, steps.clone())?;
