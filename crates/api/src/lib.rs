@@ -5,6 +5,8 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
+//! | `GET /v1/health` | | a list of [`VirtualView`] |
+//! | `POST /v1/reload` | | [`Reloaded`], 422 when the configuration is not accepted |
 //! | `GET /v1/settings` | | a list of [`SettingView`], by name |
 //! | `GET /v1/trace` ([`trace::Query`]) | | [`trace::Trace`] |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
@@ -21,6 +23,7 @@ pub mod keys;
 pub mod paths;
 pub mod trace;
 
+pub use evenkeel_core::health::view::{CheckView, ServerView, VirtualView};
 use evenkeel_core::model::{Edit, EditError, ServiceView, Sysctl, SysctlValue};
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +156,13 @@ pub struct ReasonCount {
 pub struct StopRequest {
     /// True: the forwarding goes on without the daemon.
     pub detach: bool,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Warnings about what it says, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// What stopping leaves behind.

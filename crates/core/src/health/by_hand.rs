@@ -55,10 +55,14 @@ impl Monitor {
                 server,
                 settings,
             } => {
-                hands.insert((*service, *server), Some(*settings));
+                if self.keys.contains(service) {
+                    hands.insert((*service, *server), Some(*settings));
+                }
             }
             Edit::DeleteServer { service, server } => {
-                hands.insert((*service, *server), None);
+                if self.keys.contains(service) {
+                    hands.insert((*service, *server), None);
+                }
             }
             Edit::DeleteService { service } => hands.retain(|(other, _), _| other != service),
             Edit::Flush => hands.clear(),

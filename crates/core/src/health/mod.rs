@@ -28,7 +28,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::model::{
     Check, Protocol, RealServer, ServerKey, ServerSettings, ServiceKey, VirtualServer,
@@ -121,7 +121,11 @@ pub struct Monitor {
     /// When checks are due; entries that are out of date are passed over.
     due: BinaryHeap<Reverse<(u64, u64)>>,
     next_id: u64,
+    /// How many configurations there were before.
+    epoch: u64,
     by_hand: ByHand,
+    /// Its services.
+    keys: HashSet<ServiceKey>,
     surroundings: Surroundings,
     actions: VecDeque<Action>,
     random: u64,
@@ -137,7 +141,9 @@ impl Monitor {
             users: HashMap::new(),
             due: BinaryHeap::new(),
             next_id: 1,
+            epoch: 0,
             by_hand: ByHand::default(),
+            keys: HashSet::new(),
             surroundings: Surroundings::default(),
             actions: VecDeque::new(),
             random: seed | 1,
@@ -147,6 +153,12 @@ impl Monitor {
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Another number after each configuration.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// When [`Monitor::start_due`] has something to do; none: only after other news.

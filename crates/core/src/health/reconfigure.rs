@@ -14,7 +14,8 @@ use super::news::News;
 use super::quorum::quorum_news;
 use super::{Action, Monitor, Server, Virtual, judge, server_subject, words};
 use crate::model::{
-    Check, ConfiguredService, Ends, Family, Probe, ServerKey, ServiceKey, Timing, VirtualServer,
+    Check, ConfiguredService, Ends, Family, Probe, ServerKey, ServiceKey, Sorry, Timing,
+    VirtualServer,
 };
 
 /// What the director finds around it.
@@ -102,7 +103,9 @@ impl Monitor {
             users: HashMap::new(),
             due: alloc::collections::BinaryHeap::new(),
             next_id: self.next_id,
+            epoch: self.epoch + 1,
             by_hand: ByHand::default(),
+            keys: config.iter().flat_map(|config| config.keys()).collect(),
             surroundings,
             actions: alloc::collections::VecDeque::new(),
             random: self.random,
@@ -365,10 +368,57 @@ impl Monitor {
         news
     }
 
+    /// The machine's addresses, as far as they are of interest.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.surroundings.addresses
+    }
+
+    /// Addresses of which it matters whether this machine has them, and servers on the way to
+    /// which its own address does.
+    #[must_use]
+    pub fn addresses_of_interest(&self) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for owner in &self.virtuals {
+            if owner.config.ha_suspend {
+                let addresses = owner.keys.iter().filter_map(|key| match key {
+                    ServiceKey::Address { address, .. } => Some(*address),
+                    ServiceKey::Mark { .. } => None,
+                });
+                own.extend(addresses);
+            }
+            let is_builtin = matches!(owner.config.sorry, Some(Sorry::Builtin { .. }));
+            let has_mark = || {
+                owner
+                    .config
+                    .ends
+                    .iter()
+                    .any(|it| matches!(it, Ends::Mark { .. }))
+            };
+            if is_builtin && has_mark() {
+                others.extend(owner.config.servers.iter().map(|real| real.key.address));
+            }
+        }
+        for list in [&mut own, &mut others] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        (own, others)
+    }
+
     /// These are the machine's addresses now.
     pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
         self.surroundings.addresses = addresses;
         self.rest();
+        for number in 0..self.virtuals.len() {
+            let is_active = self.virtuals.get(number).is_some_and(|owner| {
+                owner.sorry && matches!(owner.config.sorry, Some(Sorry::Builtin { .. }))
+            });
+            if is_active {
+                let wants = self.sorry_wants(number);
+                self.actions.push_back(Action::Set(wants));
+            }
+        }
     }
 
     /// Lets checks rest where all virtual servers that have them want that.
