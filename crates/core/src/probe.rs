@@ -35,6 +35,9 @@ pub enum Next {
     Send(Vec<u8>),
     /// More is read.
     Read,
+    /// These bytes are sent, then TLS begins on the connection; once it stands, the dialogue
+    /// goes on with [`Dialogue::connected`].
+    Secure(Vec<u8>),
     /// These bytes are sent, and it is over when the other side closes or after its time;
     /// the verdict stands.
     Bye(Vec<u8>, Verdict),
@@ -44,7 +47,7 @@ pub enum Next {
 
 /// A dialogue over a stream of bytes, be it TCP or TLS.
 pub trait Dialogue {
-    /// The connection is there.
+    /// The connection is there, or TLS that was asked for on it ([`Next::Secure`]).
     fn connected(&mut self) -> Next;
     /// Bytes have come; not empty.
     fn received(&mut self, bytes: &[u8]) -> Next;
