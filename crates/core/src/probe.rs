@@ -3,6 +3,16 @@
 //!
 //! | module | speaks |
 //! |---|---|
+//! | [`ldap`] | LDAP: a bind and a search |
+//! | [`mysql`] | `MySQL` and `MariaDB`: a session and a query |
+//! | [`postgres`] | `PostgreSQL`: a session and a query |
+//! | [`redis`] | Redis: `PING` or a query |
+
+pub mod ldap;
+pub mod mysql;
+pub mod postgres;
+pub mod redis;
+mod scram;
 
 use alloc::string::String;
 use alloc::vec::Vec;
