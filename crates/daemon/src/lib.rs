@@ -7,6 +7,7 @@
 //! - [`start`]: rules that the table begins with
 //! - [`warnings`]: what is likely a mistake, for the log
 //! - [`router`]: the API on the control socket
+//! - [`script`]: programs of the configuration
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
 //! - [`socket`]: the control socket itself
@@ -22,6 +23,7 @@ pub mod logging;
 pub mod purge;
 pub mod router;
 pub mod run;
+pub mod script;
 pub mod shared;
 pub mod socket;
 pub mod start;

@@ -4,6 +4,7 @@
 //! - [`dataplane`]: an instance's programs and memory, made or found again
 //! - [`attach`]: puts the programs on interfaces
 //! - [`network`]: links, neighbours and routes, and what changes among them
+//! - [`process`]: programs that the daemon starts
 //! - [`realserver`]: addresses, tunnels and settings of a real server
 //! - [`system`]: the machine and this process
 //! - [`test_run`]: runs a program on a packet of ours
@@ -24,6 +25,11 @@ mod mapping;
 mod netlink;
 pub mod network;
 mod pins;
+#[allow(
+    unsafe_code,
+    reason = "between fork and exec a child becomes another user"
+)]
+pub mod process;
 mod program;
 pub mod realserver;
 pub mod sizes;
