@@ -5,7 +5,6 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
-//! | `GET /v1/health` | | a list of [`VirtualView`] |
 //! | `POST /v1/reload` | | [`Reloaded`], 422 when the configuration is not accepted |
 //! | `GET /v1/settings` | | a list of [`SettingView`], by name |
 //! | `GET /v1/trace` ([`trace::Query`]) | | [`trace::Trace`] |
@@ -113,6 +112,9 @@ pub struct Status {
     pub servers_without_hop: u32,
     /// Packets by reason, those that occurred.
     pub reasons: Vec<ReasonCount>,
+    /// The configuration's virtual servers and how they are.
+    #[serde(default)]
+    pub virtual_servers: Vec<VirtualView>,
 }
 
 /// An interface and how the dataplane sits on it.
@@ -175,6 +177,6 @@ pub struct StopResponse {
 /// Why a request was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Problem {
-    /// One line.
+    /// One line; of a configuration all its mistakes.
     pub message: String,
 }

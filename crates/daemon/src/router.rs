@@ -33,7 +33,6 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/connections", get(list_connections))
-        .route("/v1/health", get(health))
         .route("/v1/reload", post(reload))
         .route("/v1/settings", get(settings))
         .route("/v1/trace", get(trace_packet))
@@ -157,10 +156,6 @@ async fn list_connections(
     let query = Query::from_text(query.as_deref().unwrap_or_default())
         .map_err(|message| Refused(StatusCode::BAD_REQUEST, message))?;
     Ok(connections::answer(shared, query))
-}
-
-async fn health(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
-    blocking(move || json(StatusCode::OK, &shared.health())).await
 }
 
 async fn reload(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {

@@ -388,6 +388,7 @@ impl Shared {
             servers: servers as u32,
             servers_without_hop: without_hop as u32,
             reasons: self.reasons(),
+            virtual_servers: self.health(),
         }
     }
 

@@ -59,9 +59,25 @@ fn slice(shared: &Shared, sweeper: &mut Sweeper) -> anyhow::Result<()> {
             director.defend(&summary.fills(&memory))
         });
         sweeper.set_dropping(drops);
+        suspect(shared, sweeper.suspects());
         report(shared, &summary);
     }
     Ok(())
+}
+
+/// Has servers checked at once that clients can not reach.
+fn suspect(shared: &Shared, servers: &[u32]) {
+    if servers.is_empty() {
+        return;
+    }
+    let keys = shared.with_director(|director| director.server_ends(servers));
+    let now_ms = shared.now_ms();
+    shared.with_monitor(|monitor| {
+        for key in &keys {
+            monitor.suspect(key, now_ms);
+        }
+    });
+    shared.wake_monitor();
 }
 
 /// Tells what a pass has seen.

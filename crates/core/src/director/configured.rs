@@ -92,6 +92,20 @@ impl Director {
         Some(self.state.servers().get(index)?.settings)
     }
 
+    /// Where these servers listen, by their places in memory; deleted ones are left out.
+    #[must_use]
+    pub fn server_ends(&self, servers: &[u32]) -> Vec<ServerKey> {
+        let servers = servers.iter().filter_map(|index| {
+            let server = self.state.servers().get(*index)?;
+            let service = self.state.services().get(server.service)?;
+            server.live.then(|| ServerKey {
+                port: server.actual_port(service),
+                ..server.key
+            })
+        });
+        servers.collect()
+    }
+
     /// True: the service is there, and stands in the configuration.
     #[must_use]
     pub fn is_configured(&self, service: &ServiceKey) -> bool {

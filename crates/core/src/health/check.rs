@@ -7,6 +7,11 @@ use core::time::Duration;
 use crate::model::Check;
 use crate::probe::Verdict;
 
+/// A suspicion is not followed sooner than this after a result.
+const SUSPECT_MS: u64 = 500;
+/// After this long without one, former suspicions count no more.
+const FORGET_MS: u64 = 60_000;
+
 /// What a check does to the weight of its servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Weighing {
@@ -36,6 +41,9 @@ pub(super) struct Running {
     pub under_way: bool,
     /// All its servers rest.
     pub resting: bool,
+    /// When a suspicion has last brought a run forward, and how often that was for nothing.
+    pub suspected_ms: u64,
+    pub false_alarms: u32,
     pub last: Option<Last>,
 }
 
@@ -77,6 +85,8 @@ impl Running {
             at_ms: now_ms.saturating_add(wait_ms),
             under_way: false,
             resting: false,
+            suspected_ms: 0,
+            false_alarms: 0,
             last: None,
             check,
         }
@@ -115,6 +125,28 @@ impl Running {
     pub(super) fn interval_ms(&self) -> u64 {
         // Nothing is run in a circle without a pause.
         milliseconds(self.check.timing.interval).max(10)
+    }
+
+    /// Connections to its servers fail. True: its next run comes sooner for it, but the more
+    /// often that was for nothing, the longer it takes until the next time.
+    pub(super) fn suspect(&mut self, now_ms: u64) -> bool {
+        let last_ms = self.last.as_ref().map_or(0, |last| last.at_ms);
+        let since_ms = now_ms.saturating_sub(self.suspected_ms);
+        if since_ms > FORGET_MS {
+            self.false_alarms = 0;
+        }
+        let pause_ms = (SUSPECT_MS << self.false_alarms.min(20)).min(FORGET_MS / 2);
+        if self.under_way || self.resting || self.false_alarms > 0 && since_ms < pause_ms {
+            return false;
+        }
+        let at_ms = now_ms.max(last_ms.saturating_add(SUSPECT_MS));
+        if at_ms >= self.at_ms {
+            return false;
+        }
+        self.at_ms = at_ms;
+        self.suspected_ms = now_ms;
+        self.false_alarms += 1;
+        true
     }
 
     /// A run has ended. `share`: a random number of 65,536ths.
@@ -160,6 +192,7 @@ impl Running {
         }
         if changed.state {
             self.since_ms = now_ms;
+            self.false_alarms = 0;
         }
         self.at_ms = next_ms.max(now_ms);
         self.last = Some(Last {

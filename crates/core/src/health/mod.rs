@@ -42,9 +42,6 @@ pub use reconfigure::Surroundings;
 /// Greatest weight of a server.
 const WEIGHT_MAX: i64 = i32::MAX as i64;
 
-/// A suspected server is not checked more often than this.
-const SUSPECT_MS: u64 = 500;
-
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -282,14 +279,8 @@ impl Monitor {
             let Some(check) = self.checks.get_mut(&id) else {
                 continue;
             };
-            let last_ms = check.last.as_ref().map_or(0, |last| last.at_ms);
-            if check.under_way || check.at_ms <= now_ms || check.resting {
-                continue;
-            }
-            let at_ms = now_ms.max(last_ms.saturating_add(SUSPECT_MS));
-            if at_ms < check.at_ms {
-                check.at_ms = at_ms;
-                self.due.push(Reverse((at_ms, id)));
+            if check.suspect(now_ms) {
+                self.due.push(Reverse((check.at_ms, id)));
             }
         }
     }
