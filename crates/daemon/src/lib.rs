@@ -3,6 +3,7 @@
 //! decides nothing itself; the decisions are in `evenkeel-core`.
 //!
 //! - [`run`]: from the start to the end of `evenkeel run`
+//! - [`checks`]: whether servers live
 //! - [`configure`]: what the configuration says
 //! - [`start`]: rules that the table begins with
 //! - [`warnings`]: what is likely a mistake, for the log
@@ -14,6 +15,7 @@
 //! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left
 
+pub mod checks;
 pub mod configure;
 mod connections;
 pub mod dataplane;

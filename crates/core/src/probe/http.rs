@@ -61,21 +61,24 @@ impl Plan {
     /// Asks for one of a probe's pages; an error is that of its expression, see
     /// [`pattern::compile`].
     pub fn new(probe: &HttpProbe, page: &Page) -> Result<Self, String> {
+        let pattern = page.regex.as_ref().map(pattern::compile).transpose()?;
+        Ok(Self::matching(probe, page, pattern.map(Arc::new)))
+    }
+
+    /// The same, with the page's expression made ready elsewhere, as many pages may have it.
+    #[must_use]
+    pub fn matching(probe: &HttpProbe, page: &Page, pattern: Option<Arc<Pattern>>) -> Self {
         let host = page.host.as_deref();
-        let pattern = match &page.regex {
-            Some(regex) => Some((Arc::new(pattern::compile(regex)?), regex.absent)),
-            None => None,
-        };
         let mut statuses = page.statuses.clone();
         if statuses.is_empty() {
             statuses.push(USUAL);
         }
-        Ok(Self {
+        Self {
             request: request(probe.connect.to, probe.version, host, &page.path),
             statuses,
             digest: page.digest,
-            pattern,
-        })
+            pattern: pattern.zip(page.regex.as_ref().map(|regex| regex.absent)),
+        }
     }
 
     /// Whether a status is good; none is beyond 100 to 599.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use md5::{Digest, Md5};
 
+use super::http::hexadecimal;
 use super::scram::Scram;
 use super::{Dialogue, Next, Verdict};
 use crate::model::DatabaseProbe;
@@ -226,19 +227,17 @@ fn terminated(text: &str) -> Vec<u8> {
 
 /// `md5`, and the digest of the password's and user's digest with the salt.
 fn md5_answer(user: &str, password: &str, salt: &[u8]) -> String {
-    let stored = hex(&Md5::new()
-        .chain_update(password)
-        .chain_update(user)
-        .finalize());
+    let stored = hexadecimal(
+        &Md5::new()
+            .chain_update(password)
+            .chain_update(user)
+            .finalize(),
+    );
     let answer = Md5::new()
         .chain_update(stored)
         .chain_update(salt)
         .finalize();
-    format!("md5{}", hex(&answer))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("md5{}", hexadecimal(&answer))
 }
 
 /// What an error's fields say.

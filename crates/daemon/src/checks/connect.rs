@@ -73,6 +73,11 @@ fn datagrams(
     protocol: Option<Protocol>,
 ) -> Result<UdpSocket, String> {
     let socket = prepared(connect, kind, protocol)?;
+    // ICMP errors that are not the last word are told as well. What can't is left as it is.
+    let _ = match connect.to {
+        SocketAddr::V4(_) => setsockopt(&socket.as_fd(), sockopt::Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => setsockopt(&socket.as_fd(), sockopt::Ipv6RecvErr, &true),
+    };
     socket
         .connect(&connect.to.into())
         .map_err(|error| words::error(&error))?;
@@ -85,9 +90,9 @@ fn prepared(connect: &Connect, kind: Type, protocol: Option<Protocol>) -> Result
     let socket = Socket::new(domain, kind.nonblocking().cloexec(), protocol)
         .map_err(|error| format!("cannot make a socket: {}", words::error(&error)))?;
     if connect.mark != 0 {
-        socket
-            .set_mark(connect.mark)
-            .map_err(|error| format!("cannot set mark {}: {}", connect.mark, words::error(&error)))?;
+        socket.set_mark(connect.mark).map_err(|error| {
+            format!("cannot set mark {}: {}", connect.mark, words::error(&error))
+        })?;
     }
     if let Some(interface) = &connect.interface {
         socket

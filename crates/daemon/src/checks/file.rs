@@ -108,10 +108,7 @@ mod tests {
         // There is no file: nothing is wrong.
         assert!(run(name, 0).await.is_good());
         fs::write(&path, "2\n").unwrap();
-        assert_eq!(
-            run(name, 0).await,
-            Verdict::Failed(format!("{name} has 2"))
-        );
+        assert_eq!(run(name, 0).await, Verdict::Failed(format!("{name} has 2")));
         assert_eq!(run(name, -10).await, Verdict::Change(-20));
         fs::write(&path, "-2147483648").unwrap();
         assert!(!run(name, 1).await.is_good());

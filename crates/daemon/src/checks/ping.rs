@@ -6,9 +6,8 @@ use std::time::Instant;
 use evenkeel_core::model::Connect;
 use evenkeel_core::probe::Verdict;
 
-use super::Context;
 use super::connect::{self, Icmp, within};
-use super::words;
+use super::{filling, random, words};
 
 /// Bytes of an ICMP message before its data.
 const HEADER: usize = 8;
@@ -31,20 +30,20 @@ const V6: Types = Types {
 };
 
 /// Sends one request and waits for its answer.
-pub(super) async fn run(to: &Connect, context: &Context) -> Verdict {
-    match answered(to, context).await {
+pub(super) async fn run(to: &Connect) -> Verdict {
+    match answered(to).await {
         Ok(words) => Verdict::Passed(words),
         Err(reason) => Verdict::Failed(reason),
     }
 }
 
-async fn answered(to: &Connect, context: &Context) -> Result<String, String> {
+async fn answered(to: &Connect) -> Result<String, String> {
     let (socket, kind) = connect::icmp(to)?;
     let (types, is_v4) = match to.to.ip() {
         IpAddr::V4(_) => (V4, true),
         IpAddr::V6(_) => (V6, false),
     };
-    let request = request(types.request, is_v4, context.random());
+    let request = request(types.request, is_v4, random());
     let began = Instant::now();
     let work = async {
         socket.send(&request).await?;
@@ -65,16 +64,13 @@ async fn answered(to: &Connect, context: &Context) -> Result<String, String> {
     Ok(format!("answered in {}", words::duration(began.elapsed())))
 }
 
-/// An echo request. Its identifier, sequence and data are the random number's, so that no
-/// other's answer is taken for its own.
-fn request(kind: u8, is_v4: bool, random: u64) -> [u8; HEADER + DATA] {
+/// An echo request. Its identifier and sequence are random, so that no other's answer is
+/// taken for its own.
+fn request(kind: u8, is_v4: bool, random: [u8; 4]) -> [u8; HEADER + DATA] {
     let mut message = [0; HEADER + DATA];
     message[0] = kind;
-    let random = random.to_be_bytes();
-    message[4..8].copy_from_slice(&random[..4]);
-    for chunk in message[HEADER..].chunks_exact_mut(random.len()) {
-        chunk.copy_from_slice(&random);
-    }
+    message[4..8].copy_from_slice(&random);
+    message[HEADER..].copy_from_slice(&filling::<DATA>());
     // ICMPv6's covers addresses that the kernel chooses, and is always its work.
     if is_v4 {
         let sum = checksum(&message);
@@ -116,15 +112,18 @@ mod tests {
 
     #[test]
     fn requests_are_whole_and_told_apart() {
-        let one = request(V4.request, true, 0x0102_0304_0506_0708);
+        let one = request(V4.request, true, [1, 2, 3, 4]);
         assert_eq!(checksum(&one), 0, "a right checksum makes the sum zero");
         assert_eq!(&one[..2], [8, 0]);
         let mut answer = one;
         answer[0] = V4.reply;
         assert!(answers(&answer, &one, V4.reply, Icmp::Raw));
         assert!(!answers(&one, &one, V4.reply, Icmp::Raw), "a request");
-        assert!(!answers(&answer[..20], &one, V4.reply, Icmp::Raw), "cut off");
-        let other = request(V4.request, true, 0x0102_0304_0506_0709);
+        assert!(
+            !answers(&answer[..20], &one, V4.reply, Icmp::Raw),
+            "cut off"
+        );
+        let other = request(V4.request, true, [1, 2, 3, 5]);
         assert!(!answers(&answer, &other, V4.reply, Icmp::Raw));
         // The kernel has put its own identifier there.
         answer[4] ^= 1;

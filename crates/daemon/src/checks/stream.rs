@@ -79,9 +79,7 @@ async fn try_converse(
     let Some((connector, secured)) = secured else {
         return Err("the dialogue asks for TLS that is not configured".into());
     };
-    let mut stream = connector
-        .connect(stream, connect, secured.name)
-        .await?;
+    let mut stream = connector.connect(stream, connect, secured.name).await?;
     match drive(&mut stream, dialogue, connect.timeout).await {
         Outcome::Over(verdict) => Ok(verdict),
         Outcome::Secure => Err("the dialogue asks for TLS within TLS".into()),

@@ -37,7 +37,11 @@ impl Configurations {
     }
 
     /// The same for a protocol that has to be agreed upon within TLS.
-    pub(super) async fn speaking(&self, tls: &Tls, protocols: &[&[u8]]) -> Result<Connector, String> {
+    pub(super) async fn speaking(
+        &self,
+        tls: &Tls,
+        protocols: &[&[u8]],
+    ) -> Result<Connector, String> {
         // The name is the connection's, not the configuration's.
         let key = Tls {
             sni: None,
@@ -304,7 +308,8 @@ impl ServerCertVerifier for Chain {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -313,7 +318,8 @@ impl ServerCertVerifier for Chain {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -328,7 +334,10 @@ mod tests {
     #[test]
     fn hosts_names_are_without_ports() {
         let name = |text: &str| host_of(text).map(|name| name.to_str().into_owned());
-        assert_eq!(name("www.example.com:8443").as_deref(), Some("www.example.com"));
+        assert_eq!(
+            name("www.example.com:8443").as_deref(),
+            Some("www.example.com")
+        );
         assert_eq!(name("www.example.com").as_deref(), Some("www.example.com"));
         assert_eq!(name("192.0.2.1"), None);
         assert_eq!(name("[2001:db8::1]:443"), None);
