@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod connections;
+pub mod delivery;
 pub mod escape;
 pub mod keys;
 pub mod paths;

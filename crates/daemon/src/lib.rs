@@ -8,6 +8,7 @@
 //! - [`warnings`]: what is likely a mistake, for the log
 //! - [`router`]: the API on the control socket
 //! - [`script`]: programs of the configuration
+//! - [`notify`]: news of servers, by scripts, pipes and mail
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
 //! - [`socket`]: the control socket itself
@@ -20,6 +21,7 @@ pub mod dataplane;
 pub mod estimator;
 pub mod follower;
 pub mod logging;
+pub mod notify;
 pub mod purge;
 pub mod router;
 pub mod run;
