@@ -17,6 +17,7 @@
 
 pub mod client;
 pub mod connections;
+pub mod delivery;
 pub mod escape;
 pub mod keys;
 pub mod paths;
@@ -115,6 +116,9 @@ pub struct Status {
     /// The configuration's virtual servers and how they are.
     #[serde(default)]
     pub virtual_servers: Vec<VirtualView>,
+    /// What became of news about them.
+    #[serde(default)]
+    pub deliveries: delivery::Deliveries,
 }
 
 /// An interface and how the dataplane sits on it.

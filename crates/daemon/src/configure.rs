@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use evenkeel_api::EditRequest;
-use evenkeel_config::native::{Config, PlacedService};
-use evenkeel_core::director::{self, Origin, Step};
+use evenkeel_config::native::{Config, Flush, PlacedService};
+use evenkeel_core::director::{self, AsOf, Origin, Step};
 use evenkeel_core::health::{Monitor, Surroundings};
-use evenkeel_core::model::{ConfiguredService, Edit, ServerKey, ServiceKey, VirtualServer};
+use evenkeel_core::model::{
+    ConfiguredService, Edit, ServerKey, ServiceKey, ServiceView, VirtualServer,
+};
 
 use crate::shared::Shared;
 use crate::warnings;
@@ -33,6 +35,33 @@ pub fn reload(
     bring(shared, config, None, builtin)
 }
 
+/// Deletes services, as the end of the daemon asks for.
+pub fn flush(shared: &Shared, which: Flush) {
+    let edits = match which {
+        Flush::Nothing => return,
+        Flush::Everything => vec![Edit::Flush],
+        Flush::Configured => delete(shared, |service| service.configured),
+    };
+    let request = EditRequest {
+        transaction: false,
+        edits,
+    };
+    shared.apply_from(Origin::Configuration, &request);
+    tracing::info!("services are deleted at the end, as the configuration says");
+}
+
+/// The edits that delete these services.
+fn delete(shared: &Shared, which: impl Fn(&ServiceView) -> bool) -> Vec<Edit> {
+    let present = shared.services(None, AsOf::LastSample);
+    let services = present.into_iter().flat_map(|present| present.services);
+    let doomed = services.filter(which);
+    doomed
+        .map(|service| Edit::DeleteService {
+            service: service.key,
+        })
+        .collect()
+}
+
 /// The director begins.
 #[derive(Clone, Copy)]
 struct First {
@@ -52,6 +81,9 @@ fn bring(
         .with_director(|director| director.set_source_nat(&nat, &memory))
         .context("[source_nat]")?;
     let mut edits = settings(config);
+    if first.is_some() && config.start.flush {
+        edits.extend(delete(shared, |service| !service.configured));
+    }
     if first.is_none_or(|first| !first.adopted) {
         edits.insert(0, Edit::SetTimeouts(config.timeouts));
     }

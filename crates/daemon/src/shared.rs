@@ -21,6 +21,7 @@ use evenkeel_datapath::Reason;
 use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
 use tokio::sync::{Notify, watch};
 
+use crate::crew::Crew;
 use crate::dataplane::Dataplane;
 use crate::warnings;
 
@@ -68,6 +69,8 @@ pub struct Shared {
     monitor_woken: Notify,
     /// Seconds that a UDP flow to a server of weight 0 may be silent.
     udp_quiesced: AtomicU32,
+    /// Who runs checks and tells news; none: nobody yet.
+    crew: Mutex<Option<Arc<Crew>>>,
     /// What reading the configuration again does; none: there is none.
     reload: Mutex<Option<Reload>>,
     started: Instant,
@@ -121,6 +124,7 @@ impl Shared {
             monitor: Mutex::new(Monitor::new(seed())),
             monitor_woken: Notify::new(),
             udp_quiesced: AtomicU32::new(UDP_QUIESCED_SECONDS),
+            crew: Mutex::default(),
             reload: Mutex::default(),
             dataplane,
             started,
@@ -173,6 +177,15 @@ impl Shared {
     /// Returns when [`Shared::wake_monitor`] was called since the last time.
     pub async fn monitor_woken(&self) {
         self.monitor_woken.notified().await;
+    }
+
+    /// Says who runs checks and tells news.
+    pub fn set_crew(&self, crew: Arc<Crew>) {
+        *lock(&self.crew) = Some(crew);
+    }
+
+    fn crew(&self) -> Option<Arc<Crew>> {
+        lock(&self.crew).clone()
     }
 
     /// Sets what [`Shared::reload`] does.
@@ -389,6 +402,10 @@ impl Shared {
             servers_without_hop: without_hop as u32,
             reasons: self.reasons(),
             virtual_servers: self.health(),
+            deliveries: self
+                .crew()
+                .map(|crew| crew.deliveries())
+                .unwrap_or_default(),
         }
     }
 
