@@ -11,6 +11,7 @@
 //! - [`notify`]: news of servers, by scripts, pipes and mail
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
+//! - [`sorry`]: the built-in sorry server
 //! - [`socket`]: the control socket itself
 //! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left
@@ -28,6 +29,7 @@ pub mod run;
 pub mod script;
 pub mod shared;
 pub mod socket;
+pub mod sorry;
 pub mod start;
 pub mod sweeper;
 pub mod trace;
