@@ -12,6 +12,7 @@
 //! - [`router`]: the API on the control socket
 //! - [`shared`]: what its tasks have in common
 //! - [`dataplane`]: what they need of the dataplane
+//! - [`sorry`]: the built-in sorry server
 //! - [`socket`]: the control socket itself
 //! - [`sweeper`], [`follower`], [`estimator`]: tasks
 //! - [`purge`]: the end of what a daemon has left

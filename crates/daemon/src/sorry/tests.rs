@@ -67,7 +67,7 @@ async fn every_request_is_told_to_come_again() {
     assert_eq!(body(&answer), "");
     // A body that is larger than what is read does not cost the client its answer.
     let mut large = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".to_vec();
-    large.extend([b'x'; 100_000]);
+    large.extend(vec![b'x'; 100_000]);
     assert!(ask(&server, &large).await.starts_with("HTTP/1.1 503 "));
 }
 
