@@ -8,6 +8,7 @@ use std::time::Duration;
 use evenkeel_core::model::Connect;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -122,6 +123,21 @@ fn bind(socket: &Socket, connect: &Connect) -> Result<(), String> {
         .set_reuse_address(true)
         .and_then(|()| socket.bind(&SockAddr::from(from)))
         .map_err(|error| format!("cannot bind to {from}: {}", words::error(&error)))
+}
+
+/// Waits until a datagram may be there.
+///
+/// # Errors
+/// That of an ICMP message. Nothing wakes those who wait for datagrams alone then.
+pub(super) async fn readable(socket: &UdpSocket) -> io::Result<()> {
+    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+    if !ready.is_error() {
+        return Ok(());
+    }
+    match socket.take_error()? {
+        Some(error) => Err(error),
+        None => Err(io::Error::other("an ICMP error")),
+    }
 }
 
 /// What comes of `work`, at most after `time`.

@@ -81,7 +81,7 @@ async fn ask(
     let reading = async {
         loop {
             // Memory for a reply is taken when there is one.
-            socket.readable().await.map_err(failed)?;
+            connect::readable(&socket).await.map_err(failed)?;
             let mut reply = vec![0; length.max(1)];
             match socket.try_recv(&mut reply) {
                 Ok(count) => {

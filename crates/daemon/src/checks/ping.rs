@@ -1,5 +1,6 @@
 //! ICMP echo.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -49,7 +50,11 @@ async fn answered(to: &Connect) -> Result<String, String> {
         socket.send(&request).await?;
         let mut answer = [0; HEADER + DATA + 60];
         loop {
-            let length = socket.recv(&mut answer).await?;
+            connect::readable(&socket).await?;
+            let length = match socket.try_recv(&mut answer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => result?,
+            };
             let answer = &answer[..length];
             let message = match kind {
                 Icmp::Raw if is_v4 => behind_ipv4(answer),

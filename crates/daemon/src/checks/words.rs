@@ -52,9 +52,10 @@ pub(super) fn duration(time: Duration) -> String {
         _ => 0,
     };
     let text = format!("{value:.digits$}");
-    let text = match text.strip_suffix(".0") {
-        Some(whole) => whole,
-        None => &text,
+    let text = if digits == 0 {
+        &text
+    } else {
+        text.trim_end_matches('0').trim_end_matches('.')
     };
     format!("{text} {unit}")
 }
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn times_are_short() {
         let of = |microseconds| duration(Duration::from_micros(microseconds));
-        assert_eq!(of(0), "0.00 ms");
+        assert_eq!(of(0), "0 ms");
         assert_eq!(of(312), "0.31 ms");
         assert_eq!(of(4_000), "4 ms");
         assert_eq!(of(12_345), "12 ms");
