@@ -1,6 +1,9 @@
 //! The task that carries out what the monitor says: it runs checks, brings what has changed
 //! to the table, and has it told.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
