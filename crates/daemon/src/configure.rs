@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use evenkeel_api::EditRequest;
-use evenkeel_config::native::{Config, PlacedService};
+use evenkeel_config::native::{Config, PlacedService, closed_services};
 use evenkeel_core::director::{Origin, Step};
 use evenkeel_core::model::{ConfiguredService, Edit};
 
@@ -19,7 +19,7 @@ pub fn apply(shared: &Shared, config: &Config, adopted: bool) -> anyhow::Result<
     shared
         .with_director(|director| director.set_source_nat(&nat, &memory))
         .context("[source_nat]")?;
-    apply_services(shared, &config.services)?;
+    apply_services(shared, &config.services, closed_services(config))?;
     warnings::about_source_nat(shared, config.source_nat.is_some());
     Ok(())
 }
@@ -49,14 +49,20 @@ fn apply_settings(shared: &Shared, config: &Config, adopted: bool) -> anyhow::Re
     }
 }
 
-fn apply_services(shared: &Shared, services: &[PlacedService]) -> anyhow::Result<()> {
+/// `closed` have no place of their own.
+fn apply_services(
+    shared: &Shared,
+    services: &[PlacedService],
+    closed: Vec<ConfiguredService>,
+) -> anyhow::Result<()> {
     let numbered = services.iter().enumerate();
-    let (numbers, wanted): (Vec<usize>, Vec<ConfiguredService>) = numbered
-        .flat_map(|(number, placed)| {
-            let each = placed.service.each();
-            each.map(move |service| (number, service))
-        })
-        .unzip();
+    let placed = numbered.flat_map(|(number, placed)| {
+        let each = placed.service.each();
+        each.map(move |service| (Some(number), service))
+    });
+    let closed = closed.into_iter().map(|service| (None, service));
+    let (numbers, wanted): (Vec<Option<usize>>, Vec<ConfiguredService>) =
+        placed.chain(closed).unzip();
     let steps = shared.with_director(|director| director.steps_to(&wanted));
     if steps.is_empty() {
         return Ok(());
@@ -68,10 +74,14 @@ fn apply_services(shared: &Shared, services: &[PlacedService]) -> anyhow::Result
     let response = shared.apply_from(Origin::Configuration, &request);
     if let Some(refusal) = response.refused.first() {
         let step = steps.get(refusal.index);
-        match step.and_then(|step| Some((services.get(*numbers.get(step.service?)?)?, step.server)))
-        {
-            Some((placed, server)) => bail!("{}", placed.mistake(server, &refusal.error)),
-            None => bail!(
+        let service = step.and_then(|step| step.service);
+        let placed = service.and_then(|at| services.get((*numbers.get(at)?)?));
+        match (step, service, placed) {
+            (Some(step), _, Some(placed)) => {
+                bail!("{}", placed.mistake(step.server, &refusal.error))
+            }
+            (_, Some(_), None) => bail!("[closed]: {}", refusal.error),
+            _ => bail!(
                 "a service that stands in the configuration no more can not be deleted: {}",
                 refusal.error
             ),
