@@ -19,6 +19,7 @@ mod services;
 mod tests;
 mod texts;
 mod values;
+mod write;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -39,6 +40,7 @@ pub use nearest::nearest;
 pub use servers::{SERVER_KEYS, SORRY_KEYS};
 pub use services::SERVICE_KEYS;
 pub use texts::SCRIPT_KEYS;
+pub use write::write;
 
 use reader::Reader;
 

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod checks;
+mod models;
+mod writing;
 
 fn mistakes(text: &str) -> Vec<String> {
     parse(text, "e.toml")
