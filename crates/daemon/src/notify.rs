@@ -61,7 +61,9 @@ impl Notifier {
 
     /// Tells this, and returns at once.
     pub fn tell(&self, news: News) {
-        self.pipes.tell(&news.line);
+        if !news.line.is_empty() {
+            self.pipes.tell(&news.line);
+        }
         if let Some((subject, text)) = news.mail {
             self.mail.tell(subject, text);
         }

@@ -87,6 +87,17 @@ fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &kept)
 }
 
+/// Lets this process open as many files as it may be allowed to; how many that are.
+pub fn raise_open_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raised { hard } else { soft };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
 /// The group's number; none: there is no such group.
 pub fn group_id(name: &str) -> Result<Option<u32>> {
     let group = Group::from_name(name).attempt(|| format!("look up the group {name}"))?;
