@@ -3,6 +3,7 @@
 //!
 //! - [`dataplane`]: an instance's programs and memory, made or found again
 //! - [`attach`]: puts the programs on interfaces
+//! - [`fifo`], [`files`]: named pipes, and files read on others' behalf
 //! - [`network`]: links, neighbours and routes, and what changes among them
 //! - [`process`]: programs that the daemon starts
 //! - [`realserver`]: addresses, tunnels and settings of a real server
@@ -16,6 +17,8 @@ pub mod attach;
 mod bpf;
 pub mod dataplane;
 pub mod error;
+pub mod fifo;
+pub mod files;
 #[allow(unsafe_code, reason = "mapped memory is shared with the kernel")]
 mod mapping;
 #[allow(

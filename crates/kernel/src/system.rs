@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, User};
 
 use crate::error::{Attempt, Error, Result};
 
@@ -87,10 +87,37 @@ fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &kept)
 }
 
+/// Lets this process open as many files as it may be allowed to; how many that are.
+pub fn raise_open_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raised { hard } else { soft };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
 /// The group's number; none: there is no such group.
 pub fn group_id(name: &str) -> Result<Option<u32>> {
     let group = Group::from_name(name).attempt(|| format!("look up the group {name}"))?;
     Ok(group.map(|group| group.gid.as_raw()))
+}
+
+/// This machine's name, as `uname -n`; none: it has none that can be read.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = nix::sys::utsname::uname().ok()?;
+    let name = name.nodename().to_str()?.to_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// Name of the user that this process runs as; none: its number has none. May block, as
+/// user databases do.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    let user = User::from_uid(nix::unistd::getuid()).ok()??;
+    Some(user.name)
 }
 
 /// Sets a file's mode, and its group where one is given.

@@ -13,7 +13,7 @@ pub struct News {
     pub subject: String,
     /// A script for it.
     pub script: Option<Script>,
-    /// Line for pipes, without the newline.
+    /// Line for pipes, without the newline; empty: none.
     pub line: String,
     /// Mail: subject without the router's name in brackets, and text.
     pub mail: Option<(String, String)>,

@@ -22,6 +22,8 @@ pub struct Alerts {
     pub script_security: bool,
     /// Servers that live at the start are told as well.
     pub at_start: bool,
+    /// Mail about a server comes when it lives or dies only, not with every check of it.
+    pub servers_only: bool,
 }
 
 /// Mail about changes.
