@@ -130,20 +130,41 @@ impl fmt::Display for Diagnostic {
 
 /// The texts of files, by the names that places have them by.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(HashMap<Arc<str>, Vec<Box<str>>>);
+pub struct Sources(HashMap<Arc<str>, Source>);
+
+#[derive(Clone, Debug)]
+struct Source {
+    /// How many came before it.
+    number: usize,
+    lines: Vec<Box<str>>,
+}
 
 impl Sources {
     /// Adds a file.
     pub fn add(&mut self, file: Arc<str>, text: &str) {
         // As keepalived counts lines: a carriage return alone does not end one.
         let lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
-        self.0.insert(file, lines.map(Into::into).collect());
+        let source = Source {
+            number: self.0.len(),
+            lines: lines.map(Into::into).collect(),
+        };
+        self.0.entry(file).or_insert(source);
+    }
+
+    /// Where a diagnostic stands among others: files in the order in which they were
+    /// added, each from its first line on.
+    #[must_use]
+    pub fn order(&self, diagnostic: &Diagnostic) -> (usize, usize, usize) {
+        let place = &diagnostic.place;
+        let file = self.0.get(&place.file);
+        let number = file.map_or(usize::MAX, |file| file.number);
+        (number, place.line, place.column)
     }
 
     /// A file's line, from 1.
     #[must_use]
     pub fn line(&self, file: &str, line: usize) -> Option<&str> {
-        let lines = self.0.get(file)?;
+        let lines = &self.0.get(file)?.lines;
         lines.get(line.checked_sub(1)?).map(AsRef::as_ref)
     }
 
