@@ -163,6 +163,7 @@ fn write_alerts(file: &mut File, alerts: &Alerts) {
         script_user,
         script_security,
         at_start,
+        servers_only,
     } = alerts;
     let mut keys = Keys::default();
     keys.put_some("router_id", router_id.as_ref());
@@ -173,6 +174,7 @@ fn write_alerts(file: &mut File, alerts: &Alerts) {
     );
     keys.put_unless("script_security", script_security, &false);
     keys.put_unless("at_start", at_start, &false);
+    keys.put_unless("servers_only", servers_only, &false);
     file.table("[alerts]", &keys);
     if let Some(mail) = mail {
         file.table("[alerts.mail]", &mail_keys(mail));

@@ -295,6 +295,21 @@ pub struct DatabaseProbe {
     pub query: Option<String>,
 }
 
+impl DatabaseProbe {
+    /// A session there, as nobody in particular, and nothing else.
+    #[must_use]
+    pub const fn session(connect: Connect) -> Self {
+        Self {
+            connect,
+            tls: None,
+            user: None,
+            password: None,
+            database: None,
+            query: None,
+        }
+    }
+}
+
 /// A bind, and a search of the entry at the base.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LdapProbe {

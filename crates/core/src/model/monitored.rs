@@ -7,8 +7,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::RangeInclusive;
 
 use super::{
-    Check, ConfiguredService, Family, Protocol, ServerKey, ServerSettings, ServiceKey,
-    ServiceSettings,
+    Check, ConfiguredService, Family, ForwardMethod, Protocol, ServerKey, ServerSettings,
+    ServiceKey, ServiceSettings,
 };
 
 /// What clients connect to: one service, or many that differ in address and port only.
@@ -176,7 +176,7 @@ impl VirtualServer {
             servers: self
                 .servers
                 .iter()
-                .map(|server| (server.key, server.settings))
+                .map(|server| (server.key_in(&key), server.settings))
                 .collect(),
         })
     }
@@ -216,6 +216,23 @@ impl RealServer {
             notify: Notify::default(),
             mail: false,
         }
+    }
+
+    /// As which server a service has it. Where packets keep their port that is the
+    /// service's own (`ipvs_cmd` of keepalived does the same).
+    #[must_use]
+    pub fn key_in(&self, service: &ServiceKey) -> ServerKey {
+        key_in(self.key, self.settings.method, service)
+    }
+}
+
+pub(crate) fn key_in(key: ServerKey, method: ForwardMethod, service: &ServiceKey) -> ServerKey {
+    match method {
+        ForwardMethod::Route | ForwardMethod::Tunnel(_) => ServerKey {
+            port: service.port(),
+            ..key
+        },
+        ForwardMethod::Masq | ForwardMethod::FullNat => key,
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod conns;
 pub(crate) mod drain;
 pub(crate) mod purge;
 pub(crate) mod realserver;
+pub(crate) mod reload;
 mod rows;
 pub(crate) mod run;
 pub(crate) mod save;

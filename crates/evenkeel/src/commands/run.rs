@@ -43,17 +43,22 @@ enum HookArgument {
 
 /// Runs the director until it is stopped.
 pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
-    let mut config = configuration(instance, arguments.config.as_deref())?;
-    if !arguments.interface.is_empty() {
-        config.dataplane.interfaces = arguments.interface;
-    }
-    if let Some(hook) = arguments.hook {
-        config.dataplane.hook = match hook {
-            HookArgument::Auto => Hook::Auto,
-            HookArgument::Xdp => Hook::Xdp,
-            HookArgument::Tc => Hook::Tc,
-        };
-    }
+    let name = instance.to_owned();
+    let read = move || {
+        let mut config = configuration(&name, arguments.config.as_deref())?;
+        if !arguments.interface.is_empty() {
+            config.dataplane.interfaces.clone_from(&arguments.interface);
+        }
+        if let Some(hook) = arguments.hook {
+            config.dataplane.hook = match hook {
+                HookArgument::Auto => Hook::Auto,
+                HookArgument::Xdp => Hook::Xdp,
+                HookArgument::Tc => Hook::Tc,
+            };
+        }
+        Ok((config, Vec::new()))
+    };
+    let (config, _) = read()?;
     logging::start();
     // The machine's own rules are for one director of it.
     let rules = match config.start.ipvsadm_rules.clone() {
@@ -63,8 +68,9 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
     let options = Options {
         instance: instance.into(),
         config,
+        read: Box::new(read),
     };
-    evenkeel_daemon::run::run(&options, || start_rules(&rules, &SystemNames::default()))?;
+    evenkeel_daemon::run::run(options, || start_rules(&rules, &SystemNames::default()))?;
     Ok(ExitCode::SUCCESS)
 }
 

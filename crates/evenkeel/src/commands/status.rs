@@ -1,5 +1,7 @@
 //! `evenkeel status`
 
+mod health;
+
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
@@ -77,6 +79,7 @@ impl Display for Page<'_> {
         writeln!(f)?;
         connections(f, &status.connections)?;
         interfaces(f, &status.interfaces)?;
+        health::write(f, &status.virtual_servers)?;
         reasons(f, &status.reasons)
     }
 }
@@ -196,6 +199,7 @@ mod tests {
                 name: "no_server".into(),
                 count: 3,
             }],
+            virtual_servers: Vec::new(),
         };
         let expected = "\
 evenkeel 0.1.0, instance default, process 7, up 1 min 15 s
