@@ -257,6 +257,15 @@ pub enum Netmask {
 }
 
 impl Netmask {
+    /// Of which clients.
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+
     /// Each client for itself.
     #[must_use]
     pub const fn host(family: Family) -> Self {

@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::RangeInclusive;
 
 use super::{
-    Check, ConfiguredService, Family, ForwardMethod, Protocol, ServerKey, ServerSettings,
+    Check, ConfiguredService, Family, ForwardMethod, Netmask, Protocol, ServerKey, ServerSettings,
     ServiceKey, ServiceSettings,
 };
 
@@ -168,16 +168,23 @@ impl VirtualServer {
         }
     }
 
-    /// Each of its services, with all of its servers.
+    /// Each of its services, with all of its servers: see [`ServerKey::within`]. Clients
+    /// of the other family than the netmask's stay each for themselves.
     pub fn each(&self) -> impl Iterator<Item = ConfiguredService> + '_ {
-        self.keys().map(|key| ConfiguredService {
-            key,
-            settings: self.settings.clone(),
-            servers: self
-                .servers
-                .iter()
-                .map(|server| (server.key_in(&key), server.settings))
-                .collect(),
+        self.keys().map(|key| {
+            let mut settings = self.settings.clone();
+            if let Some(persistence) = &mut settings.persistence
+                && persistence.netmask.family() != key.family()
+            {
+                persistence.netmask = Netmask::host(key.family());
+            }
+            let servers = self.servers.iter();
+            let servers = servers.map(|server| (server.key_in(&key), server.settings));
+            ConfiguredService {
+                key,
+                settings,
+                servers: servers.collect(),
+            }
         })
     }
 
@@ -187,10 +194,26 @@ impl VirtualServer {
     }
 }
 
+impl ServerKey {
+    /// The same server in one of the services that share it: packets keep the service's
+    /// port unless NAT changes it, and port 0 is the service's own.
+    #[must_use]
+    pub const fn within(self, service: ServiceKey, method: ForwardMethod) -> Self {
+        let port = match method {
+            ForwardMethod::Masq | ForwardMethod::FullNat if self.port != 0 => self.port,
+            _ => service.port(),
+        };
+        Self {
+            address: self.address,
+            port,
+        }
+    }
+}
+
 /// A real server of a virtual server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RealServer {
-    /// Where it listens.
+    /// Where it listens; port 0: that of the service.
     pub key: ServerKey,
     /// How it is reached, and its weight while nothing changes that.
     pub settings: ServerSettings,
@@ -226,14 +249,12 @@ impl RealServer {
     }
 }
 
-pub(crate) fn key_in(key: ServerKey, method: ForwardMethod, service: &ServiceKey) -> ServerKey {
-    match method {
-        ForwardMethod::Route | ForwardMethod::Tunnel(_) => ServerKey {
-            port: service.port(),
-            ..key
-        },
-        ForwardMethod::Masq | ForwardMethod::FullNat => key,
-    }
+pub(crate) const fn key_in(
+    key: ServerKey,
+    method: ForwardMethod,
+    service: &ServiceKey,
+) -> ServerKey {
+    key.within(*service, method)
 }
 
 /// How much weight has to live.
@@ -261,7 +282,7 @@ impl Default for Quorum {
 pub enum Sorry {
     /// A server.
     Server {
-        /// Where it listens.
+        /// Where it listens; port 0: that of the service.
         key: ServerKey,
         /// How it is reached; its weight is 1 where the configuration gives none.
         settings: ServerSettings,
@@ -314,6 +335,25 @@ mod tests {
             last: last.parse().unwrap(),
             ports,
         }
+    }
+
+    #[test]
+    fn servers_have_the_ports_of_their_services() {
+        let server = |port| ServerKey {
+            address: "10.0.0.9".parse().unwrap(),
+            port,
+        };
+        let web = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 1], 80);
+        let mark = ServiceKey::Mark {
+            mark: 7,
+            family: Family::V4,
+        };
+        let (nat, route) = (ForwardMethod::Masq, ForwardMethod::Route);
+        assert_eq!(server(8080).within(web, nat), server(8080));
+        assert_eq!(server(0).within(web, nat), server(80));
+        assert_eq!(server(8080).within(web, route), server(80));
+        assert_eq!(server(8080).within(mark, nat), server(8080));
+        assert_eq!(server(8080).within(mark, route), server(0));
     }
 
     #[test]
