@@ -30,10 +30,10 @@ use evenkeel_core::model::{
 };
 use evenkeel_core::sweep::UDP_QUIESCED_SECONDS;
 
+pub use crate::diagnostic::Place;
 pub use alerts::{ALERTS_KEYS, MAIL_KEYS, PIPE_KEYS};
 pub use checks::{CHECK_KEYS, CONNECT_KEYS, PAGE_KEYS, PROBE_KEYS, RUN_KEYS, TLS_KEYS};
 pub use closed::closed_services;
-pub use crate::diagnostic::Place;
 pub use keys::{Key, Kind, TABLES};
 pub use marks::MARK_KEYS;
 pub use nearest::nearest;
