@@ -24,13 +24,13 @@ mod write;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use evenkeel_core::model::{
     Alerts, MarkRule, SourceNat, Sysctl, SysctlValue, Timeouts, VirtualServer,
 };
 use evenkeel_core::sweep::UDP_QUIESCED_SECONDS;
 
+pub use crate::diagnostic::Place;
 pub use alerts::{ALERTS_KEYS, MAIL_KEYS, PIPE_KEYS};
 pub use checks::{CHECK_KEYS, CONNECT_KEYS, PAGE_KEYS, PROBE_KEYS, RUN_KEYS, TLS_KEYS};
 pub use closed::closed_services;
@@ -42,6 +42,7 @@ pub use services::SERVICE_KEYS;
 pub use texts::SCRIPT_KEYS;
 pub use write::write;
 
+use crate::diagnostic::{Diagnostic, Severity};
 use reader::Reader;
 
 /// By which hook the packet path sits on interfaces.
@@ -226,17 +227,6 @@ impl Default for Config {
     }
 }
 
-/// Where something stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// File, as it was named.
-    pub file: Arc<str>,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-}
-
 /// A service of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedService {
@@ -303,6 +293,21 @@ impl fmt::Display for Mistake {
 }
 
 impl std::error::Error for Mistake {}
+
+impl From<Mistake> for Diagnostic {
+    fn from(mistake: Mistake) -> Self {
+        let Mistake {
+            place,
+            message,
+            hint,
+        } = mistake;
+        let found = Self::new(Severity::Error, place, message);
+        match hint {
+            Some(hint) => found.hinting(hint),
+            None => found,
+        }
+    }
+}
 
 /// Reads the file's text. `file` is its name for messages. Gives all mistakes, in
 /// their order in the file.

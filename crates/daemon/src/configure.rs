@@ -181,15 +181,19 @@ fn bring_services(
         };
         let step = steps.get(step);
         let service = step.and_then(|step| wanted.get(step.service?));
-        match service.and_then(|service| placed(config, service, step?.server)) {
-            Some((placed, server)) => bail!("{}", placed.mistake(server, &refusal.error)),
-            None => bail!(
+        let placed = service.and_then(|service| placed(config, service, step?.server));
+        match (placed, service) {
+            (Some((placed, server)), _) => bail!("{}", placed.mistake(server, &refusal.error)),
+            (None, Some(closed)) => bail!("[closed]: {}: {}", closed.key, refusal.error),
+            (None, None) => bail!(
                 "a service that stands in the configuration no more can not be deleted: {}",
                 refusal.error
             ),
         }
     }
-    say_what_changed(&steps);
+    if !steps.is_empty() {
+        say_what_changed(&steps);
+    }
     Ok(())
 }
 

@@ -33,7 +33,8 @@ pub const ALERTS_KEYS: &[Key<AlertsDraft>] = &[
         name: "script_user",
         kind: Kind::Line,
         help: "whom scripts run as that say nothing of it, by name or number; default: the user \
-               keepalived_script if there is one, else the daemon's own",
+               keepalived_script if there is one, else the daemon's own, or nobody with \
+               script_security",
         set: |draft, value| draft.script_user = Some(value.word()),
     },
     Key {
@@ -92,7 +93,7 @@ pub const MAIL_KEYS: &[Key<Mail>] = &[
     Key {
         name: "from",
         kind: Kind::Line,
-        help: "the sender; default: keepalived@ with the machine's name",
+        help: "the sender; default: the daemon's user at the machine's name",
         set: |mail, value| mail.from = Some(value.word()),
     },
     Key {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use evenkeel_core::model::{DnsRecord, HttpVersion, Secret};
+use evenkeel_core::probe::http::pattern;
 
 use super::keys::{Key, Kind};
 
@@ -272,34 +273,6 @@ pub struct PageDraft {
     pub(super) regex_max_offset: u32,
 }
 
-/// The options of regular expressions.
-const REGEX_OPTIONS: &[&str] = &[
-    "allow_empty_class",
-    "alt_bsux",
-    "auto_callout",
-    "caseless",
-    "dollar_endonly",
-    "dotall",
-    "dupnames",
-    "extended",
-    "firstline",
-    "match_unset_backref",
-    "multiline",
-    "never_ucp",
-    "never_utf",
-    "no_auto_capture",
-    "no_auto_possess",
-    "no_dotstar_anchor",
-    "no_start_optimize",
-    "ucp",
-    "ungreedy",
-    "utf",
-    "never_backslash_c",
-    "alt_circumflex",
-    "alt_verbnames",
-    "use_offset_limit",
-];
-
 /// The keys of checks of HTTP, and of their `page`s.
 pub const PAGE_KEYS: &[Key<PageDraft>] = &[
     Key {
@@ -311,7 +284,7 @@ pub const PAGE_KEYS: &[Key<PageDraft>] = &[
     Key {
         name: "host",
         kind: Kind::Line,
-        help: "the Host header; default: the address, with its port where that is not the usual one",
+        help: "the Host header; default: the address and port of the check",
         set: |draft, value| draft.host = Some(value.word()),
     },
     Key {
@@ -334,7 +307,7 @@ pub const PAGE_KEYS: &[Key<PageDraft>] = &[
     },
     Key {
         name: "regex_options",
-        kind: Kind::Words(REGEX_OPTIONS),
+        kind: Kind::Words(pattern::OPTIONS),
         help: "with regex: how it is read, such as \"caseless\"; default: none",
         set: |draft, value| draft.regex_options = value.names(),
     },

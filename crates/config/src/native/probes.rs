@@ -7,6 +7,7 @@ use evenkeel_core::model::{
     Check, Connect, DatabaseProbe, HttpProbe, LdapProbe, Page, PageRegex, Probe, Script, ServerKey,
     Timing, Tls, UdpProbe, UdpReply, User,
 };
+use evenkeel_core::probe::http::pattern;
 use toml::de::DeTable;
 
 use super::checks::{
@@ -187,6 +188,10 @@ impl Reader<'_> {
                     Some("write path = \"/path/to/file\""),
                 );
             }
+            Type::Dns if !is_dns_name(check.probe.name.as_deref().unwrap_or_default()) => {
+                let message = "parts of the name have at most 63 bytes, all together 253";
+                wrong("name", message, None);
+            }
             _ => {}
         }
         if spans.has("send") && spans.has("send_hex") {
@@ -247,18 +252,24 @@ impl Reader<'_> {
                 self.mistake(span.start, format!("{key} goes with regex"), None);
             }
         }
+        let regex = page.regex.map(|pattern| PageRegex {
+            pattern,
+            options: page.regex_options,
+            absent: page.regex_no_match,
+            min_offset: page.regex_min_offset as usize,
+            max_offset: page.regex_max_offset as usize,
+        });
+        if let Some(Err(message)) = regex.as_ref().map(pattern::compile)
+            && let Some(span) = spans.of("regex")
+        {
+            self.mistake(span.start, format!("regex: {message}"), None);
+        }
         Page {
             path: page.path.unwrap_or_else(|| "/".into()),
             host: page.host,
             statuses: page.statuses,
             digest: page.digest,
-            regex: page.regex.map(|pattern| PageRegex {
-                pattern,
-                options: page.regex_options,
-                absent: page.regex_no_match,
-                min_offset: page.regex_min_offset as usize,
-                max_offset: page.regex_max_offset as usize,
-            }),
+            regex,
         }
     }
 
@@ -322,6 +333,11 @@ impl Reader<'_> {
             password: draft.password,
         })
     }
+}
+
+/// True for what fits into a query (RFC 1035, section 2.3.4).
+fn is_dns_name(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(|label| label.len() <= 63)
 }
 
 /// What a server is asked for by name that gives these pages, where nothing else is said.

@@ -399,6 +399,12 @@ password = 12345
 [[service.check]]
 type = "https"
 regex_min_offset = 5
+[[service.check]]
+type = "http"
+regex = "(?<=a)b"
+[[service.check]]
+type = "dns"
+name = "LONG.example.org"
 [[service]]
 endpoints = ["tcp:10.0.0.10:80", "10.0.0.11:80"]
 port = 80
@@ -409,7 +415,7 @@ server = [{ address = "10.1.0.1", on_up = [""], on_down = { user = "" } }]
 [[service]]
 endpoints = ["tcp:10.2.0.0-10.9.0.0:80"]
 "#;
-    let found = mistakes(text);
+    let found = mistakes(&text.replace("LONG", &"x".repeat(64)));
     let expected = include_str!("mistakes.txt");
     assert_eq!(found.join("\n") + "\n", expected);
     assert!(!expected.contains("12345"));
