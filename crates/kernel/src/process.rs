@@ -7,10 +7,14 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, killpg};
 use nix::unistd::{Gid, Group, Pid, Uid, User};
 
 use crate::error::{Attempt, Result};
+
+/// Open files that a program may have unless it asks for more.
+const USUAL_FILES: u64 = 1024;
 
 /// Whom a process runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,9 @@ pub fn isolate(command: &mut Command, who: Identity) {
     let changed = who != Identity::own();
     let own_group = Identity::own().gid;
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
+    // Ours may be raised, and programs that use select(2) can't have more.
+    let files = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    let files = files.map(|(_, hard)| (hard.min(USUAL_FILES), hard));
     let become_them = move || -> io::Result<()> {
         if changed {
             // The groups first: they take the rights that the user has not.
@@ -78,11 +85,14 @@ pub fn isolate(command: &mut Command, who: Identity) {
             }
             nix::unistd::setuid(uid)?;
         }
+        if let Some((soft, hard)) = files {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
         // A change of the user takes it back, so it comes last.
         prctl::set_pdeathsig(signal::Signal::SIGTERM)?;
         Ok(())
     };
-    // SAFETY: what runs between fork and exec are five system calls on values that were
+    // SAFETY: what runs between fork and exec are six system calls on values that were
     // copied before; nothing is allocated and no lock taken.
     unsafe {
         command.pre_exec(become_them);
@@ -140,7 +150,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args([
             "-c",
-            "id -u; id -G; cut -d ' ' -f 5 /proc/self/stat; echo $$",
+            "id -u; id -G; cut -d ' ' -f 5 /proc/self/stat; echo $$; ulimit -Sn",
         ]);
         isolate(&mut command, nobody);
         let output = command.output().unwrap();
@@ -149,6 +159,7 @@ mod tests {
         assert_eq!(lines[0], nobody.uid.to_string());
         assert_eq!(lines[1], nobody.gid.to_string());
         assert_eq!(lines[2], lines[3], "it leads a group of its own");
+        assert!(lines[4].parse::<u64>().unwrap() <= USUAL_FILES);
     }
 
     #[test]
