@@ -68,15 +68,25 @@ impl Apache {
 
     /// Waits until it answers a request of its own host at each address.
     pub fn wait_ready(&mut self, host: &Host, deadline: Duration) -> Result<()> {
-        self.addresses.iter().try_for_each(|&address| {
-            let what = format!("Apache on {} to answer at {address}", host.name());
-            wait::until(deadline, &what, || match http::get(host, address) {
-                Ok(page) if page.status == 200 => Ok(()),
-                Ok(page) => Err(format!("status {}", page.status)),
-                Err(error) => Err(format!("{error:#}")),
-            })
-            .with_context(|| self.process.log_tail(10))
+        self.addresses
+            .iter()
+            .try_for_each(|&address| self.wait_ready_at(host, address, deadline))
+    }
+
+    /// As [`Self::wait_ready`], at one address.
+    pub fn wait_ready_at(
+        &self,
+        host: &Host,
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> Result<()> {
+        let what = format!("Apache on {} to answer at {address}", host.name());
+        wait::until(deadline, &what, || match http::get(host, address) {
+            Ok(page) if page.status == 200 => Ok(()),
+            Ok(page) => Err(format!("status {}", page.status)),
+            Err(error) => Err(format!("{error:#}")),
         })
+        .with_context(|| self.process.log_tail(10))
     }
 }
 
@@ -96,7 +106,8 @@ pub fn set_page(host: &Host, name: &str, text: &str) -> Result<()> {
 /// blank, and the request's first line.
 pub fn requests(host: &Host) -> Result<Vec<String>> {
     let log = root(host).join("access.log");
-    let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    let text =
+        fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     Ok(text.lines().map(Into::into).collect())
 }
 
@@ -108,7 +119,14 @@ fn certificate(host: &Host) -> Result<()> {
     }
     let subject = format!("/CN={}", host.name());
     let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
         .args(["-nodes", "-days", "2", "-subj", &subject])
         .arg("-keyout")
         .arg(root.join("key.pem"))

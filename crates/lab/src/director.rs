@@ -62,7 +62,13 @@ impl Director {
     pub fn new(host: Host, program: &Path, instance: &str) -> Result<Self> {
         let bin = Path::new(sandbox::DIRECTORY).join(format!("bin-{}", host.name()));
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        let names = ["evenkeel", "ipvsadm", "ipvsadm-save", "ipvsadm-restore", "genhash"];
+        let names = [
+            "evenkeel",
+            "ipvsadm",
+            "ipvsadm-save",
+            "ipvsadm-restore",
+            "genhash",
+        ];
         for name in names {
             symlink(program, bin.join(name)).with_context(|| format!("cannot link {name}"))?;
         }

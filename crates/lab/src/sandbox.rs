@@ -302,7 +302,9 @@ fn link_all(there: &Path, here: &Path, others: &[&str]) -> Result<()> {
     let entries =
         fs::read_dir(there).with_context(|| format!("cannot read {}", there.display()))?;
     for entry in entries {
-        let name = entry.context("cannot read a directory for the lab")?.file_name();
+        let name = entry
+            .context("cannot read a directory for the lab")?
+            .file_name();
         if !others.iter().any(|other| name == *other) {
             let link = here.join(&name);
             symlink(there.join(&name), &link)
