@@ -104,6 +104,8 @@ const LONG: u64 = (u32::MAX as u64) * S;
 const U32: u64 = u32::MAX as u64;
 /// Greatest weight.
 const WEIGHT: u64 = i32::MAX as u64;
+/// The same, where it may be negative.
+const WEIGHT_SIGNED: i64 = i32::MAX as i64;
 const FAILOVER: &str = "failover is not run by this release";
 
 const fn kw(name: &'static str, takes: Takes, help: &'static str) -> Keyword {
