@@ -3,6 +3,7 @@
 mod definitions;
 mod glob;
 mod meaning;
+pub mod pages;
 mod sequence;
 mod source;
 pub mod table;

@@ -226,7 +226,7 @@ impl TreeReader<'_, '_> {
                 node.children = children;
                 end
             }
-            Takes::Lines(_) => {
+            Takes::Lines(..) => {
                 self.expect_open(&node);
                 self.lines(&mut node.items)
             }
@@ -268,7 +268,7 @@ impl TreeReader<'_, '_> {
             Grade::Idle(why) | Grade::NotYet(why) => why,
         };
         let message = match node.keyword.takes {
-            Takes::Block(..) | Takes::Lines(_) => {
+            Takes::Block(..) | Takes::Lines(..) => {
                 format!("the block of {name} is read, and has no effect")
             }
             _ => format!("{name} has no effect"),

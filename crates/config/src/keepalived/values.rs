@@ -195,18 +195,18 @@ fn expected(keyword: &Keyword) -> String {
 /// The least and the greatest number of words behind a keyword.
 fn count(takes: &Takes) -> (usize, usize) {
     match takes {
-        Takes::Nothing | Takes::Block(_, "") => (0, 0),
+        Takes::Nothing | Takes::Block(_, "") | Takes::Lines("", _) => (0, 0),
         Takes::Switch => (0, 1),
         Takes::Number(..)
         | Takes::Seconds(..)
         | Takes::Word(_)
         | Takes::Choice(_)
+        | Takes::Lines(..)
         | Takes::Address => (1, 1),
         Takes::Signed(_, _, words) => (1, if words.is_empty() { 1 } else { 2 }),
         // The words of scripts are told apart in another way.
         Takes::Script | Takes::Block(..) => (1, usize::MAX),
         Takes::Words(least, _) => (*least, usize::MAX),
-        Takes::Lines(_) => (0, usize::MAX),
     }
 }
 

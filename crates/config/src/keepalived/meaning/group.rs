@@ -68,14 +68,7 @@ impl Entry {
 
 impl Reader<'_> {
     pub(super) fn group(&mut self, node: &Node) {
-        let Some(name) = node.text() else {
-            self.report.add(
-                node.error_at(0, "the group has no name")
-                    .expecting("expected a name"),
-            );
-            return;
-        };
-        self.extra(node, 2);
+        let Some(name) = node.text() else { return };
         if self.groups.iter().any(|group| group.name == name) {
             let message = format!("there is a group {name} already; that one counts");
             self.report.add(node.warning_at(1, message));

@@ -68,8 +68,9 @@ pub enum Takes {
     Script,
     /// Words as this says; none is less than the first number.
     Words(usize, &'static str),
-    /// A block of lines, each of which is what this says.
-    Lines(&'static str),
+    /// A block of lines, with words before it as the first text says, each of which is what
+    /// the second one says.
+    Lines(&'static str, &'static str),
     /// A block of keywords, with words before it as the text says.
     Block(&'static Block, &'static str),
 }
@@ -193,7 +194,8 @@ impl Takes {
             Self::Choice(words) => words.join("|"),
             Self::Address => "ADDRESS".into(),
             Self::Script => "COMMAND [USER [GROUP]]".into(),
-            Self::Lines(what) => format!("{{ {what} … }}"),
+            Self::Lines("", what) => format!("{{ {what} … }}"),
+            Self::Lines(before, what) => format!("{before} {{ {what} … }}"),
             Self::Block(_, "") => "{ … }".into(),
             Self::Block(_, before) => format!("{before} {{ … }}"),
         }

@@ -11,7 +11,7 @@ use super::*;
 fn line() -> impl Strategy<Value = String> {
     let keyword = prop::sample::select(entries()).prop_map(|entry| {
         let open = match entry.keyword.takes {
-            Takes::Block(..) | Takes::Lines(_) => " {",
+            Takes::Block(..) | Takes::Lines(..) => " {",
             _ => "",
         };
         format!("{}{open}", entry.keyword.syntax().replace('…', ""))
@@ -103,7 +103,7 @@ fn every_keyword_that_acts_is_known_to_what_it_means() {
                     fill(inner, text);
                     text.push('}');
                 }
-                Takes::Lines(_) => text.push_str(" { 10.0.0.1 80 }"),
+                Takes::Lines(..) => text.push_str(" { 10.0.0.1 80 }"),
                 _ => {}
             }
             text.push('\n');
