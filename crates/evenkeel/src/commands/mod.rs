@@ -1,6 +1,7 @@
 //! The commands of `evenkeel` itself.
 
 pub(crate) mod conns;
+pub(crate) mod convert;
 pub(crate) mod drain;
 pub(crate) mod purge;
 pub(crate) mod realserver;
