@@ -23,7 +23,6 @@ pub use check::{
 };
 pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
-pub(crate) use monitored::key_in;
 pub use monitored::{Ends, Notify, Quorum, RealServer, Script, Sorry, User, VirtualServer};
 pub use sysctl::{SYSCTL_PREFIX, Sysctl, SysctlKind, SysctlValue, Sysctls};
 

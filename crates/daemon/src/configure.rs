@@ -191,7 +191,9 @@ fn bring_services(
             ),
         }
     }
-    say_what_changed(&steps);
+    if !steps.is_empty() {
+        say_what_changed(&steps);
+    }
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Node {
     pub(super) children: Vec<Node>,
     /// The lines between its braces, if they are none.
     pub(super) items: Vec<Item>,
+    /// Its line, or that of the end of its block.
+    last_line: usize,
 }
 
 /// A line that is no keyword.
@@ -47,15 +49,19 @@ impl Node {
         self.words.get(number)
     }
 
-    /// A warning about the keyword.
+    /// A warning about the keyword, or its block as a whole.
     pub(super) fn warning(&self, message: impl Into<String>) -> Diagnostic {
-        warning(&self.at, self.head(), message)
+        let mut found = warning(&self.at, self.head(), message);
+        found.last_line = self.last_line;
+        found
     }
 
     /// A warning about one of its words, or the keyword.
     pub(super) fn warning_at(&self, number: usize, message: impl Into<String>) -> Diagnostic {
         let word = self.word(number).unwrap_or(self.head());
-        warning(&self.at, word, message)
+        let mut found = warning(&self.at, word, message);
+        found.last_line = self.last_line;
+        found
     }
 
     /// An error about one of its words, or the keyword.
@@ -197,6 +203,7 @@ impl TreeReader<'_, '_> {
         let value = values::read(keyword, &words, &at, &mut self.source.report);
         let mut node = Node {
             keyword,
+            last_line: at.line,
             at,
             text,
             words,
@@ -230,13 +237,12 @@ impl TreeReader<'_, '_> {
             }
         };
         match end {
-            End::Closed(end) if has_told && end.file == node.at.file => {
-                if let Some(found) = self.source.report.found.get_mut(told) {
-                    found.last_line = end.line;
-                }
-            }
+            End::Closed(end) if end.file == node.at.file => node.last_line = end.line,
             End::Closed(_) => {}
             End::Open => self.unclosed.push((node.at.clone(), head)),
+        }
+        if has_told && let Some(found) = self.source.report.found.get_mut(told) {
+            found.last_line = node.last_line;
         }
         Some(node)
     }

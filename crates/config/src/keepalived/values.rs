@@ -113,7 +113,8 @@ pub(super) fn read(keyword: &Keyword, words: &[Word], at: &At, report: &mut Repo
             })
         }
         Takes::Choice(known) if !fits(keyword, known, &word.text) => {
-            let hint = nearest(&word.text, known);
+            // Of numbers none is nearer than another.
+            let hint = nearest(&word.text, known).filter(|_| word.text.len() > 2);
             let message = format!("{:?} is nothing that {} takes", word.text, name.text);
             let found = warning(at, word, message).expecting(expected(keyword));
             report.add(match hint {
@@ -152,9 +153,28 @@ fn fits(keyword: &Keyword, known: &[&str], word: &str) -> bool {
     known.contains(&word)
 }
 
+/// Keywords behind which something may be missing, for keepalived.
+const MAY_LACK: &[&str] = &[
+    "http_protocol",
+    "lvs_notify_fifo",
+    "lvs_notify_fifo_script",
+    "lvs_timeouts",
+    "misc_path",
+    "notify_fifo",
+    "notify_fifo_script",
+    "payload",
+    "regex",
+    "regex_options",
+    "script_user",
+    "status_code",
+    "user",
+];
+
 fn missing(keyword: &Keyword, at: &At, name: &Word) -> Diagnostic {
-    // keepalived itself ends here, but for texts, where it goes on.
-    let is_fatal = keyword.grade == Grade::Acts && !matches!(keyword.takes, Takes::Word(_));
+    // keepalived itself ends here, but for texts and some others, where it goes on.
+    let goes_on = matches!(keyword.takes, Takes::Word(_) | Takes::Signed(..))
+        || MAY_LACK.contains(&keyword.name);
+    let is_fatal = keyword.grade == Grade::Acts && !goes_on;
     let severity = if is_fatal {
         Severity::Error
     } else {

@@ -2,6 +2,8 @@ use alloc::string::ToString;
 use alloc::vec;
 use core::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{
     ConfiguredService, Connect, Edit, Ends, ForwardMethod, Notify, Probe, Quorum, Script,
@@ -100,12 +102,7 @@ impl Rig {
             self.monitor
                 .reconfigured(config, Surroundings::default(), |_, _| there, self.now_ms);
         let former = core::mem::replace(&mut self.monitor, next);
-        self.table.clear();
-        for service in self.monitor.services() {
-            for (server, settings) in service.servers {
-                self.table.insert((service.key, server), settings);
-            }
-        }
+        self.table = self.whole();
         self.monitor.begin(&former, self.now_ms);
         let before = self.table.clone();
         self.drain();
@@ -184,6 +181,21 @@ impl Rig {
             .collect();
         all.sort_unstable();
         all
+    }
+
+    /// The table as the monitor has it as a whole.
+    fn whole(&self) -> HashMap<(ServiceKey, ServerKey), ServerSettings> {
+        let services = self.monitor.services().into_iter();
+        let servers = services.flat_map(|service| {
+            let servers = service.servers.into_iter();
+            servers.map(move |(server, settings)| ((service.key, server), settings))
+        });
+        servers.collect()
+    }
+
+    /// The table has what was done by hand.
+    fn configure_hands(&mut self) {
+        self.table = self.whole();
     }
 
     fn said(&mut self) -> Vec<String> {
@@ -518,4 +530,103 @@ fn omega_tells_of_the_end() {
         ]
     );
     assert_eq!(news[0].mail.as_ref().unwrap().1, "=> Shutting down <=");
+}
+
+/// What may happen to a monitor.
+#[derive(Clone, Debug)]
+enum Event {
+    Run(u64, u8),
+    Configure(u8),
+    Hand(u8, Option<u32>),
+    Suspect(u8),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0u64..8_000, any::<u8>()).prop_map(|(ms, bad)| Event::Run(ms, bad)),
+        1 => any::<u8>().prop_map(Event::Configure),
+        1 => (1u8..5, proptest::option::of(0u32..3)).prop_map(|(last, weight)| Event::Hand(last, weight)),
+        1 => (1u8..5).prop_map(Event::Suspect),
+    ]
+}
+
+/// Configurations that differ in all that matters here, by the bits of a number.
+fn variant(bits: u8) -> Vec<VirtualServer> {
+    let is = |bit: u8| bits & 1 << bit != 0;
+    let mut servers: Vec<RealServer> = (1..=3)
+        .map(|last| {
+            let mut server = real(last, u32::from(last), vec![tcp(last, u32::from(is(0)))]);
+            server.inhibit = is(1);
+            server.checks[0].starts_down = is(2);
+            server
+        })
+        .collect();
+    servers.truncate(if is(3) { 2 } else { 3 });
+    let sorry = Sorry::Server {
+        // One of the servers is the sorry server, too.
+        key: server(if is(4) { 1 } else { 9 }),
+        settings: ServerSettings::new(ForwardMethod::Masq, 7),
+        inhibit: is(1),
+    };
+    let first = VirtualServer {
+        quorum: Quorum {
+            weight: 3,
+            hysteresis: u32::from(is(5)),
+        },
+        sorry: is(6).then_some(sorry),
+        ..virtual_server(servers)
+    };
+    let second = VirtualServer {
+        group: Some("second".to_string()),
+        ends: vec![Ends::of(service(443)), Ends::of(service(444))],
+        ..virtual_server(vec![real(1, 1, vec![tcp(1, 0)])])
+    };
+    if is(7) {
+        vec![first, second]
+    } else {
+        vec![first]
+    }
+}
+
+proptest! {
+    /// What is told step by step is what the table has as a whole, quorum and sorry server
+    /// fit together, and nothing is run twice at a time or put off for ever.
+    #[test]
+    fn the_table_is_always_whole(
+        first in any::<u8>(),
+        events in proptest::collection::vec(event(), 1..40),
+    ) {
+        let mut rig = Rig::new(variant(first));
+        for event in events {
+            match event {
+                Event::Run(ms, bad) => {
+                    let bad: Vec<u8> = (1..=4).filter(|last| bad & 1 << last != 0).collect();
+                    rig.run_until(rig.now_ms + ms, &bad);
+                }
+                Event::Configure(bits) => rig.configure(variant(bits), bits & 1 == 0),
+                Event::Hand(last, weight) => {
+                    let key = (service(80), server(last));
+                    if rig.table.contains_key(&key) {
+                        let settings = weight.map(|it| ServerSettings::new(ForwardMethod::Masq, it));
+                        let edit = match settings {
+                            Some(settings) => Edit::EditServer { service: key.0, server: key.1, settings },
+                            None => Edit::DeleteServer { service: key.0, server: key.1 },
+                        };
+                        rig.monitor.by_hand(&edit);
+                        // Until its health changes the next time it is as it was made.
+                        rig.configure_hands();
+                    }
+                }
+                Event::Suspect(last) => rig.monitor.suspect(&server(last), rig.now_ms),
+            }
+            prop_assert_eq!(&rig.table, &rig.whole());
+            for view in rig.monitor.view(rig.now_ms) {
+                let living: u32 = view.servers.iter().filter(|it| it.alive).count() as u32;
+                prop_assert!(!view.quorum_up || living > 0);
+                prop_assert_eq!(view.sorry_active, view.sorry.is_some() && !view.quorum_up);
+            }
+            let deadline = rig.monitor.deadline_ms();
+            prop_assert!(deadline.is_some_and(|at| at <= rig.now_ms + 6_000));
+        }
+    }
 }

@@ -168,21 +168,27 @@ impl VirtualServer {
         }
     }
 
-    /// Each of its services, with all of its servers: see [`ServerKey::within`]. Clients
-    /// of the other family than the netmask's stay each for themselves.
+    /// The settings of one of its services. Clients of the other family than the netmask's
+    /// stay each for themselves.
+    #[must_use]
+    pub fn settings_in(&self, service: &ServiceKey) -> ServiceSettings {
+        let mut settings = self.settings.clone();
+        if let Some(persistence) = &mut settings.persistence
+            && persistence.netmask.family() != service.family()
+        {
+            persistence.netmask = Netmask::host(service.family());
+        }
+        settings
+    }
+
+    /// Each of its services, with all of its servers.
     pub fn each(&self) -> impl Iterator<Item = ConfiguredService> + '_ {
         self.keys().map(|key| {
-            let mut settings = self.settings.clone();
-            if let Some(persistence) = &mut settings.persistence
-                && persistence.netmask.family() != key.family()
-            {
-                persistence.netmask = Netmask::host(key.family());
-            }
             let servers = self.servers.iter();
             let servers = servers.map(|server| (server.key_in(&key), server.settings));
             ConfiguredService {
                 key,
-                settings,
+                settings: self.settings_in(&key),
                 servers: servers.collect(),
             }
         })
@@ -241,20 +247,11 @@ impl RealServer {
         }
     }
 
-    /// As which server a service has it. Where packets keep their port that is the
-    /// service's own (`ipvs_cmd` of keepalived does the same).
+    /// As which server a service has it.
     #[must_use]
     pub fn key_in(&self, service: &ServiceKey) -> ServerKey {
-        key_in(self.key, self.settings.method, service)
+        self.key.within(*service, self.settings.method)
     }
-}
-
-pub(crate) const fn key_in(
-    key: ServerKey,
-    method: ForwardMethod,
-    service: &ServiceKey,
-) -> ServerKey {
-    key.within(*service, method)
 }
 
 /// How much weight has to live.

@@ -243,7 +243,7 @@ impl Reader<'_> {
         for child in &node.children {
             let length = child.number().and_then(|length| u16::try_from(length).ok());
             match child.name() {
-                "payload" => {
+                "payload" if child.word(1).is_some() => {
                     let bytes = self.hexadecimal(child, false);
                     payload = bytes.map(|bytes| bytes.into_iter().map(|(byte, _)| byte).collect());
                 }
@@ -251,6 +251,7 @@ impl Reader<'_> {
                     let bytes = child.word(1).and_then(|_| self.hexadecimal(child, true));
                     start = Some(bytes.unwrap_or_default());
                 }
+                "payload" => {}
                 "min_reply_length" => min_length = length.unwrap_or(min_length),
                 "max_reply_length" => max_length = length.unwrap_or(max_length),
                 _ if self.take_common(&mut common, child) => {}

@@ -134,7 +134,12 @@ impl Reader<'_> {
             self.report.add(node.warning(message));
             self.tls = Tls::default();
         }
-        for child in &node.children {
+        for (at, child) in node.children.iter().enumerate() {
+            let before = &node.children[..at];
+            if before.iter().any(|other| other.name() == child.name()) {
+                let message = format!("{} stands there twice; the last counts", child.name());
+                self.report.add(child.warning(message));
+            }
             let text = child.text().map(str::to_owned);
             let target = match child.name() {
                 "ca" => &mut self.tls.authorities,

@@ -297,6 +297,7 @@ fn alerts_are_read() {
         script_group = "adm"
         script_security = true
         at_start = true
+        servers_only = true
         [alerts.mail]
         server = "mail.example.org"
         port = 2525
