@@ -54,6 +54,8 @@ enum Command {
     Trace(commands::trace::Arguments),
     /// Lists the schedulers and what they can do.
     Schedulers(commands::schedulers::Arguments),
+    /// Writes configurations of any accepted format as TOML.
+    Convert(commands::convert::Arguments),
     /// Prints the rules that make the table, thresholds and timeouts too.
     Save(commands::save::Arguments),
     /// Reads the configuration again and applies it, as a whole or not at all.
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Command::Settings(arguments) => commands::settings::run(&cli.instance, &arguments),
         Command::Trace(arguments) => commands::trace::run(&cli.instance, arguments),
         Command::Schedulers(arguments) => commands::schedulers::run(&arguments),
+        Command::Convert(arguments) => commands::convert::run(&arguments),
         Command::Save(arguments) => commands::save::run(&cli.instance, &arguments),
         Command::Reload => commands::reload::run(&cli.instance),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod conns;
+pub(crate) mod convert;
 pub(crate) mod drain;
 pub(crate) mod explain;
 pub(crate) mod purge;
