@@ -168,24 +168,27 @@ impl VirtualServer {
         }
     }
 
-    /// Each of its services, with all of its servers: see [`ServerKey::within`]. Clients
-    /// of the other family than the netmask's stay each for themselves.
+    /// The settings of one of its services. Clients of the other family than the netmask's
+    /// stay each for themselves.
+    #[must_use]
+    pub fn settings_in(&self, service: &ServiceKey) -> ServiceSettings {
+        let mut settings = self.settings.clone();
+        if let Some(persistence) = &mut settings.persistence
+            && persistence.netmask.family() != service.family()
+        {
+            persistence.netmask = Netmask::host(service.family());
+        }
+        settings
+    }
+
+    /// Each of its services, with all of its servers.
     pub fn each(&self) -> impl Iterator<Item = ConfiguredService> + '_ {
         self.keys().map(|key| {
-            let mut settings = self.settings.clone();
-            if let Some(persistence) = &mut settings.persistence
-                && persistence.netmask.family() != key.family()
-            {
-                persistence.netmask = Netmask::host(key.family());
-            }
             let servers = self.servers.iter();
-            let servers = servers.map(|server| {
-                let end = server.key.within(key, server.settings.method);
-                (end, server.settings)
-            });
+            let servers = servers.map(|server| (server.key_in(&key), server.settings));
             ConfiguredService {
                 key,
-                settings,
+                settings: self.settings_in(&key),
                 servers: servers.collect(),
             }
         })
@@ -242,6 +245,12 @@ impl RealServer {
             notify: Notify::default(),
             mail: false,
         }
+    }
+
+    /// As which server a service has it.
+    #[must_use]
+    pub fn key_in(&self, service: &ServiceKey) -> ServerKey {
+        self.key.within(*service, self.settings.method)
     }
 }
 
