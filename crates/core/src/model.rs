@@ -23,7 +23,6 @@ pub use check::{
 };
 pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
-pub(crate) use monitored::key_in;
 pub use monitored::{Ends, Notify, Quorum, RealServer, Script, Sorry, User, VirtualServer};
 pub use sysctl::{SYSCTL_PREFIX, Sysctl, SysctlKind, SysctlValue, Sysctls};
 
@@ -257,6 +256,15 @@ pub enum Netmask {
 }
 
 impl Netmask {
+    /// Of which clients.
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+
     /// Each client for itself.
     #[must_use]
     pub const fn host(family: Family) -> Self {

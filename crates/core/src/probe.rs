@@ -3,7 +3,7 @@
 //!
 //! | module | speaks | it is well when | kept in memory at most |
 //! |---|---|---|---|
-//! | [`http`] | `GET` of one page | the other side has closed and status, digest and expression fit | 4 KiB of header; with an expression 64 KiB of body |
+//! | [`http`] | `GET` of one page | the other side has closed and status, digest and expression fit | 4 KiB of header; with an expression twice 64 KiB of the answer |
 //! | [`smtp`] | `HELO`, `QUIT` | 220, 250, and any line | 511 bytes |
 //! | [`dns`] | one query | an answer to it says no error | the query |
 //! | [`udp`] | one datagram | what comes back is as expected | nothing |

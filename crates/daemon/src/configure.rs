@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use evenkeel_api::EditRequest;
-use evenkeel_config::native::{Config, Flush, PlacedService};
+use evenkeel_config::native::{Config, Flush, PlacedService, closed_services};
 use evenkeel_core::director::{self, AsOf, Origin, Step};
 use evenkeel_core::health::{Monitor, Surroundings};
 use evenkeel_core::model::{
@@ -159,7 +159,8 @@ fn bring_services(
     mut edits: Vec<Edit>,
     next: &Monitor,
 ) -> anyhow::Result<()> {
-    let wanted = next.services();
+    let mut wanted = next.services();
+    wanted.extend(closed_services(config));
     let before = edits.len();
     let steps = shared.with_director(|director| director.steps_to(&wanted));
     edits.extend(steps.iter().map(|step| step.edit.clone()));
@@ -180,15 +181,19 @@ fn bring_services(
         };
         let step = steps.get(step);
         let service = step.and_then(|step| wanted.get(step.service?));
-        match service.and_then(|service| placed(config, service, step?.server)) {
-            Some((placed, server)) => bail!("{}", placed.mistake(server, &refusal.error)),
-            None => bail!(
+        let placed = service.and_then(|service| placed(config, service, step?.server));
+        match (placed, service) {
+            (Some((placed, server)), _) => bail!("{}", placed.mistake(server, &refusal.error)),
+            (None, Some(closed)) => bail!("[closed]: {}: {}", closed.key, refusal.error),
+            (None, None) => bail!(
                 "a service that stands in the configuration no more can not be deleted: {}",
                 refusal.error
             ),
         }
     }
-    say_what_changed(&steps);
+    if !steps.is_empty() {
+        say_what_changed(&steps);
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl<H: Hands> Task<H> {
             }
         }
         if !wants.is_empty() {
-            set(&self.shared, epoch, wants).await;
+            set(&self.shared, epoch, last_words(wants)).await;
         }
         for it in news {
             self.hands.tell(it);
@@ -135,6 +135,17 @@ impl<H: Hands> Task<H> {
         self.shared
             .with_monitor(|monitor| monitor.finished(id, &verdict, now_ms));
     }
+}
+
+/// Of several wants for one server the last one.
+fn last_words(wants: Vec<Want>) -> Vec<Want> {
+    let mut seen = HashSet::with_capacity(wants.len());
+    let backwards = wants.into_iter().rev();
+    let mut last: Vec<Want> = backwards
+        .filter(|(service, server, _)| seen.insert((*service, *server)))
+        .collect();
+    last.reverse();
+    last
 }
 
 /// Brings servers to what is wanted of them. Wants of a configuration that is no more are

@@ -215,7 +215,15 @@ impl Shared {
     #[must_use]
     pub fn health(&self) -> Vec<VirtualView> {
         let now_ms = self.now_ms();
-        self.with_monitor(|monitor| monitor.view(now_ms))
+        let mut views = self.with_monitor(|monitor| monitor.view(now_ms));
+        self.with_director(|director| {
+            for view in &mut views {
+                let services = view.services.iter().copied();
+                let deleted = services.filter(|service| !director.is_configured(service));
+                view.deleted = deleted.collect();
+            }
+        });
+        views
     }
 
     /// Seconds that a UDP flow to a server of weight 0 may be silent.

@@ -1,4 +1,5 @@
 //! The commands of the binary, as a library so that tests can run them in their
 //! own process.
 
+pub mod genhash;
 pub mod ipvsadm;

@@ -7,14 +7,12 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, killpg};
 use nix::unistd::{Gid, Group, Pid, Uid, User};
 
 use crate::error::{Attempt, Result};
-
-/// Open files that a program may have unless it asks for more.
-const USUAL_FILES: u64 = 1024;
+use crate::system;
 
 /// Whom a process runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,9 @@ pub fn group(name: &str) -> Result<Option<u32>> {
         .or_else(|| name.parse().ok()))
 }
 
-/// Makes `command` start in a process group of its own, and as `who`. It gets SIGTERM when
+/// Makes `command` start in a process group of its own, as `who`, and with as many open files
+/// as this process could have when it began: programs that close all they could have open
+/// would take long with more. It gets SIGTERM when
 /// the thread ends that starts it, so that it does not outlive a daemon that is killed: it
 /// has to be started by a thread that lives as long as the daemon does.
 pub fn isolate(command: &mut Command, who: Identity) {
@@ -73,10 +73,12 @@ pub fn isolate(command: &mut Command, who: Identity) {
     let changed = who != Identity::own();
     let own_group = Identity::own().gid;
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
-    // Ours may be raised, and programs that use select(2) can't have more.
-    let files = getrlimit(Resource::RLIMIT_NOFILE).ok();
-    let files = files.map(|(_, hard)| (hard.min(USUAL_FILES), hard));
+    let open_files = system::open_files_before();
     let become_them = move || -> io::Result<()> {
+        if let Some((soft, hard)) = open_files {
+            // One that can't be had is no reason not to run it.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        }
         if changed {
             // The groups first: they take the rights that the user has not.
             nix::unistd::setgroups(&[gid])?;
@@ -85,14 +87,11 @@ pub fn isolate(command: &mut Command, who: Identity) {
             }
             nix::unistd::setuid(uid)?;
         }
-        if let Some((soft, hard)) = files {
-            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
-        }
         // A change of the user takes it back, so it comes last.
         prctl::set_pdeathsig(signal::Signal::SIGTERM)?;
         Ok(())
     };
-    // SAFETY: what runs between fork and exec are six system calls on values that were
+    // SAFETY: what runs between fork and exec are some system calls on values that were
     // copied before; nothing is allocated and no lock taken.
     unsafe {
         command.pre_exec(become_them);
@@ -150,7 +149,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args([
             "-c",
-            "id -u; id -G; cut -d ' ' -f 5 /proc/self/stat; echo $$; ulimit -Sn",
+            "id -u; id -G; cut -d ' ' -f 5 /proc/self/stat; echo $$",
         ]);
         isolate(&mut command, nobody);
         let output = command.output().unwrap();
@@ -159,7 +158,20 @@ mod tests {
         assert_eq!(lines[0], nobody.uid.to_string());
         assert_eq!(lines[1], nobody.gid.to_string());
         assert_eq!(lines[2], lines[3], "it leads a group of its own");
-        assert!(lines[4].parse::<u64>().unwrap() <= USUAL_FILES);
+    }
+
+    #[test]
+    fn it_has_the_limits_that_we_began_with() {
+        let before = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)
+            .unwrap()
+            .0;
+        system::raise_open_files();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -n"]);
+        isolate(&mut command, Identity::own());
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.trim(), before.to_string());
     }
 
     #[test]

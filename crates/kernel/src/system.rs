@@ -4,14 +4,18 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Group, User};
 
 use crate::error::{Attempt, Error, Result};
 
 /// Oldest supported kernel.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 15);
+
+static OPEN_FILES_BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
 
 /// What a dataplane takes: BPF, attaching and netlink, and mapping and pinning.
 const DATAPLANE: [Capability; 3] = [
@@ -101,13 +105,20 @@ fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
 
 /// Lets this process open as many files as it may be allowed to; how many that are.
 pub fn raise_open_files() -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
     };
+    // The first to come knows what it was.
+    let _ = OPEN_FILES_BEFORE.set((soft, hard));
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let limit = if raised { hard } else { soft };
     usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// The limits of open files, soft and hard, that this process was started with, where they
+/// have been raised since.
+pub(crate) fn open_files_before() -> Option<(u64, u64)> {
+    OPEN_FILES_BEFORE.get().copied()
 }
 
 /// The group's number; none: there is no such group.

@@ -5,7 +5,8 @@
 //!   when the lab ends, however it ends;
 //! - [`topology`]: hosts and links as values, and building them;
 //! - [`host`]: running things on a host of it;
-//! - [`process`], [`http`], [`apache`], [`director`], [`decapsulate`]: what runs there;
+//! - [`process`], [`http`], [`apache`], [`mail`], [`director`], [`decapsulate`]: what runs
+//!   there;
 //! - [`capture`], [`wire`]: frames as they arrive, and every checksum in them;
 //! - [`vm`]: a machine with another kernel, emulated, on the lab's network;
 //! - [`wait`]: waiting for a condition with a deadline;
@@ -25,6 +26,7 @@ pub mod draw;
 pub mod host;
 pub mod http;
 pub mod ifupdown;
+pub mod mail;
 pub mod process;
 pub mod report;
 pub mod sandbox;

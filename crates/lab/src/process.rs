@@ -53,6 +53,12 @@ impl Process {
         self.child.id()
     }
 
+    /// The file that its output goes to.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// How it ended, or nothing while it runs.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::news::News;
 use super::{Action, Monitor, Virtual, words};
-use crate::model::{ForwardMethod, ServerKey, ServerSettings, ServiceKey, Sorry, key_in};
+use crate::model::{ForwardMethod, ServerKey, ServerSettings, ServiceKey, Sorry};
 
 /// Why a quorum is as it is.
 struct Weighed {
@@ -187,7 +187,7 @@ impl Monitor {
                 settings,
                 inhibit,
             } => {
-                let key = key_in(*key, settings.method, service);
+                let key = key.within(*service, settings.method);
                 let place = match (owner.sorry, inhibit) {
                     (true, _) => Some(*settings),
                     (false, true) => Some(ServerSettings {

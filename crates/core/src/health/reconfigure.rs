@@ -236,11 +236,10 @@ impl Monitor {
     pub fn services(&self) -> Vec<ConfiguredService> {
         let mut services = Vec::new();
         for (number, owner) in self.virtuals.iter().enumerate() {
-            let settings = &owner.config.settings;
             let first = services.len();
             services.extend(owner.keys.iter().map(|key| ConfiguredService {
                 key: *key,
-                settings: settings.clone(),
+                settings: owner.config.settings_in(key),
                 servers: Vec::new(),
             }));
             let places: HashMap<ServiceKey, usize> = owner

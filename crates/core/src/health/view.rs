@@ -16,6 +16,9 @@ pub struct VirtualView {
     pub name: String,
     /// Its services.
     pub services: Vec<ServiceKey>,
+    /// Those that somebody has deleted from the table by hand.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub deleted: Vec<ServiceKey>,
     /// Enough weight lives.
     pub quorum_up: bool,
     /// Since when, as a length of time in milliseconds.
@@ -100,6 +103,7 @@ impl Monitor {
         VirtualView {
             name: owner.name.clone(),
             services: owner.keys.clone(),
+            deleted: Vec::new(),
             quorum_up: owner.quorum_up,
             quorum_for_ms: now_ms.saturating_sub(owner.quorum_since_ms),
             quorum: owner.config.quorum.weight,

@@ -191,29 +191,29 @@ impl core::fmt::Debug for Secret {
 pub struct Page {
     /// Path with query, as it stands in the request.
     pub path: String,
-    /// `Host` header; none: the server's address, and its port where that is not the usual
-    /// one.
+    /// `Host` header; none: the server's address and port.
     pub host: Option<String>,
     /// Statuses that are good; empty: 200 to 299.
     pub statuses: Vec<RangeInclusive<u16>>,
     /// MD5 of the body.
     pub digest: Option<[u8; 16]>,
-    /// What the body has to match.
+    /// What it has to match.
     pub regex: Option<PageRegex>,
 }
 
-/// A regular expression for a body.
+/// A regular expression for an answer, header and body, or for its body alone: one of them has
+/// to match. Without a body none does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PageRegex {
     /// The expression, as Perl writes it.
     pub pattern: String,
     /// Options by their keepalived names (`caseless`, `multiline`, `dotall` …).
     pub options: Vec<String>,
-    /// True: the body must not match.
+    /// True: neither may match.
     pub absent: bool,
-    /// Bytes of the body before which no match may begin.
+    /// Bytes of the answer before which no match may begin.
     pub min_offset: usize,
-    /// Bytes of the body from which on no match may begin; 0: no limit.
+    /// Bytes of the answer from which on no match may begin; 0: no limit.
     pub max_offset: usize,
 }
 

@@ -4,7 +4,12 @@
 //! nothing else of it counts but a `Content-Length`, which bounds what is digested. Chunks are
 //! taken as they come, with their lengths: that is what `genhash` prints, too. What is
 //! expected is looked at in this order: status, digest, expression.
+//!
+//! keepalived looks for an expression in header and body where they come in one packet, else
+//! in the body. Here packets make no difference: it is looked for in both ways, unless there is
+//! no body; where offsets are given in the first way only.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -98,7 +103,7 @@ pub struct Get {
 enum State {
     /// What came of the header.
     Head(Vec<u8>),
-    Body(Body),
+    Body(Box<Body>),
 }
 
 #[derive(Clone, Debug)]
@@ -108,7 +113,41 @@ struct Body {
     length: Option<u64>,
     received: u64,
     digest: Option<Md5>,
-    search: Option<Search>,
+    search: Option<Both>,
+}
+
+/// A search in the whole answer, and one in its body alone.
+#[derive(Clone, Debug)]
+struct Both {
+    /// The header, until there is a body.
+    head: Vec<u8>,
+    answer: Search,
+    body: Option<Search>,
+}
+
+impl Both {
+    fn new(head: &[u8], pattern: &Arc<Pattern>) -> Self {
+        let search = || Search::new(Arc::clone(pattern));
+        Self {
+            head: head.to_vec(),
+            answer: search(),
+            body: (!pattern.has_offsets()).then(search),
+        }
+    }
+
+    fn more(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.answer.more(&core::mem::take(&mut self.head));
+            self.answer.more(bytes);
+            if let Some(body) = &mut self.body {
+                body.more(bytes);
+            }
+        }
+    }
+
+    fn is_found(&mut self) -> bool {
+        self.answer.is_found() || self.body.as_mut().is_some_and(Search::is_found)
+    }
 }
 
 impl Get {
@@ -128,7 +167,7 @@ impl Get {
             length: head::content_length(head),
             received: 0,
             digest: self.plan.digest.map(|_| Md5::new()),
-            search: pattern.map(|(pattern, _)| Search::new(Arc::clone(pattern))),
+            search: pattern.map(|(pattern, _)| Both::new(head, pattern)),
         }
     }
 }
@@ -167,7 +206,7 @@ impl Body {
             if search.is_found() == *absent {
                 let what = ["does not match", "matches, which it must not"];
                 let what = what[usize::from(*absent)];
-                return Verdict::Failed(format!("Regex match failed: the body {what}"));
+                return Verdict::Failed(format!("Regex match failed: the answer {what}"));
             }
             good = "Regex match";
         }
@@ -227,7 +266,7 @@ impl Dialogue for Get {
             let head = core::mem::take(head);
             let mut body = self.body(&head[..end]);
             body.more(&bytes[end - old..]);
-            self.state = State::Body(body);
+            self.state = State::Body(Box::new(body));
         } else if head.len() == HEAD_LIMIT {
             return Next::Done(Verdict::Failed(format!(
                 "no end of the header within {HEAD_LIMIT} bytes"

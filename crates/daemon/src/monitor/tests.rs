@@ -231,3 +231,16 @@ async fn the_next_daemon_does_not_revive_the_dead() {
     assert_eq!(next.weights().get(&2), None);
     next.until_weights(&[(1, 1), (2, 1)]).await;
 }
+
+#[test]
+fn the_last_word_counts() {
+    let settings = |weight| Some(ServerSettings::new(ForwardMethod::Masq, weight));
+    let wants = vec![
+        (service(), server(1), None),
+        (service(), server(9), settings(1)),
+        (service(), server(1), settings(2)),
+        (service(), server(2), None),
+    ];
+    let last = last_words(wants.clone());
+    assert_eq!(last, wants[1..]);
+}

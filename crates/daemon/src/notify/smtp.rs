@@ -320,16 +320,41 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_end_the_mail_or_add_headers() {
-        let mail = Mail {
+    fn a_mail_looks_as_the_manual_has_it() {
+        let manual = include_str!("../../../../docs/alerts.md");
+        let letter = Letter {
+            subject: "Realserver [192.168.1.1]:tcp:80 of virtual server [10.0.0.10]:tcp:80 - DOWN"
+                .into(),
+            text: "=> TCP CHECK failed on service <=".into(),
+            date: "2026-02-03T04:05:06+01:00[+01:00]".parse().unwrap(),
+        };
+        let sender = Sender {
+            router: "LVS".into(),
+            helo: "x".into(),
+            from: "lvs@example.com".into(),
+        };
+        let mail = mail(&["georgette@example.com", "admin@example.com"]);
+        let text = String::from_utf8(message(&mail, &sender, &letter)).unwrap();
+        let text = text.replace("\r\n", "\n");
+        let block = format!("```text\n{}```", text.strip_suffix("\n.\n").unwrap());
+        assert!(manual.contains(&block), "{block}");
+    }
+
+    fn mail(to: &[&str]) -> Mail {
+        Mail {
             server: String::new(),
             port: 25,
             timeout: Duration::from_secs(1),
             helo: None,
             from: None,
-            to: vec!["a@x".into(), "b@x\r\nRCPT TO:<c@x>".into()],
+            to: to.iter().map(|&to| to.into()).collect(),
             quiet: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_text_cannot_end_the_mail_or_add_headers() {
+        let mail = mail(&["a@x", "b@x\r\nRCPT TO:<c@x>"]);
         let sender = Sender {
             router: "LVS".into(),
             helo: "x".into(),

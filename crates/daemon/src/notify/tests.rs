@@ -91,6 +91,38 @@ async fn scripts_of_a_subject_run_in_order_and_others_beside_them() {
     assert!(error.ends_with("exit 1 for a: exit status 1"), "{error}");
 }
 
+/// The manual's script, with its log in another place.
+#[tokio::test]
+async fn the_manuals_script_runs() {
+    let manual = include_str!("../../../../docs/alerts.md");
+    let block = manual.split("```sh\n").nth(1).unwrap();
+    let text = block.split("```").next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (log, told) = (directory.path().join("log"), directory.path().join("told"));
+    fs::write(
+        &told,
+        text.replace("/var/log/told", &log.display().to_string()),
+    )
+    .unwrap();
+    fs::set_permissions(&told, fs::Permissions::from_mode(0o755)).unwrap();
+    let notifier = Notifier::start(&alerts());
+    let words = ["web", "DOWN"].map(String::from);
+    let script = Script {
+        command: [told.display().to_string()]
+            .into_iter()
+            .chain(words)
+            .collect(),
+        user: None,
+    };
+    notifier.tell(News {
+        script: Some(script),
+        ..news("a", "")
+    });
+    notifier.finish(LONG).await;
+    let line = fs::read_to_string(&log).unwrap();
+    assert!(line.ends_with(" web is DOWN\n"), "{line}");
+}
+
 #[tokio::test]
 async fn of_too_many_runs_the_last_are_done() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 pub(crate) mod conns;
 pub(crate) mod drain;
 pub(crate) mod purge;
+mod reading;
 pub(crate) mod realserver;
 pub(crate) mod reload;
 mod rows;

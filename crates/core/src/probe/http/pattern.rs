@@ -57,6 +57,12 @@ pub struct Pattern {
     pub(super) first_line: bool,
 }
 
+impl Pattern {
+    pub(super) const fn has_offsets(&self) -> bool {
+        self.min > 0 || self.max.is_some()
+    }
+}
+
 /// Makes an expression ready; an error says, in words, what of it is not understood and where.
 /// Options that keepalived does not know count for nothing, as there.
 pub fn compile(page: &PageRegex) -> Result<Pattern, String> {

@@ -155,13 +155,24 @@ fn expressions_have_to_match_or_must_not() {
     };
     let good = Verdict::Passed("Regex match success: 200".into());
     assert_eq!(of(&page, "is UP"), good);
-    let why = "Regex match failed: the body does not match";
+    let why = "Regex match failed: the answer does not match";
     assert_eq!(of(&page, "is down"), failed(why));
     regex.absent = true;
     page.regex = Some(regex.clone());
     assert_eq!(of(&page, ""), good);
-    let why = "Regex match failed: the body matches, which it must not";
+    let why = "Regex match failed: the answer matches, which it must not";
     assert_eq!(of(&page, "uppp"), failed(why));
+    // A header is looked at with a body only.
+    regex.pattern = "^x 200|^up".into();
+    regex.absent = false;
+    page.regex = Some(regex.clone());
+    assert_eq!(
+        of(&page, ""),
+        failed("Regex match failed: the answer does not match")
+    );
+    for body in [".", "up"] {
+        assert_eq!(of(&page, body), good);
+    }
     regex.pattern = "(?=x)".into();
     page.regex = Some(regex);
     assert!(Plan::new(&probe("192.0.2.1:80"), &page).is_err());

@@ -62,6 +62,12 @@ fn virtual_server(f: &mut fmt::Formatter<'_>, view: &VirtualView) -> fmt::Result
         };
         writeln!(f, "    services {}{rest}", shown.join(", "))?;
     }
+    for service in &view.deleted {
+        writeln!(
+            f,
+            "    {service} was deleted by hand; `evenkeel reload` puts it back"
+        )?;
+    }
     view.servers.iter().try_for_each(|view| server(f, view))
 }
 
@@ -153,6 +159,7 @@ mod tests {
         let view = VirtualView {
             name: "[10.0.0.10]:tcp:80".into(),
             services: vec![ServiceKey::at(Protocol::Tcp, [10, 0, 0, 10], 80)],
+            deleted: vec![ServiceKey::at(Protocol::Tcp, [10, 0, 0, 11], 80)],
             quorum_up: true,
             quorum_for_ms: 3_000,
             quorum: 1,
@@ -177,6 +184,7 @@ mod tests {
         let expected = "
 virtual servers
   [10.0.0.10]:tcp:80  quorum for 3.0 s: weight 1 lives, 1 is asked for; sorry server [10.0.0.9]:tcp:80 waits
+    TCP 10.0.0.11:80 was deleted by hand; `evenkeel reload` puts it back
     192.168.1.1:80  up for 1 min 15 s, weight 1
       TCP_CHECK 192.168.1.1:80: good 1.2 s ago, connected in 1 ms; next in 4.7 s
     192.168.1.2:80  DOWN for 1 min 15 s, not in the table: TCP_CHECK 192.168.1.1:80: connection refused

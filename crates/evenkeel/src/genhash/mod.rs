@@ -1,0 +1,3 @@
+//! The command `genhash`.
+
+pub mod tls;
