@@ -1,7 +1,10 @@
 //! The commands of `evenkeel` itself.
 
+pub(crate) mod check;
 pub(crate) mod conns;
+pub(crate) mod convert;
 pub(crate) mod drain;
+pub(crate) mod explain;
 pub(crate) mod purge;
 mod reading;
 pub(crate) mod realserver;
