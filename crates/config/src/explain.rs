@@ -134,7 +134,7 @@ mod tests {
             explain(name).into_iter().map(|found| found.names).collect()
         };
         assert_eq!(names("virtual_server.quorum"), [["virtual_server.quorum"]]);
-        assert_eq!(names("quorum").len(), 2);
+        assert_eq!(names("quorum").len(), 3);
         assert_eq!(names("timeouts.tcp"), [["timeouts.tcp"]]);
         assert!(names("connect_port")[0].len() > 5);
         assert!(names("orum").is_empty() && names("").is_empty());
