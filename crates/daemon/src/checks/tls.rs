@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evenkeel_core::model::{Connect, Tls};
+use evenkeel_core::model::{Connect, Secret, Tls};
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -175,7 +176,10 @@ fn configuration(tls: &Tls) -> Result<ClientConfig, String> {
             // A file with both is usual.
             let key = key.as_ref().unwrap_or(certificate);
             builder
-                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .with_client_auth_cert(
+                    certificates(certificate)?,
+                    private_key(key, tls.password.as_ref())?,
+                )
                 .map_err(|error| format!("{certificate} and {key} can't be used: {error}"))?
         }
         (None, Some(key)) => return Err(format!("{key}: a key without its certificate")),
@@ -215,16 +219,36 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(certificates)
 }
 
-fn private_key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(path: &str, password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = bytes_of(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+        let password = password
+            .ok_or_else(|| format!("the key in {path} has a password, and none is configured"))?;
+        return decrypted(&text, password)
+            .map_err(|error| format!("cannot decrypt the key in {path}: {error}"));
+    }
+    if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(format!(
-            "the key in {path} is encrypted, and Evenkeel can't decrypt keys: write it \
-             without a password by `openssl pkey -in {path} -out NEW`"
+            "the key in {path} is encrypted in OpenSSL's old way: write it anew by \
+             `openssl pkcs8 -topk8 -in {path} -out NEW`"
         ));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| format!("{path}: {error}"))
+}
+
+/// The first key of a text in PEM that is encrypted with a password (PKCS #8, PBES2).
+fn decrypted(text: &str, password: &Secret) -> Result<PrivateKeyDer<'static>, pkcs8::Error> {
+    const FIRST: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    const LAST: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+    // A certificate may stand before and behind it.
+    let start = text.find(FIRST).unwrap_or_default();
+    let end = text[start..]
+        .find(LAST)
+        .map_or(text.len(), |at| start + at + LAST.len());
+    let (_, document) = SecretDocument::from_pem(&text[start..end])?;
+    let key = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?.decrypt(&password.0)?;
+    Ok(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))
 }
 
 fn bytes_of(path: &str) -> Result<Vec<u8>, String> {
