@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use evenkeel_config::diagnostic::{Diagnostic, Place, Severity};
 use evenkeel_config::files::Disk;
 use evenkeel_config::load::{Format, Input, Loaded, Options, load};
+use evenkeel_core::model::Ends;
 use serde_json::{Value, json};
 
 /// Arguments of `evenkeel check`.
@@ -83,12 +84,7 @@ fn as_text(loaded: &Loaded, files: usize, coloured: bool) -> String {
     let services = loaded.config.services.iter();
     let (mut count, mut servers) = (0u128, 0);
     for placed in services {
-        count += placed
-            .service
-            .ends
-            .iter()
-            .map(|ends| ends.count())
-            .sum::<u128>();
+        count += placed.service.ends.iter().map(Ends::count).sum::<u128>();
         servers += placed.service.servers.len();
     }
     let _ = writeln!(
