@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use evenkeel_core::model::{Connect, Secret, Tls};
 use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
@@ -19,6 +20,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::blocking::Blocking;
 use super::stream::handshake;
 use super::words;
 
@@ -29,12 +31,17 @@ pub(super) struct Configurations {
 }
 
 impl Configurations {
-    /// What connects by these settings.
+    /// What connects by these settings. Reading files may take so long.
     ///
     /// # Errors
     /// What is wrong with the files that they name, in words.
-    pub(super) async fn connector(&self, tls: &Tls) -> Result<Connector, String> {
-        self.speaking(tls, &[]).await
+    pub(super) async fn connector(
+        &self,
+        tls: &Tls,
+        time: Duration,
+        blocking: &Blocking,
+    ) -> Result<Connector, String> {
+        self.speaking(tls, &[], time, blocking).await
     }
 
     /// The same for a protocol that has to be agreed upon within TLS.
@@ -42,6 +49,8 @@ impl Configurations {
         &self,
         tls: &Tls,
         protocols: &[&[u8]],
+        time: Duration,
+        blocking: &Blocking,
     ) -> Result<Connector, String> {
         // The name is the connection's, not the configuration's.
         let key = Tls {
@@ -49,9 +58,14 @@ impl Configurations {
             ..tls.clone()
         };
         let known = self.lock().get(&key).cloned();
-        let config = match known {
-            Some(config) => config,
-            None => self.read(key).await?,
+        let config = if let Some(config) = known {
+            config
+        } else {
+            let owned = key.clone();
+            let config = blocking.run(time, move || configuration(&owned)).await??;
+            let config = Arc::new(config);
+            self.lock().insert(key, Arc::clone(&config));
+            config
         };
         let config = if protocols.is_empty() {
             config
@@ -64,16 +78,6 @@ impl Configurations {
             config,
             sni: tls.sni.clone(),
         })
-    }
-
-    async fn read(&self, key: Tls) -> Result<Arc<ClientConfig>, String> {
-        let reading = tokio::task::spawn_blocking(move || (configuration(&key), key));
-        let (config, key) = reading
-            .await
-            .map_err(|_| "the daemon is about to end".to_owned())?;
-        let config = Arc::new(config?);
-        self.lock().insert(key, Arc::clone(&config));
-        Ok(config)
     }
 
     /// Files are read again, and what nothing uses any more is forgotten.
