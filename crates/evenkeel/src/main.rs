@@ -32,6 +32,10 @@ struct Cli {
 enum Command {
     /// Runs the director in the foreground.
     Run(commands::run::Arguments),
+    /// Tells everything that is wrong in configuration files, and touches nothing.
+    Check(commands::check::Arguments),
+    /// Tells what a keyword of a configuration means.
+    Explain(commands::explain::Arguments),
     /// Shows how the director is.
     Status(commands::status::Arguments),
     /// Lists the services.
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
+        Command::Check(arguments) => commands::check::run(arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
         Command::Services(arguments) => commands::services::services(&cli.instance, &arguments),
         Command::Servers(arguments) => commands::services::servers(&cli.instance, &arguments),

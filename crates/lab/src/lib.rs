@@ -11,7 +11,7 @@
 //! - [`vm`]: a machine with another kernel, emulated, on the lab's network;
 //! - [`wait`]: waiting for a condition with a deadline;
 //! - [`session`]: commands in documentation, run and compared;
-//! - [`case1`]: the first scenario; [`mod@bench`]: the network of the benchmarks.
+//! - [`case1`], [`case3`]: field cases; [`mod@bench`]: the network of the benchmarks.
 //!
 //! Everything here needs root, and the programs that `scripts/setup lab` installs;
 //! [`vm`] takes what `scripts/setup vm` unpacks.
@@ -20,6 +20,7 @@ pub mod apache;
 pub mod bench;
 pub mod capture;
 pub mod case1;
+pub mod case3;
 pub mod decapsulate;
 pub mod director;
 pub mod draw;
