@@ -428,8 +428,8 @@ pub const PROBE_KEYS: &[Key<ProbeDraft>] = &[
     Key {
         name: "fast_recovery",
         kind: Kind::Flag,
-        help: "http, https: after a failure one good run of the pages from the one that failed \
-               on is enough, without those before it; default false",
+        help: "http, https: after a failure, a good page counts for those before it; no effect: each \
+               run asks for all pages, and a good run is enough; default false",
         set: |draft, value| draft.fast_recovery = value.flag(),
     },
     Key {
