@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "evenkeel-kernel",
         ],
     ),
-    // Only the binary uses the daemon.
+    // Only the binary and the benchmarks use the daemon.
     (
         "evenkeel",
         &[
@@ -42,7 +42,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "evenkeel-bench",
         &[
             "evenkeel-api",
+            "evenkeel-config",
             "evenkeel-core",
+            // The monitor, whose checks are measured by themselves.
+            "evenkeel-daemon",
             "evenkeel-datapath",
             "evenkeel-kernel",
             "evenkeel-lab",

@@ -2,6 +2,7 @@
 
 mod crosscheck;
 pub mod diagnostic;
+pub mod explain;
 pub mod files;
 pub mod ipvsadm;
 pub mod keepalived;

@@ -35,6 +35,15 @@ const SCRIPTS: [Capability; 4] = [
     Capability::CAP_SETUID,
 ];
 
+/// What is kept for checks. They mark packets and choose interfaces with what the dataplane
+/// takes.
+const CHECKS: [Capability; 2] = [
+    // One may be bound to a port below 1024.
+    Capability::CAP_NET_BIND_SERVICE,
+    // Echo requests, where the system lets nobody have sockets for nothing but these.
+    Capability::CAP_NET_RAW,
+];
+
 /// Release of the running kernel, as `uname -r`.
 pub fn kernel_release() -> Result<String> {
     let name = nix::sys::utsname::uname().attempt(|| "read the kernel's version".into())?;
@@ -65,7 +74,7 @@ pub(crate) fn is_permitted(capability: Capability) -> bool {
 
 /// Gives up, for the calling thread and the threads and processes it starts, every
 /// capability that a running daemon does without. What is left is enough to attach,
-/// follow the network, run scripts and purge; not to mount, or to open others' files.
+/// follow the network, check servers, run scripts and purge; not to mount, or to open others' files.
 pub fn drop_capabilities() -> Result<()> {
     reduce_capabilities()
         .map_err(io::Error::other)
@@ -75,7 +84,10 @@ pub fn drop_capabilities() -> Result<()> {
 fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
     let kept: CapsHashSet = caps::read(None, CapSet::Permitted)?
         .into_iter()
-        .filter(|capability| DATAPLANE.contains(capability) || SCRIPTS.contains(capability))
+        .filter(|capability| {
+            let lists: [&[Capability]; 3] = [&DATAPLANE, &SCRIPTS, &CHECKS];
+            lists.iter().any(|list| list.contains(capability))
+        })
         .collect();
     // Otherwise a child gets all of it back, because it is root. It takes CAP_SETPCAP,
     // which a container's root may not have.

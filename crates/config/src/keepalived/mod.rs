@@ -3,9 +3,12 @@
 mod definitions;
 mod glob;
 mod meaning;
+pub mod pages;
 mod sequence;
 mod source;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tree;
 mod values;
@@ -44,7 +47,6 @@ pub fn read(inputs: &[(&str, &[u8])], files: &dyn Files, id: &str, sources: &mut
     }
     let mut report = source.report;
     let meaning = meaning::read(&files_nodes, files, &mut report);
-    debug_assert!(meaning.unhandled.is_empty(), "{:?}", meaning.unhandled);
     Read {
         config: meaning.config,
         carried: meaning.carried,

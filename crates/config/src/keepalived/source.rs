@@ -19,6 +19,8 @@ use crate::files::Files;
 const DEPTH_MAX: usize = 32;
 /// Most files that are included.
 const FILES_MAX: usize = 4096;
+/// What a line counts for beside its characters.
+const LINE_COST: usize = 40;
 /// Most characters that repetitions and definitions may come to.
 const EXPANSION_MAX: usize = 1 << 22;
 
@@ -117,12 +119,10 @@ impl<'a> Source<'a> {
 
     fn file(&self) -> Option<&OpenFile> {
         let files = self.stack.iter().rev();
-        files
-            .filter_map(|level| match level {
-                Level::File(file) => Some(file),
-                _ => None,
-            })
-            .next()
+        files.into_iter().find_map(|level| match level {
+            Level::File(file) => Some(file),
+            _ => None,
+        })
     }
 
     fn directory(&self) -> PathBuf {
@@ -215,7 +215,7 @@ impl<'a> Source<'a> {
 
     /// Counts what did not come from a file. Too much of it: nothing more is read.
     fn expand(&mut self, at: &At, characters: usize) {
-        self.expanded += characters + 16;
+        self.expanded += characters + LINE_COST;
         if self.expanded > EXPANSION_MAX {
             let message = "repetitions and definitions come to more than 4 million characters";
             self.report.refuse(at, &[], message);

@@ -1,5 +1,6 @@
 //! Lines whose every character knows the column it stands at, through all expansion.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -81,15 +82,32 @@ pub(super) fn starts_with(text: &[Cell], word: &str) -> bool {
         .all(|c| cells.next().is_some_and(|cell| cell.c == c))
 }
 
+/// Most that is told of a configuration.
+const FOUND_MAX: usize = 10_000;
+
 /// What was found wrong so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) found: Vec<Diagnostic>,
+    /// Where, and what: a line that is repeated is told of once.
+    told: HashSet<(Arc<str>, usize, usize, String)>,
 }
 
 impl Report {
-    pub(super) fn add(&mut self, diagnostic: Diagnostic) {
-        self.found.push(diagnostic);
+    /// Adds what is wrong, unless it was told already. False: it was.
+    pub(super) fn add(&mut self, diagnostic: Diagnostic) -> bool {
+        let place = &diagnostic.place;
+        let key = (
+            Arc::clone(&place.file),
+            place.line,
+            place.column,
+            diagnostic.message.clone(),
+        );
+        let is_new = self.found.len() < FOUND_MAX && self.told.insert(key);
+        if is_new {
+            self.found.push(diagnostic);
+        }
+        is_new
     }
 
     /// A warning about a part of a line.

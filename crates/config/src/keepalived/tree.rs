@@ -98,6 +98,9 @@ impl Node {
     }
 }
 
+/// The longest word that may be a misspelling.
+const LONGEST: usize = 40;
+
 /// Where a block ends.
 enum End {
     /// At its `}`.
@@ -223,7 +226,7 @@ impl TreeReader<'_, '_> {
                 node.children = children;
                 end
             }
-            Takes::Lines(_) => {
+            Takes::Lines(..) => {
                 self.expect_open(&node);
                 self.lines(&mut node.items)
             }
@@ -265,13 +268,12 @@ impl TreeReader<'_, '_> {
             Grade::Idle(why) | Grade::NotYet(why) => why,
         };
         let message = match node.keyword.takes {
-            Takes::Block(..) | Takes::Lines(_) => {
+            Takes::Block(..) | Takes::Lines(..) => {
                 format!("the block of {name} is read, and has no effect")
             }
             _ => format!("{name} has no effect"),
         };
-        self.source.report.add(node.warning(message).expecting(why));
-        true
+        self.source.report.add(node.warning(message).expecting(why))
     }
 
     fn unknown(&mut self, at: &At, head: &Word, block: &'static Block) {
@@ -281,20 +283,31 @@ impl TreeReader<'_, '_> {
             format!("in {}", block.name)
         };
         let name = &head.text;
+        let found = warning(at, head, format!("there is no keyword {name} {place}"));
+        let number = self.source.report.found.len();
+        let is_new = self.source.report.add(found);
+        let end = if self.opens() {
+            Some(self.skip())
+        } else {
+            None
+        };
+        let found = self.source.report.found.get_mut(number);
+        let Some(found) = found.filter(|_| is_new) else {
+            return;
+        };
         let known: Vec<&str> = block.all().map(|keyword| keyword.name).collect();
-        let mut found = warning(at, head, format!("there is no keyword {name} {place}"));
-        if let Some(near) = nearest(name, &known) {
-            found = found.hinting(format!("did you mean {near}?"));
-        } else if let Some(hint) = elsewhere(name, block) {
-            found = found.hinting(hint);
-        }
-        if self.opens() {
-            found = found.expecting("the whole block is skipped");
-            if let Some(end) = self.skip().filter(|end| end.file == at.file) {
+        // No keyword is as long as that.
+        let is_short = name.len() <= LONGEST;
+        let near = is_short.then(|| nearest(name, &known)).flatten();
+        found.hint = near
+            .map(|near| format!("did you mean {near}?"))
+            .or_else(|| elsewhere(name, block));
+        if let Some(end) = end {
+            found.expected = Some("the whole block is skipped".into());
+            if let Some(end) = end.filter(|end| end.file == at.file) {
                 found.last_line = end.line;
             }
         }
-        self.source.report.add(found);
     }
 
     fn expect_open(&mut self, node: &Node) {

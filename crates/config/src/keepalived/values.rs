@@ -62,13 +62,13 @@ pub(super) fn read(keyword: &Keyword, words: &[Word], at: &At, report: &mut Repo
         return Value::Wrong;
     }
     if let Some(extra) = words.get(most) {
-        let last = words.last().map_or(extra.column, |word| {
+        let end = words.last().map_or(extra.column, |word| {
             word.column + u32::try_from(word.length).unwrap_or(0)
         });
         let message = format!("{} takes no more than this; the rest is ignored", name.text);
         report.add(
             warning(at, extra, message)
-                .spanning(last.saturating_sub(extra.column).max(1) as usize)
+                .spanning(end.saturating_sub(extra.column).max(1) as usize)
                 .expecting(expected(keyword)),
         );
     }
@@ -114,7 +114,8 @@ pub(super) fn read(keyword: &Keyword, words: &[Word], at: &At, report: &mut Repo
         }
         Takes::Choice(known) if !fits(keyword, known, &word.text) => {
             // Of numbers none is nearer than another.
-            let hint = nearest(&word.text, known).filter(|_| word.text.len() > 2);
+            let hint = Some(&word.text).filter(|text| (3..40).contains(&text.len()));
+            let hint = hint.and_then(|text| nearest(text, known));
             let message = format!("{:?} is nothing that {} takes", word.text, name.text);
             let found = warning(at, word, message).expecting(expected(keyword));
             report.add(match hint {
@@ -194,20 +195,18 @@ fn expected(keyword: &Keyword) -> String {
 /// The least and the greatest number of words behind a keyword.
 fn count(takes: &Takes) -> (usize, usize) {
     match takes {
-        Takes::Nothing => (0, 0),
+        Takes::Nothing | Takes::Block(_, "") | Takes::Lines("", _) => (0, 0),
         Takes::Switch => (0, 1),
         Takes::Number(..)
         | Takes::Seconds(..)
         | Takes::Word(_)
         | Takes::Choice(_)
+        | Takes::Lines(..)
         | Takes::Address => (1, 1),
         Takes::Signed(_, _, words) => (1, if words.is_empty() { 1 } else { 2 }),
         // The words of scripts are told apart in another way.
-        Takes::Script => (1, usize::MAX),
+        Takes::Script | Takes::Block(..) => (1, usize::MAX),
         Takes::Words(least, _) => (*least, usize::MAX),
-        Takes::Block(_, "") => (0, 0),
-        Takes::Block(..) => (1, usize::MAX),
-        Takes::Lines(_) => (0, usize::MAX),
     }
 }
 
@@ -230,6 +229,12 @@ pub(super) fn number(word: &str, least: u64, greatest: u64) -> Result<(u64, bool
         return Err(outside());
     }
     Ok((number, end == digits.len()))
+}
+
+/// A number that is the whole word.
+pub(super) fn whole(word: &str, least: u64, greatest: u64) -> Option<u64> {
+    let read = number(word, least, greatest).ok();
+    read.filter(|(_, whole)| *whole).map(|(number, _)| number)
 }
 
 fn signed(word: &str, least: i64, greatest: i64) -> Result<i64, String> {

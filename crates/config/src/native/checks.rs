@@ -570,8 +570,8 @@ pub const TLS_KEYS: &[Key<TlsDraft>] = &[
     Key {
         name: "sni",
         kind: Kind::Line,
-        help: "what the server is asked for by name; \"\": nothing; default: https: the host of \
-               the first page, if that is a name; else nothing",
+        help: "what the server is asked for by name; default: https: the page's host, if that is a \
+               name; else nothing",
         set: |draft, value| draft.sni = Some(value.word()),
     },
     Key {

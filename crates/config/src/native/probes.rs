@@ -102,7 +102,7 @@ impl Reader<'_> {
         self.check_keys(kind, table);
         let pages = self.pages(kind, &spans, table, page.clone());
         let hosts = self.hosts(kind, table, &connect);
-        let tls = self.tls(kind, table, &pages);
+        let tls = self.tls(kind, table);
         let user = match kind {
             Type::Script => self.user(
                 &spans,
@@ -296,15 +296,11 @@ impl Reader<'_> {
     }
 
     /// TLS as `tls` has it: `true`, or a table. HTTPS has it in any case.
-    fn tls(&mut self, kind: Type, table: &DeTable<'_>, pages: &[Page]) -> Option<Tls> {
+    fn tls(&mut self, kind: Type, table: &DeTable<'_>) -> Option<Tls> {
         if !kind.takes("tls") {
             return None;
         }
         let mut draft = TlsDraft::default();
-        let usual = match kind {
-            Type::Https => usual_sni(pages),
-            _ => None,
-        };
         let given = table.iter().find(|(key, _)| key.get_ref() == "tls");
         match given.map(|(_, value)| (value.span().start, value.get_ref())) {
             None if kind != Type::Https => return None,
@@ -322,11 +318,7 @@ impl Reader<'_> {
             _ => {}
         }
         Some(Tls {
-            sni: match draft.sni {
-                Some(name) if name.is_empty() => None,
-                None => usual,
-                sni => sni,
-            },
+            sni: draft.sni,
             authorities: draft.authorities,
             certificate: draft.certificate,
             key: draft.key,
@@ -338,14 +330,6 @@ impl Reader<'_> {
 /// True for what fits into a query (RFC 1035, section 2.3.4).
 fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(|label| label.len() <= 63)
-}
-
-/// What a server is asked for by name that gives these pages, where nothing else is said.
-pub(super) fn usual_sni(pages: &[Page]) -> Option<String> {
-    let host = pages.first()?.host.as_deref()?;
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    let is_name = name.parse::<IpAddr>().is_err() && !name.starts_with('[') && !name.is_empty();
-    is_name.then(|| name.to_owned())
 }
 
 /// Where a check connects that does not say it; none: it has to.

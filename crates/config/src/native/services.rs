@@ -495,10 +495,6 @@ impl Checked<'_, '_> {
         let timeout_s = draft.persistence?;
         let (_, first) = ends.first()?;
         let family = family_of(first);
-        if ends.iter().any(|(_, ends)| family_of(ends) != family) {
-            let message = "persistence is for endpoints of one family";
-            self.wrong("persistence", message, Some("write a service for each"));
-        }
         let netmask = match (family, draft.netmask) {
             (family, None) => Some(Netmask::host(family)),
             (Family::V4, Some(NetmaskValue::Mask(mask))) => Some(mask),

@@ -65,9 +65,9 @@ impl Reader<'_> {
             Kind::Time { zero } => {
                 let read = time(found).filter(|time| *zero || !time.is_zero());
                 let expected = if *zero {
-                    "a number of seconds, up to a day, or such as \"500ms\""
+                    "a number of seconds, or such as \"500ms\""
                 } else {
-                    "a number of seconds above 0, up to a day, or such as \"500ms\""
+                    "a number of seconds above 0, or such as \"500ms\""
                 };
                 self.or_wrong(key, value, read.map(Value::Time), expected)
             }

@@ -5,13 +5,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use evenkeel::ipvsadm::SystemNames;
 use evenkeel::ipvsadm::boot::start_rules;
 use evenkeel_api::paths::DEFAULT_INSTANCE;
-use evenkeel_config::native::{self, Config, Hook, IpvsadmRules};
+use evenkeel_config::native::{Hook, IpvsadmRules};
 use evenkeel_daemon::{logging, run::Options};
+
+use super::reading::ReadingArguments;
 
 /// Where an instance's configuration is looked for when none is named.
 const CONFIGURATIONS: &str = "/etc/evenkeel";
@@ -19,9 +21,12 @@ const CONFIGURATIONS: &str = "/etc/evenkeel";
 /// Arguments of `evenkeel run`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Configuration file; without it /etc/evenkeel/NAME.toml, if it is there.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Configuration files, in TOML or as keepalived.conf, which are put together; without
+    /// any /etc/evenkeel/NAME.toml, if it is there.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    config: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingArguments,
     /// Attach to this interface only; can be given several times. Without it: to
     /// every one that IP packets come by.
     #[arg(long, value_name = "IF")]
@@ -45,7 +50,8 @@ enum HookArgument {
 pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
     let name = instance.to_owned();
     let read = move || {
-        let mut config = configuration(&name, arguments.config.as_deref())?;
+        let files = files(&name, &arguments.config);
+        let (mut config, warnings) = arguments.reading.read(&files)?;
         if !arguments.interface.is_empty() {
             config.dataplane.interfaces.clone_from(&arguments.interface);
         }
@@ -56,9 +62,12 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
                 HookArgument::Tc => Hook::Tc,
             };
         }
-        Ok((config, Vec::new()))
+        Ok((config, warnings))
     };
-    let (config, _) = read()?;
+    let (config, warnings) = read()?;
+    for warning in &warnings {
+        eprintln!("{warning}");
+    }
     logging::start();
     // The machine's own rules are for one director of it.
     let rules = match config.start.ipvsadm_rules.clone() {
@@ -74,28 +83,15 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn configuration(instance: &str, named: Option<&Path>) -> Result<Config> {
+/// The files that are read: those that were named, or the usual one where it is there.
+fn files(instance: &str, named: &[PathBuf]) -> Vec<PathBuf> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
     let usual = Path::new(CONFIGURATIONS).join(format!("{instance}.toml"));
-    let path = named.unwrap_or(&usual);
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => {
-            return Ok(Config::default());
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", path.display()));
-        }
-    };
-    match native::parse(&text, &path.display().to_string()) {
-        Ok(config) => Ok(config),
-        Err(mistakes) => {
-            for mistake in &mistakes {
-                eprintln!("{mistake}");
-            }
-            bail!(
-                "the configuration has {} mistakes, see above",
-                mistakes.len()
-            )
-        }
+    // One that is there and can not be read is to be told of.
+    match fs::metadata(&usual) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        _ => vec![usual],
     }
 }

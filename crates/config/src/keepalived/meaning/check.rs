@@ -11,6 +11,8 @@ use super::Reader;
 use super::connect::{Ends, Times};
 use super::script::user;
 
+/// From one check to the next where nothing says it.
+const INTERVAL: Duration = Duration::from_mins(1);
 /// How often a file is looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,7 +83,7 @@ impl Reader<'_> {
         usual: (u32, Option<Duration>),
     ) -> Check {
         let times = common.times.or(around.times);
-        let interval = times.interval.unwrap_or(Duration::from_secs(60));
+        let interval = times.interval.unwrap_or(INTERVAL);
         Check {
             probe,
             timing: Timing {

@@ -7,7 +7,7 @@ use evenkeel_core::model::{Mail, Pipe, Script, User};
 
 use super::super::table::Takes;
 use super::super::tree::Node;
-use super::super::values::{number, warning};
+use super::super::values::{warning, whole};
 use super::Reader;
 use super::script::user;
 use crate::native::Flush;
@@ -92,16 +92,16 @@ impl Reader<'_> {
         let Some(host) = node.text() else { return };
         let port = match node.word(2) {
             None => 25,
-            Some(word) => match number(&word.text, 1, 65_535) {
-                Ok((port, true)) => port as u16,
-                _ => {
+            Some(word) => {
+                let Some(port) = whole(&word.text, 1, 65_535) else {
                     let message = format!("{:?} is no port; there is no mail server", word.text);
                     let expected = "expected 1 to 65535";
                     self.report
                         .add(warning(&node.at, word, message).expecting(expected));
                     return;
-                }
-            },
+                };
+                port as u16
+            }
         };
         self.extra(node, 3);
         self.global.server = Some((host.to_owned(), port));
@@ -178,10 +178,10 @@ impl Reader<'_> {
                 self.report.add(warning(&node.at, name, message));
                 return;
             };
-            match number(&value.text, 0, TIMEOUT_MAX) {
-                Ok((0, true)) => {}
-                Ok((seconds, true)) => *target = seconds as u32,
-                Ok(_) | Err(_) => {
+            match whole(&value.text, 0, TIMEOUT_MAX) {
+                Some(0) => {}
+                Some(seconds) => *target = seconds as u32,
+                None => {
                     let message = format!("{:?} is no time; it is ignored", value.text);
                     let expected = format!("expected seconds from 0 to {TIMEOUT_MAX}");
                     self.report

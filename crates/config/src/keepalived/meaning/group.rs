@@ -7,7 +7,7 @@ use evenkeel_core::model::Family;
 
 use super::super::text::At;
 use super::super::tree::{Item, Node};
-use super::super::values::{number, warning};
+use super::super::values::{warning, whole};
 use super::super::words::Word;
 use super::Reader;
 use super::global::is_unicast;
@@ -68,14 +68,7 @@ impl Entry {
 
 impl Reader<'_> {
     pub(super) fn group(&mut self, node: &Node) {
-        let Some(name) = node.text() else {
-            self.report.add(
-                node.error_at(0, "the group has no name")
-                    .expecting("expected a name"),
-            );
-            return;
-        };
-        self.extra(node, 2);
+        let Some(name) = node.text() else { return };
         if self.groups.iter().any(|group| group.name == name) {
             let message = format!("there is a group {name} already; that one counts");
             self.report.add(node.warning_at(1, message));
@@ -151,8 +144,7 @@ fn mark(item: &Item) -> Result<Entry, Box<Diagnostic>> {
             "the mark is missing; the line is ignored",
         )));
     };
-    let mark = number(&word.text, 1, u32::MAX.into());
-    let Ok((mark, true)) = mark else {
+    let Some(mark) = whole(&word.text, 1, u32::MAX.into()) else {
         return Err(wrong(&item.at, word, "is no mark", "1 to 4294967295"));
     };
     let family = match item.words.get(2) {
@@ -190,10 +182,7 @@ fn addresses(item: &Item) -> Result<Entry, Box<Diagnostic>> {
 
 /// A port, or the first and the last of several; 0 alone: any.
 pub(super) fn ports(text: &str) -> Option<RangeInclusive<u16>> {
-    let port = |text: &str| match number(text, 0, 65_535) {
-        Ok((port, true)) => Some(port as u16),
-        _ => None,
-    };
+    let port = |text: &str| whole(text, 0, 65_535).map(|port| port as u16);
     match text.split_once('-') {
         None => port(text).map(|port| port..=port),
         Some((first, last)) => {

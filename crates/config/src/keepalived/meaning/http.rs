@@ -231,7 +231,8 @@ impl Reader<'_> {
             if !OPTIONS.contains(&word.text.as_str()) {
                 let message = format!("regex has no option {}; it is ignored", word.text);
                 let found = warning(&node.at, word, message);
-                let near = crate::native::nearest(&word.text, OPTIONS);
+                let text = Some(&word.text).filter(|text| text.len() < 40);
+                let near = text.and_then(|text| crate::native::nearest(text, OPTIONS));
                 self.report.add(match near {
                     Some(near) => found.hinting(format!("did you mean {near}?")),
                     None => found,

@@ -3,7 +3,7 @@
 use evenkeel_core::model::{ForwardMethod, Tunnel, TunnelChecksum};
 
 use super::super::tree::Node;
-use super::super::values::number;
+use super::super::values::whole;
 use super::Reader;
 
 impl Reader<'_> {
@@ -49,9 +49,9 @@ fn method(node: &Node) -> Result<ForwardMethod, (usize, String)> {
             }
             "port" => {
                 at += 1;
-                match number(word(at), 1, 65_535) {
-                    Ok((number, true)) => port = Some(number as u16),
-                    _ => return Err((at, format!("{:?} is no port", word(at)))),
+                match whole(word(at), 1, 65_535) {
+                    Some(number) => port = Some(number as u16),
+                    None => return Err((at, format!("{:?} is no port", word(at)))),
                 }
             }
             "nocsum" => checksum = TunnelChecksum::None,

@@ -34,9 +34,10 @@ pub(super) struct Meaning {
     pub(super) carried: Option<Vec<IpAddr>>,
     /// The number of each service's file.
     pub(super) origins: Vec<usize>,
-    /// Keywords that nothing here knows; a mistake of the table's.
-    pub(super) unhandled: Vec<String>,
 }
+
+/// Said of a keyword that the table has and nothing here knows.
+pub(super) const UNHANDLED: &str = "nothing is done with it";
 
 /// A `track_file`.
 struct TrackFile {
@@ -54,7 +55,6 @@ struct Reader<'a> {
     track_files: Vec<TrackFile>,
     groups: Vec<Group>,
     carried: Option<Vec<IpAddr>>,
-    unhandled: Vec<String>,
 }
 
 /// Reads what all files' keywords mean.
@@ -68,7 +68,6 @@ pub(super) fn read(nodes: &[Vec<Node>], files: &dyn Files, report: &mut Report) 
         track_files: Vec::new(),
         groups: Vec::new(),
         carried: None,
-        unhandled: Vec::new(),
     };
     // Services depend on what stands behind them, too; but for track files.
     for node in nodes.iter().flatten() {
@@ -92,7 +91,6 @@ pub(super) fn read(nodes: &[Vec<Node>], files: &dyn Files, report: &mut Report) 
         global,
         scripts,
         carried,
-        unhandled,
         ..
     } = reader;
     scripts.check(&global, files, report);
@@ -100,7 +98,6 @@ pub(super) fn read(nodes: &[Vec<Node>], files: &dyn Files, report: &mut Report) 
         config,
         carried,
         origins,
-        unhandled,
     }
 }
 
@@ -121,10 +118,11 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes a keyword that should do something.
+    /// Warns of a keyword that should do something and does not.
     fn unhandled(&mut self, node: &Node) {
         if node.keyword.grade == Grade::Acts {
-            self.unhandled.push(node.name().to_owned());
+            let message = format!("{} has no effect", node.name());
+            self.report.add(node.warning(message).expecting(UNHANDLED));
         }
     }
 

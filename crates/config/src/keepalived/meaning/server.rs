@@ -7,7 +7,7 @@ use evenkeel_core::model::{
 };
 
 use super::super::tree::Node;
-use super::super::values::{number, warning};
+use super::super::values::{warning, whole};
 use super::Reader;
 use super::check::Surroundings;
 use super::connect::Times;
@@ -50,16 +50,17 @@ impl Reader<'_> {
         }
         let port = match node.word(at + 1) {
             None => 0,
-            Some(word) => match number(&word.text, 0, 65_535) {
-                Ok((port, true)) => port as u16,
-                _ => {
-                    let message =
-                        format!("{:?} is no port; the {} is ignored", word.text, node.name());
+            Some(word) => {
+                let Some(port) = whole(&word.text, 0, 65_535) else {
+                    let name = node.name();
+                    let message = format!("{:?} is no port; the {name} is ignored", word.text);
+                    let expected = "expected 0 to 65535";
                     self.report
-                        .add(warning(&node.at, word, message).expecting("expected 0 to 65535"));
+                        .add(warning(&node.at, word, message).expecting(expected));
                     return None;
-                }
-            },
+                };
+                port as u16
+            }
         };
         self.extra(node, at + 2);
         Some(ServerKey { address, port })

@@ -9,7 +9,7 @@ use evenkeel_core::model::{
 
 use super::super::table::Takes;
 use super::super::tree::Node;
-use super::super::values::number;
+use super::super::values::whole;
 use super::Reader;
 use super::connect::Times;
 use super::group::Entry;
@@ -20,6 +20,10 @@ use crate::native::PlacedService;
 const PERSISTENCE: u32 = 360;
 
 /// A virtual server as it is read.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a keyword that stands there or not"
+)]
 #[derive(Debug)]
 pub(super) struct Draft {
     /// The group's name.
@@ -218,7 +222,7 @@ impl Reader<'_> {
         };
         self.extra_header(node);
         if first == "fwmark" {
-            let Ok((mark, true)) = number(&second.text, 1, u32::MAX.into()) else {
+            let Some(mark) = whole(&second.text, 1, u32::MAX.into()) else {
                 let message = format!(
                     "{:?} is no mark; the virtual server is ignored",
                     second.text
@@ -241,7 +245,9 @@ impl Reader<'_> {
                 .iter()
                 .map(|group| group.name.as_str())
                 .collect();
-            let near = crate::native::nearest(&name, &names).map(str::to_owned);
+            let is_short = name.len() < 40 && names.len() < 100;
+            let near = is_short.then(|| crate::native::nearest(&name, &names));
+            let near = near.flatten().map(str::to_owned);
             let message = format!("there is no group {name}; the virtual server is ignored");
             let found = node.warning_at(2, message);
             self.report.add(match near {
@@ -334,14 +340,13 @@ impl Reader<'_> {
         };
         self.extra(node, 2);
         let most = super::super::table::PERSISTENCE_MAX;
-        match number(&word.text, 1, most) {
-            Ok((seconds, true)) => draft.persistence = Some(seconds as u32),
-            _ => {
-                let message = format!("{:?} is no time; the line is ignored", word.text);
-                let expected = format!("expected seconds from 1 to {most}");
-                self.report
-                    .add(node.warning_at(1, message).expecting(expected));
-            }
+        if let Some(seconds) = whole(&word.text, 1, most) {
+            draft.persistence = Some(seconds as u32);
+        } else {
+            let message = format!("{:?} is no time; the line is ignored", word.text);
+            let expected = format!("expected seconds from 1 to {most}");
+            self.report
+                .add(node.warning_at(1, message).expecting(expected));
         }
     }
 
@@ -355,10 +360,7 @@ impl Reader<'_> {
         let family = draft.family.unwrap_or(usual);
         let netmask = match family {
             Family::V4 => text.parse::<Ipv4Addr>().ok().map(Netmask::V4),
-            Family::V6 => match number(text, 1, 128) {
-                Ok((bits, true)) => Some(Netmask::V6(bits as u8)),
-                _ => None,
-            },
+            Family::V6 => whole(text, 1, 128).map(|bits| Netmask::V6(bits as u8)),
         };
         let Some(netmask) = netmask else {
             let (what, expected) = match family {

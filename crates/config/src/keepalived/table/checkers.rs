@@ -1,6 +1,6 @@
 //! The checks of a real server.
 
-use super::{Block, Keyword, LONG, Takes, U32, WEIGHT, idle, kw};
+use super::{Block, Keyword, LONG, Takes, U32, WEIGHT_SIGNED, idle, kw};
 
 /// What each check may have to connect.
 const CONNECT: &[Keyword] = &[
@@ -382,7 +382,7 @@ static FILE: Block = Block {
         ),
         kw(
             "weight",
-            Takes::Signed(-(WEIGHT as i64), WEIGHT as i64, &["reverse", "noreverse"]),
+            Takes::Signed(-WEIGHT_SIGNED, WEIGHT_SIGNED, &["reverse", "noreverse"]),
             "The file's number is multiplied by this, with reverse negated, and added to the server's weight; 0: any number but 0 is a failure.",
         )
         .or("that of the track_file"),

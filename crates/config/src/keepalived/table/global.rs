@@ -32,8 +32,8 @@ const TOP: &[Keyword] = &[
     ),
     kw(
         "virtual_server_group",
-        Takes::Lines(GROUP_LINE),
-        "Services that share their servers, after its name.",
+        Takes::Lines("NAME", GROUP_LINE),
+        "Services that share their servers.",
     ),
     kw(
         "SSL",
@@ -107,7 +107,7 @@ const ALERTS: &[Keyword] = &[
     .or("the machine's name"),
     kw(
         "notification_email",
-        Takes::Lines("MAIL-ADDRESS"),
+        Takes::Lines("", "MAIL-ADDRESS"),
         "Who gets mail.",
     ),
     kw(

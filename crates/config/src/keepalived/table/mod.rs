@@ -68,8 +68,9 @@ pub enum Takes {
     Script,
     /// Words as this says; none is less than the first number.
     Words(usize, &'static str),
-    /// A block of lines, each of which is what this says.
-    Lines(&'static str),
+    /// A block of lines, with words before it as the first text says, each of which is what
+    /// the second one says.
+    Lines(&'static str, &'static str),
     /// A block of keywords, with words before it as the text says.
     Block(&'static Block, &'static str),
 }
@@ -104,6 +105,8 @@ const LONG: u64 = (u32::MAX as u64) * S;
 const U32: u64 = u32::MAX as u64;
 /// Greatest weight.
 const WEIGHT: u64 = i32::MAX as u64;
+/// The same, where it may be negative.
+const WEIGHT_SIGNED: i64 = i32::MAX as i64;
 const FAILOVER: &str = "failover is not run by this release";
 
 const fn kw(name: &'static str, takes: Takes, help: &'static str) -> Keyword {
@@ -191,7 +194,8 @@ impl Takes {
             Self::Choice(words) => words.join("|"),
             Self::Address => "ADDRESS".into(),
             Self::Script => "COMMAND [USER [GROUP]]".into(),
-            Self::Lines(what) => format!("{{ {what} … }}"),
+            Self::Lines("", what) => format!("{{ {what} … }}"),
+            Self::Lines(before, what) => format!("{before} {{ {what} … }}"),
             Self::Block(_, "") => "{ … }".into(),
             Self::Block(_, before) => format!("{before} {{ … }}"),
         }

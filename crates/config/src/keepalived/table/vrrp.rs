@@ -13,27 +13,27 @@ const RULE: &str = "a rule, as ip rule add has it";
 const TRACK: &[Keyword] = &[
     later(
         "track_interface",
-        Takes::Lines("INTERFACE [weight NUMBER [reverse]]"),
+        Takes::Lines("", "INTERFACE [weight NUMBER [reverse]]"),
         "Interfaces that have to be up, or that change the priority.",
     ),
     later(
         "track_script",
-        Takes::Lines(TRACKED),
+        Takes::Lines("", TRACKED),
         "Scripts that have to succeed, or that change the priority.",
     ),
     later(
         "track_file",
-        Takes::Lines(TRACKED),
+        Takes::Lines("", TRACKED),
         "Files whose number changes the priority.",
     ),
     later(
         "track_process",
-        Takes::Lines(TRACKED),
+        Takes::Lines("", TRACKED),
         "Processes that have to run, or that change the priority.",
     ),
     later(
         "track_bfd",
-        Takes::Lines(TRACKED),
+        Takes::Lines("", TRACKED),
         "BFD sessions that have to be up, or that change the priority.",
     ),
     later(
@@ -153,12 +153,12 @@ const ELECTION: &[Keyword] = &[
 const NETWORK: &[Keyword] = &[
     later(
         "virtual_ipaddress",
-        Takes::Lines(ADDRESS),
+        Takes::Lines("", ADDRESS),
         "Addresses that the master has, and announces.",
     ),
     later(
         "virtual_ipaddress_excluded",
-        Takes::Lines(ADDRESS),
+        Takes::Lines("", ADDRESS),
         "Addresses that the master has, and does not announce.",
     ),
     later(
@@ -169,12 +169,12 @@ const NETWORK: &[Keyword] = &[
     .since("2.2.8"),
     later(
         "virtual_routes",
-        Takes::Lines(ROUTE),
+        Takes::Lines("", ROUTE),
         "Routes that the master has.",
     ),
     later(
         "virtual_rules",
-        Takes::Lines(RULE),
+        Takes::Lines("", RULE),
         "Routing rules that the master has.",
     ),
     later(
@@ -184,7 +184,7 @@ const NETWORK: &[Keyword] = &[
     ),
     later(
         "unicast_peer",
-        Takes::Lines("ADDRESS [min_ttl NUMBER] [max_ttl NUMBER]"),
+        Takes::Lines("", "ADDRESS [min_ttl NUMBER] [max_ttl NUMBER]"),
         "The other directors, in place of multicast.",
     ),
     later(
@@ -392,7 +392,7 @@ const MORE: &[Keyword] = &[
     ),
     later(
         "auth_hmac",
-        Takes::Lines("a key or a setting"),
+        Takes::Lines("", "a key or a setting"),
         "Adverts are signed.",
     )
     .since("2.3.2"),
@@ -421,7 +421,7 @@ pub(super) static SYNC_GROUP: Block = Block {
         &[
             later(
                 "group",
-                Takes::Lines("INSTANCE"),
+                Takes::Lines("", "INSTANCE"),
                 "Instances that change their state together.",
             ),
             later(
@@ -571,7 +571,7 @@ pub(super) static GARP_GROUP: Block = Block {
         ),
         later(
             "interfaces",
-            Takes::Lines("INTERFACE"),
+            Takes::Lines("", "INTERFACE"),
             "Interfaces that have these pauses in common.",
         ),
     ]],
@@ -582,7 +582,7 @@ pub(super) static TRACK_GROUP: Block = Block {
     name: "track_group",
     keywords: &[&[later(
         "group",
-        Takes::Lines("INSTANCE"),
+        Takes::Lines("", "INSTANCE"),
         "Instances that go into fault when something of the group is lost.",
     )]],
 };
@@ -621,27 +621,27 @@ pub(super) const TOP: &[Keyword] = &[
     ),
     later(
         "interface_up_down_delays",
-        Takes::Lines("INTERFACE DOWN [UP]"),
+        Takes::Lines("", "INTERFACE DOWN [UP]"),
         "Seconds until a change of an interface counts.",
     ),
     later(
         "linkbeat_interfaces",
-        Takes::Lines("INTERFACE [MII|ETHTOOL|IOCTL]"),
+        Takes::Lines("", "INTERFACE [MII|ETHTOOL|IOCTL]"),
         "Interfaces that are asked again and again how they are.",
     ),
     later(
         "static_ipaddress",
-        Takes::Lines(ADDRESS),
+        Takes::Lines("", ADDRESS),
         "Addresses that this machine always has.",
     ),
     later(
         "static_routes",
-        Takes::Lines(ROUTE),
+        Takes::Lines("", ROUTE),
         "Routes that this machine always has.",
     ),
     later(
         "static_rules",
-        Takes::Lines(RULE),
+        Takes::Lines("", RULE),
         "Routing rules that this machine always has.",
     ),
     later(

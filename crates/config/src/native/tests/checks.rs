@@ -99,7 +99,7 @@ fn services_say_what_is_usual_for_their_checks() {
 }
 
 #[test]
-fn pages_have_usual_names_and_statuses() {
+fn pages_are_read_by_http_with_and_without_tls() {
     let page = |path: &str, host: Option<&str>| Page {
         path: path.into(),
         host: host.map(Into::into),
@@ -127,17 +127,13 @@ fn pages_have_usual_names_and_statuses() {
     };
     let https = "type = \"https\"\nport = 443\nhost = \"www.example.org:8443\"\n";
     for (tls, sni) in [
-        ("", Some("www.example.org")),
-        ("tls = true", Some("www.example.org")),
-        ("tls = { sni = \"\" }", None),
+        ("", None),
+        ("tls = true", None),
         ("tls = { sni = \"other\" }", Some("other")),
     ] {
         let found = one_check(&format!("{https}{tls}")).probe;
         assert_eq!(found, http(with_sni(sni), 443, named.clone()), "{tls}");
     }
-    let found = one_check("type = \"https\"\nport = 443\nhost = \"10.0.0.1\"").probe;
-    let numbered = vec![page("/", Some("10.0.0.1"))];
-    assert_eq!(found, http(with_sni(None), 443, numbered));
     let Probe::Http(found) = one_check(
         "type = \"http\"\npage = [{ path = \"/a\", status = [200, \"300-399\"] }, \
          { digest = \"9b3a5a5bd1a0d8b1e3f4f5b2c1d0e9f8\", regex = '^ok$', \

@@ -11,7 +11,7 @@ use super::super::checks::{
     HELO, INTERVAL, RETRIES, RETRY_INTERVAL, TIMEOUT, TYPES, Type, VERSIONS,
 };
 use super::super::literals;
-use super::super::probes::{usual_end, usual_sni};
+use super::super::probes::usual_end;
 use super::values::Keys;
 use super::{File, put_user};
 
@@ -165,7 +165,7 @@ impl Written {
                 self.kind(Type::Grpc, server);
                 self.connect(connect);
                 self.keys.put_unless("service", &service[..], "");
-                self.tls(tls.as_ref(), None);
+                self.tls(tls.as_ref());
             }
         }
     }
@@ -204,18 +204,13 @@ impl Written {
                 }
             }
         }
-        if tls.as_ref()
-            != Some(&Tls {
-                sni: usual_sni(pages),
-                ..Tls::default()
-            })
-        {
-            self.tls(tls.as_ref(), usual_sni(pages).as_ref());
+        // HTTPS has it without saying so.
+        if tls.as_ref() != Some(&Tls::default()) {
+            self.tls(tls.as_ref());
         }
     }
 
-    /// TLS; `usual` is the name that is asked for where nothing is said.
-    fn tls(&mut self, tls: Option<&Tls>, usual: Option<&String>) {
+    fn tls(&mut self, tls: Option<&Tls>) {
         let Some(tls) = tls else {
             return;
         };
@@ -227,9 +222,7 @@ impl Written {
             password,
         } = tls;
         let mut keys = Keys::default();
-        if sni.as_ref() != usual {
-            keys.put("sni", sni.as_deref().unwrap_or_default());
-        }
+        keys.put_some("sni", sni.as_ref());
         keys.put_some("authorities", authorities.as_ref());
         keys.put_some("certificate", certificate.as_ref());
         keys.put_some("key", key.as_ref());
@@ -284,7 +277,7 @@ impl Written {
         } = probe;
         self.kind(kind, server);
         self.connect(connect);
-        self.tls(tls.as_ref(), None);
+        self.tls(tls.as_ref());
         self.keys.put_some("user", user.as_ref());
         self.keys.put_some("password", password.as_ref());
         self.keys.put_some("database", database.as_ref());
@@ -301,7 +294,7 @@ impl Written {
             filter,
         } = probe;
         self.connect(connect);
-        self.tls(tls.as_ref(), None);
+        self.tls(tls.as_ref());
         self.keys.put_some("bind_dn", bind.as_ref());
         self.keys.put_some("password", password.as_ref());
         self.keys.put_some("base_dn", base.as_ref());
