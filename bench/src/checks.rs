@@ -115,6 +115,8 @@ impl Kind {
                 version: HttpVersion::V1_0,
                 pages: vec![Page {
                     path: "/".into(),
+                    headers: Vec::new(),
+                    json: Vec::new(),
                     host: None,
                     statuses: Vec::new(),
                     digest: None,
@@ -268,7 +270,7 @@ fn measure(kind: Kind, options: Options) -> Result<Seen> {
         counting.begin();
         let (cpu, began) = (cpu_time()?, Instant::now());
         tokio::time::sleep(Duration::from_secs(options.seconds())).await;
-        let (cpu, took) = (cpu_time()? - cpu, began.elapsed());
+        let (cpu, took) = (cpu_time()?.saturating_sub(cpu), began.elapsed());
         let memory_mb = resident_mb()? - before;
         monitor.abort();
         let mut tally = counting.lock();

@@ -149,6 +149,8 @@ mod tests {
         assert_eq!(names("quorum").len(), 3);
         assert_eq!(names("timeouts.tcp"), [["timeouts.tcp"]]);
         assert!(names("connect_port")[0].len() > 5);
+        assert_eq!(names("reply_hex"), [["service.server.check.reply_hex"]]);
+        assert_eq!(names("alerts.mail.server"), [["alerts.mail.server"]]);
         assert!(names("orum").is_empty() && names("").is_empty());
         assert_eq!(guess("qourum").as_deref(), Some("quorum"));
         let near = guess("virtual_server.qourum");

@@ -23,6 +23,8 @@ pub mod postgres;
 pub mod redis;
 mod scram;
 pub mod smtp;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
 use alloc::string::String;

@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::shared::Shared;
 
 /// Longest sleep; without checks there is nothing to wake up for.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 
 /// A run of a check.
 pub type Run = Pin<Box<dyn Future<Output = Verdict> + Send>>;

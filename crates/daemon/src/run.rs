@@ -98,7 +98,7 @@ pub fn run(options: Options, rules: impl FnOnce() -> StartRules) -> anyhow::Resu
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let _inside = runtime.enter();
+    let inside = runtime.enter();
     let dataplane = Arc::new(dataplane);
     let adopted = opened == Opened::Adopted;
     let shared = Arc::new(Shared::new(&instance, dataplane.clone(), adopted));
@@ -137,7 +137,7 @@ pub fn run(options: Options, rules: impl FnOnce() -> StartRules) -> anyhow::Resu
     let news = shared.with_monitor(|monitor| monitor.farewell());
     runtime.block_on(crew.finish(news));
     // Ends all tasks, and with them their hold on the dataplane.
-    drop((crew, _inside));
+    drop((crew, inside));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop((shared, socket));
     finish(stop, dataplane, &pins)

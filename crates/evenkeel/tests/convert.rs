@@ -29,12 +29,12 @@ const TOML: &str = "\
 address = \"10.0.0.11\"
 port = 6379
 
-[[service.server]]
-address = \"192.168.1.1\"
-
-[[service.server.check]]
+[[service.check]]
 type = \"redis\"
 password = \"very secret\"
+
+[[service.server]]
+address = \"192.168.1.1\"
 ";
 
 const RULES: &str = "\

@@ -41,7 +41,7 @@ pub enum Kind {
     Ports(usize),
     /// A whole number within this range, which may be below 0.
     Signed(RangeInclusive<i32>),
-    /// A time of at most a day: a number of seconds, perhaps with decimals, or such as
+    /// A time: a number of seconds, perhaps with decimals, or such as
     /// `"500ms"`.
     Time {
         /// It can be 0.

@@ -10,8 +10,8 @@ use evenkeel_core::model::{Ends, Family, Protocol};
 
 use super::{marks, values};
 
-/// Longest time.
-pub(super) const TIME_MAX: Duration = Duration::from_hours(24);
+/// Longest time, that of keepalived.conf: 136 years.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(u32::MAX as u64);
 const UNITS: &[(&str, Duration)] = &[
     ("ms", Duration::from_millis(1)),
     ("s", Duration::from_secs(1)),
@@ -36,10 +36,10 @@ fn decimal(text: &str, unit: Duration) -> Option<Duration> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| {
         let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-        (is_plain && (1..=9).contains(&text.len())).then(|| text.parse::<u128>().ok())?
+        (is_plain && (1..=10).contains(&text.len())).then(|| text.parse::<u128>().ok())?
     };
     let nanos = digits(whole)?.checked_mul(unit.as_nanos())?;
-    let scale = 10_u128.pow(u32::try_from(part.len()).ok()?.min(9));
+    let scale = 10_u128.pow(u32::try_from(part.len()).ok()?);
     let nanos = nanos.checked_add(digits(part)?.checked_mul(unit.as_nanos())? / scale)?;
     let nanos = u64::try_from(nanos).ok()?;
     let time = Duration::from_nanos(nanos);
@@ -220,9 +220,17 @@ mod tests {
         assert_eq!(millis("5"), Some(5000));
         assert_eq!(millis("0.5"), Some(500));
         assert_eq!(seconds("0.000001"), Some(Duration::from_micros(1)));
-        assert_eq!(seconds("86400"), Some(TIME_MAX));
+        assert_eq!(seconds("4294967295"), Some(TIME_MAX));
         for wrong in [
-            "", "-1", "86401", "86400.1", "1e3", "inf", "1.", ".5", "1.2.3",
+            "",
+            "-1",
+            "4294967296",
+            "4294967295.1",
+            "1e3",
+            "inf",
+            "1.",
+            ".5",
+            "1.2.3",
         ] {
             assert_eq!(seconds(wrong), None, "{wrong}");
         }
@@ -230,8 +238,8 @@ mod tests {
         assert_eq!(units("500ms"), Some(500));
         assert_eq!(units("1.5 s"), Some(1500));
         assert_eq!(units("2m"), Some(120_000));
-        assert_eq!(units("24h"), Some(86_400_000));
-        for wrong in ["", "5", "ms", "s", "25h", "5d", "-1s", "1 0s"] {
+        assert_eq!(units("48h"), Some(172_800_000));
+        for wrong in ["", "5", "ms", "s", "2000000h", "5d", "-1s", "1 0s"] {
             assert_eq!(time_with_unit(wrong), None, "{wrong}");
         }
         for micros in [0, 1, 500_000, 1_000_000, 59_999_999] {

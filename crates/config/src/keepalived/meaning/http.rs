@@ -140,6 +140,8 @@ impl Reader<'_> {
             statuses: Vec::new(),
             digest: None,
             regex: None,
+            headers: Vec::new(),
+            json: Vec::new(),
         };
         let mut pattern = None;
         let mut has_more = None;
