@@ -141,11 +141,17 @@ pub fn load(inputs: &[Input], options: &Options, files: &dyn Files) -> Loaded {
         carried = loading.keepalived(&of_keepalived, options, files);
     }
     let Loading {
-        mut config,
-        services,
+        mut services,
+        mut parts,
         mut diagnostics,
         sources,
     } = loading;
+    services.sort_by_key(|origin| origin.input);
+    parts.sort_by_key(|(number, _)| *number);
+    let mut config = Config::default();
+    for (_, part) in parts {
+        merge(&mut config, part);
+    }
     config.services = crosscheck::check(services, carried.as_deref(), &mut diagnostics);
     diagnostics.sort_by_key(|found| sources.order(found));
     // A file that is included twice has each of its faults twice.
@@ -159,8 +165,9 @@ pub fn load(inputs: &[Input], options: &Options, files: &dyn Files) -> Loaded {
 
 #[derive(Default)]
 struct Loading {
-    config: Config,
     services: Vec<Origin>,
+    /// What files say beside services, with the number of the last of them.
+    parts: Vec<(usize, Config)>,
     diagnostics: Vec<Diagnostic>,
     sources: Sources,
 }
@@ -183,7 +190,7 @@ impl Loading {
         match native::parse(text, path) {
             Ok(mut config) => {
                 self.take_services(&mut config, |_| number);
-                self.merge(config);
+                self.parts.push((number, config));
             }
             Err(mistakes) => {
                 self.diagnostics
@@ -209,7 +216,8 @@ impl Loading {
             let input = origins.get(service).and_then(|&at| inputs.get(at));
             input.map_or(0, |(number, ..)| *number)
         });
-        self.merge(read.config);
+        let last = inputs.last().map_or(0, |(number, ..)| *number);
+        self.parts.push((last, read.config));
         read.carried
     }
 
@@ -221,50 +229,49 @@ impl Loading {
         });
         self.services.extend(services);
     }
+}
 
-    /// Takes over what a file says that is not as it would be without it.
-    fn merge(&mut self, other: Config) {
-        fn take<T: PartialEq>(target: &mut T, value: T, usual: &T) {
-            if value != *usual {
-                *target = value;
-            }
+/// Takes over what a file says that is not as it would be without it.
+fn merge(config: &mut Config, other: Config) {
+    fn take<T: PartialEq>(target: &mut T, value: T, usual: &T) {
+        if value != *usual {
+            *target = value;
         }
-        let usual = Config::default();
-        let Config {
-            dataplane,
-            timeouts,
-            udp_quiesced,
-            start,
-            stop,
-            alerts,
-            ipvs,
-            compat,
-            source_nat,
-            closed,
-            marks,
-            services: _,
-        } = other;
-        let config = &mut self.config;
-        take(&mut config.dataplane, dataplane, &usual.dataplane);
-        take(&mut config.timeouts, timeouts, &usual.timeouts);
-        take(&mut config.udp_quiesced, udp_quiesced, &usual.udp_quiesced);
-        take(
-            &mut config.start.ipvsadm_rules,
-            start.ipvsadm_rules,
-            &usual.start.ipvsadm_rules,
-        );
-        config.start.flush |= start.flush;
-        take(&mut config.stop, stop, &usual.stop);
-        take(&mut config.alerts, alerts, &usual.alerts);
-        take(&mut config.compat, compat, &usual.compat);
-        take(&mut config.source_nat, source_nat, &usual.source_nat);
-        for (setting, value) in ipvs {
-            config.ipvs.retain(|(known, _)| *known != setting);
-            config.ipvs.push((setting, value));
-        }
-        config.closed.extend(closed);
-        config.marks.extend(marks);
     }
+    let usual = Config::default();
+    let Config {
+        dataplane,
+        timeouts,
+        udp_quiesced,
+        start,
+        stop,
+        alerts,
+        ipvs,
+        compat,
+        source_nat,
+        closed,
+        marks,
+        services: _,
+    } = other;
+    take(&mut config.dataplane, dataplane, &usual.dataplane);
+    take(&mut config.timeouts, timeouts, &usual.timeouts);
+    take(&mut config.udp_quiesced, udp_quiesced, &usual.udp_quiesced);
+    take(
+        &mut config.start.ipvsadm_rules,
+        start.ipvsadm_rules,
+        &usual.start.ipvsadm_rules,
+    );
+    config.start.flush |= start.flush;
+    take(&mut config.stop, stop, &usual.stop);
+    take(&mut config.alerts, alerts, &usual.alerts);
+    take(&mut config.compat, compat, &usual.compat);
+    take(&mut config.source_nat, source_nat, &usual.source_nat);
+    for (setting, value) in ipvs {
+        config.ipvs.retain(|(known, _)| *known != setting);
+        config.ipvs.push((setting, value));
+    }
+    config.closed.extend(closed);
+    config.marks.extend(marks);
 }
 
 #[cfg(test)]

@@ -59,6 +59,18 @@ fn files_are_put_together() {
 }
 
 #[test]
+fn the_last_file_that_says_something_counts() {
+    let native = ("/e/a.toml", "[timeouts]\ntcp = 100\n");
+    let keepalived = (
+        "/e/keepalived.conf",
+        "global_defs {\n lvs_timeouts tcp 200\n}\n",
+    );
+    let tcp = |files: &[(&str, &str)]| loaded(files).config.timeouts.tcp;
+    assert_eq!(tcp(&[native, keepalived]), 200);
+    assert_eq!(tcp(&[keepalived, native]), 100);
+}
+
+#[test]
 fn a_service_stands_in_one_file() {
     let both = loaded(&[("/e/keepalived.conf", WEB), ("/e/keepalived-b.conf", WEB)]);
     let expected = "/e/keepalived-b.conf:1:16: error: TCP 10.0.0.1:80 stands in two files; the \
