@@ -73,7 +73,7 @@ async fn try_converse(
     };
     let mut stream = connect::tcp(connect).await?;
     if !matches!(security, Security::AtOnce(_)) {
-        match drive(&mut stream, dialogue, connect.timeout).await {
+        match drive(&mut stream, dialogue, connect.timeout, Reset::Fails).await {
             Outcome::Over(verdict) => return Ok(verdict),
             Outcome::Secure => {}
         }
@@ -82,7 +82,7 @@ async fn try_converse(
         return Err("the dialogue asks for TLS that is not configured".into());
     };
     let mut stream = connector.connect(stream, connect, secured.name).await?;
-    match drive(&mut stream, dialogue, connect.timeout).await {
+    match drive(&mut stream, dialogue, connect.timeout, Reset::Ends).await {
         Outcome::Over(verdict) => Ok(verdict),
         Outcome::Secure => Err("the dialogue asks for TLS within TLS".into()),
     }
@@ -97,12 +97,23 @@ pub(super) enum Outcome {
     Secure,
 }
 
+/// What it means that the other side resets the connection within an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// The check fails.
+    Fails,
+    /// The answer is over, as if the connection had been closed: by TLS, where servers are
+    /// used to end in all manners.
+    Ends,
+}
+
 /// Carries a dialogue's bytes. Whatever it sends, and each answer as a whole, may take so
 /// long and no longer.
 pub(super) async fn drive<S>(
     stream: &mut S,
     dialogue: &mut (dyn Dialogue + Send),
     time: Duration,
+    reset: Reset,
 ) -> Outcome
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -128,7 +139,7 @@ where
         if let Then::Over(outcome) = then {
             return outcome;
         }
-        next = match receive(stream, dialogue, time).await {
+        next = match receive(stream, dialogue, time, reset).await {
             Ok(next) => next,
             Err(reason) => return Outcome::Over(Verdict::Failed(reason)),
         };
@@ -165,6 +176,7 @@ async fn receive<S>(
     stream: &mut S,
     dialogue: &mut (dyn Dialogue + Send),
     time: Duration,
+    reset: Reset,
 ) -> Result<Next, String>
 where
     S: AsyncRead + Unpin,
@@ -174,9 +186,16 @@ where
     // the runtime makes every reader pause now and then.
     let reading = async {
         loop {
-            match poll_fn(|waker| poll_answer(stream, dialogue, waker)).await? {
-                Next::Read => has_begun = true,
-                next => return Ok(next),
+            match poll_fn(|waker| poll_answer(stream, dialogue, waker)).await {
+                Ok(Next::Read) => has_begun = true,
+                Err(error)
+                    if has_begun
+                        && reset == Reset::Ends
+                        && error.kind() == io::ErrorKind::ConnectionReset =>
+                {
+                    return Ok(Next::Done(dialogue.closed()));
+                }
+                other => return other,
             }
         }
     };
