@@ -104,6 +104,10 @@ fn of_native() -> Vec<Explanation> {
     for (table, keys) in native::TABLES {
         add(&mut all, table, keys);
     }
+    add(&mut all, "alerts", native::ALERTS_KEYS);
+    add(&mut all, "alerts.mail", native::MAIL_KEYS);
+    add(&mut all, "alerts.pipe", native::PIPE_KEYS);
+    add(&mut all, "script", native::SCRIPT_KEYS);
     add(&mut all, "service", native::SERVICE_KEYS);
     add(&mut all, "service.sorry_server", native::SORRY_KEYS);
     add(&mut all, "service.server", native::SERVER_KEYS);
@@ -114,9 +118,6 @@ fn of_native() -> Vec<Explanation> {
     add(&mut all, check, native::PAGE_KEYS);
     add(&mut all, check, native::PROBE_KEYS);
     add(&mut all, "service.server.check.tls", native::TLS_KEYS);
-    add(&mut all, "alerts", native::ALERTS_KEYS);
-    add(&mut all, "alerts.mail", native::MAIL_KEYS);
-    add(&mut all, "alerts.pipe", native::PIPE_KEYS);
     add(&mut all, "mark", native::MARK_KEYS);
     for setting in Sysctl::ALL {
         let help = format!("the setting net.ipv4.vs.{}", setting.name());

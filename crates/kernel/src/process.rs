@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{self, killpg};
+use nix::sys::signal::{self, SigSet, killpg};
 use nix::unistd::{Gid, Group, Pid, Uid, User};
 
 use crate::error::{Attempt, Result};
@@ -87,6 +87,8 @@ pub fn isolate(command: &mut Command, who: Identity) {
             }
             nix::unistd::setuid(uid)?;
         }
+        // Who started the daemon may have blocked the signal that ends a script.
+        SigSet::empty().thread_set_mask()?;
         // A change of the user takes it back, so it comes last.
         prctl::set_pdeathsig(signal::Signal::SIGTERM)?;
         Ok(())
@@ -172,6 +174,19 @@ mod tests {
         let output = command.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(text.trim(), before.to_string());
+    }
+
+    #[test]
+    fn signals_that_we_block_reach_it() {
+        let mut blocked = SigSet::empty();
+        blocked.add(signal::Signal::SIGTERM);
+        blocked.thread_block().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        isolate(&mut command, Identity::own());
+        let mut child = command.spawn().unwrap();
+        end_group(child.id(), Ending::Asked).unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

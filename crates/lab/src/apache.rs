@@ -63,7 +63,8 @@ impl Apache {
 
     /// Ends it: whoever connects is refused then.
     pub fn stop(mut self, deadline: Duration) -> Result<()> {
-        self.process.terminate(deadline).map(drop)
+        let ended = self.process.terminate(deadline);
+        ended.map(drop).with_context(|| self.process.log_tail(10))
     }
 
     /// Waits until it answers a request of its own host at each address.
