@@ -115,6 +115,8 @@ impl Kind {
                 version: HttpVersion::V1_0,
                 pages: vec![Page {
                     path: "/".into(),
+                    headers: Vec::new(),
+                    json: Vec::new(),
                     host: None,
                     statuses: Vec::new(),
                     digest: None,

@@ -104,8 +104,20 @@ fn of_native() -> Vec<Explanation> {
     for (table, keys) in native::TABLES {
         add(&mut all, table, keys);
     }
+    add(&mut all, "alerts", native::ALERTS_KEYS);
+    add(&mut all, "alerts.mail", native::MAIL_KEYS);
+    add(&mut all, "alerts.pipe", native::PIPE_KEYS);
+    add(&mut all, "script", native::SCRIPT_KEYS);
     add(&mut all, "service", native::SERVICE_KEYS);
+    add(&mut all, "service.sorry_server", native::SORRY_KEYS);
     add(&mut all, "service.server", native::SERVER_KEYS);
+    let check = "service.server.check";
+    add(&mut all, check, native::CHECK_KEYS);
+    add(&mut all, check, native::RUN_KEYS);
+    add(&mut all, check, native::CONNECT_KEYS);
+    add(&mut all, check, native::PAGE_KEYS);
+    add(&mut all, check, native::PROBE_KEYS);
+    add(&mut all, "service.server.check.tls", native::TLS_KEYS);
     add(&mut all, "mark", native::MARK_KEYS);
     for setting in Sysctl::ALL {
         let help = format!("the setting net.ipv4.vs.{}", setting.name());
@@ -134,9 +146,11 @@ mod tests {
             explain(name).into_iter().map(|found| found.names).collect()
         };
         assert_eq!(names("virtual_server.quorum"), [["virtual_server.quorum"]]);
-        assert_eq!(names("quorum").len(), 2);
+        assert_eq!(names("quorum").len(), 3);
         assert_eq!(names("timeouts.tcp"), [["timeouts.tcp"]]);
         assert!(names("connect_port")[0].len() > 5);
+        assert_eq!(names("reply_hex"), [["service.server.check.reply_hex"]]);
+        assert_eq!(names("alerts.mail.server"), [["alerts.mail.server"]]);
         assert!(names("orum").is_empty() && names("").is_empty());
         assert_eq!(guess("qourum").as_deref(), Some("quorum"));
         let near = guess("virtual_server.qourum");

@@ -15,7 +15,8 @@ const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
 const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keepalived");
 const SAMPLES: &str = "/usr/share/doc/keepalived/samples";
 
-/// Complaints of the real program that have no counterpart, and why. Where a brace is one too many, the real program says `Extra '}' found` as well.
+/// Complaints of the real program that have no counterpart, and why. Where a brace is one
+/// too many, it says `Extra '}' found` as well.
 const EXCEPTIONS: &[(&str, &str)] = &[
     (
         "Invalid smtp server",

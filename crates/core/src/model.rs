@@ -18,8 +18,8 @@ use core::str::FromStr;
 
 pub use alerts::{Alerts, Mail, Pipe};
 pub use check::{
-    Check, Connect, DatabaseProbe, DnsRecord, HttpProbe, HttpVersion, LdapProbe, Page, PageRegex,
-    Probe, Secret, Timing, Tls, UdpProbe, UdpReply,
+    Check, Connect, DatabaseProbe, DnsRecord, HeaderDemand, HttpProbe, HttpVersion, JsonDemand,
+    LdapProbe, Page, PageRegex, Probe, Secret, Timing, Tls, UdpProbe, UdpReply,
 };
 pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};

@@ -7,6 +7,7 @@
 //!   `ping`, `script`, `file`: the kinds
 //! - `words`: how failures are told
 
+mod blocking;
 mod connect;
 mod database;
 mod datagram;
@@ -27,6 +28,7 @@ use evenkeel_core::model::Probe;
 use evenkeel_core::probe::Verdict;
 use tokio::sync::Semaphore;
 
+use self::blocking::Blocking;
 use crate::script::Scripts;
 
 /// Scripts that run at a time, of all checks.
@@ -39,6 +41,7 @@ const OTHER_DESCRIPTORS: usize = 512;
 pub struct Context {
     tls: tls::Configurations,
     patterns: http::Patterns,
+    blocking: Blocking,
     scripts: Arc<Scripts>,
     script_slots: Semaphore,
     /// So many checks have a socket at a time. One more would fail for want of a
@@ -57,6 +60,7 @@ impl Context {
         Self {
             tls: tls::Configurations::default(),
             patterns: http::Patterns::default(),
+            blocking: Blocking::new(),
             scripts,
             script_slots: Semaphore::new(SCRIPTS),
             sockets: Semaphore::new(sockets),
@@ -92,7 +96,7 @@ pub async fn run(probe: &Probe, context: &Context) -> Verdict {
             ))
             .await
         }
-        Probe::File { path, weight, .. } => file::run(path, *weight).await,
+        Probe::File { path, weight, .. } => file::run(path, *weight, &context.blocking).await,
         _ => {
             // It is never closed.
             let _socket = context.sockets.acquire().await;

@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
-        Command::Check(arguments) => commands::check::run(arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
         Command::Services(arguments) => commands::services::services(&cli.instance, &arguments),

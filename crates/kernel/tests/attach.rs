@@ -57,7 +57,7 @@ fn auto_takes_tc_on_a_veth_and_says_why() {
         assert_ne!(slot.mac_high.get() & interface_flags::PARTIAL_CHECKSUMS, 0);
 
         dataplane.detach(v0.index).unwrap();
-        assert_eq!(dataplane.attached().unwrap(), []);
+        assert_eq!(dataplane.attached().unwrap(), [0; 0]);
         assert_eq!(slot.index.get(), 0);
         dataplane.detach(v0.index).unwrap();
     });
@@ -209,7 +209,7 @@ fn the_end_of_a_tunnel_has_tc_alone_unless_it_is_ignored() {
             let let_go = dataplane.attach_by(&t0, None, ignored, way).unwrap();
             assert_eq!(let_go.hook, "none");
             assert!(let_go.why.contains("ignore_tunneled"), "{let_go:?}");
-            assert_eq!(dataplane.attached().unwrap(), []);
+            assert_eq!(dataplane.attached().unwrap(), [0; 0]);
             assert_eq!((programs("t0").len(), at_egress(pins, "t0")), (0, [0, 0]));
             assert!(!run("tc", "qdisc show dev t0").contains("clsact"));
         }
@@ -288,7 +288,7 @@ fn the_pin_of_an_interface_that_has_gone_is_not_taken_for_its_successors() {
         assert_eq!(programs("v0").len(), shown(&attached.hook));
         ip("link del v0");
         dataplane.detach(v0.index).unwrap();
-        assert_eq!(dataplane.attached().unwrap(), []);
+        assert_eq!(dataplane.attached().unwrap(), [0; 0]);
     });
 }
 
@@ -327,7 +327,7 @@ fn the_loopback_interface_has_tc_alone() {
         }
         dataplane.detach(lo.index).unwrap();
         assert_eq!(setting(), "0\n");
-        assert_eq!(dataplane.attached().unwrap(), []);
+        assert_eq!(dataplane.attached().unwrap(), [0; 0]);
     });
 }
 

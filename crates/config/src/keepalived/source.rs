@@ -195,22 +195,27 @@ impl<'a> Source<'a> {
                         file: Arc::clone(&file.name),
                         line: file.number,
                     };
-                    if line.is_empty() {
-                        // A definition ends at an empty line.
-                        self.finish();
-                        continue;
-                    }
-                    let (text, unclosed) = without_comment(&cells(&line));
-                    if unclosed {
-                        self.report
-                            .warn(&at, &text, "a quote is not closed in this line");
-                    }
-                    if !text.is_empty() {
+                    if let Some(text) = self.cleaned(&at, &line) {
                         return Some((at, text));
                     }
                 }
             }
         }
+    }
+
+    /// A line of a file without its comment, if there is anything else in it.
+    fn cleaned(&mut self, at: &At, line: &str) -> Option<Text> {
+        if line.is_empty() {
+            // A definition ends at an empty line.
+            self.finish();
+            return None;
+        }
+        let (text, unclosed) = without_comment(&cells(line));
+        if unclosed {
+            self.report
+                .warn(at, &text, "a quote is not closed in this line");
+        }
+        (!text.is_empty()).then_some(text)
     }
 
     /// Counts what did not come from a file. Too much of it: nothing more is read.

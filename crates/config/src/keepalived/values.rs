@@ -61,16 +61,8 @@ pub(super) fn read(keyword: &Keyword, words: &[Word], at: &At, report: &mut Repo
         report.add(missing(keyword, at, name));
         return Value::Wrong;
     }
-    if let Some(extra) = words.get(most) {
-        let end = words.last().map_or(extra.column, |word| {
-            word.column + u32::try_from(word.length).unwrap_or(0)
-        });
-        let message = format!("{} takes no more than this; the rest is ignored", name.text);
-        report.add(
-            warning(at, extra, message)
-                .spanning(end.saturating_sub(extra.column).max(1) as usize)
-                .expecting(expected(keyword)),
-        );
+    if let Some(extra) = words.get(most..).filter(|extra| !extra.is_empty()) {
+        report.add(too_many(keyword, at, extra));
     }
     let Some(word) = words.first() else {
         return match keyword.takes {
@@ -78,61 +70,82 @@ pub(super) fn read(keyword: &Keyword, words: &[Word], at: &At, report: &mut Repo
             _ => Value::Words,
         };
     };
-    let read = match &keyword.takes {
-        Takes::Switch => switch(&word.text)
-            .map(Value::Switch)
-            .ok_or_else(|| "is neither on nor off".to_owned()),
-        Takes::Number(least, greatest) => {
-            number(&word.text, *least, *greatest).map(|(number, whole)| {
-                if !whole {
-                    let message = format!("{:?} is no number; {number} is taken", word.text);
-                    report.add(warning(at, word, message).expecting(expected(keyword)));
-                }
-                Value::Number(number)
-            })
-        }
-        Takes::Signed(least, greatest, options) => {
-            if let Some(option) = words
-                .get(1)
-                .filter(|word| !options.contains(&word.text.as_str()))
-                && !options.is_empty()
-            {
-                let message = format!("{:?} is nothing that {} takes", option.text, name.text);
-                report.add(warning(at, option, message).expecting(options.join(" or ")));
-                return Value::Wrong;
-            }
-            signed(&word.text, *least, *greatest).map(Value::Signed)
-        }
-        Takes::Seconds(least, greatest) => {
-            time(&word.text, *least, *greatest).map(|(time, rounded)| {
-                if rounded {
-                    let message = format!("{} has more than six decimal places", word.text);
-                    report.add(warning(at, word, message).expecting("it is rounded"));
-                }
-                Value::Seconds(time)
-            })
-        }
-        Takes::Choice(known) if !fits(keyword, known, &word.text) => {
-            // Of numbers none is nearer than another.
-            let hint = Some(&word.text).filter(|text| (3..40).contains(&text.len()));
-            let hint = hint.and_then(|text| nearest(text, known));
-            let message = format!("{:?} is nothing that {} takes", word.text, name.text);
-            let found = warning(at, word, message).expecting(expected(keyword));
-            report.add(match hint {
-                Some(hint) => found.hinting(format!("did you mean {hint}?")),
-                None => usual(found, keyword),
-            });
-            return Value::Wrong;
-        }
-        Takes::Address if address(&word.text).is_none() => Err("is no address".into()),
-        _ => Ok(Value::Words),
-    };
+    let read = first(keyword, words, at, report);
     read.unwrap_or_else(|fault| {
         let message = format!("{:?} {fault}", word.text);
         let found = warning(at, word, message).expecting(expected(keyword));
         report.add(usual(found, keyword));
         Value::Wrong
     })
+}
+
+/// About words that have no meaning.
+fn too_many(keyword: &Keyword, at: &At, extra: &[Word]) -> Diagnostic {
+    let start = extra[0].column;
+    let end = extra.last().map_or(start, |word| {
+        word.column + u32::try_from(word.length).unwrap_or(0)
+    });
+    let name = keyword.name;
+    let message = format!("{name} takes no more than this; the rest is ignored");
+    warning(at, &extra[0], message)
+        .spanning(end.saturating_sub(start).max(1) as usize)
+        .expecting(expected(keyword))
+}
+
+/// What the first word comes to, or what is wrong with it.
+fn first(keyword: &Keyword, words: &[Word], at: &At, report: &mut Report) -> Result<Value, String> {
+    let word = &words[0];
+    let mut warn = |message: String, expected: String| {
+        report.add(warning(at, word, message).expecting(expected));
+    };
+    match &keyword.takes {
+        Takes::Switch => switch(&word.text)
+            .map(Value::Switch)
+            .ok_or_else(|| "is neither on nor off".to_owned()),
+        Takes::Number(least, greatest) => {
+            let (number, whole) = number(&word.text, *least, *greatest)?;
+            if !whole {
+                let message = format!("{:?} is no number; {number} is taken", word.text);
+                warn(message, expected(keyword));
+            }
+            Ok(Value::Number(number))
+        }
+        Takes::Seconds(least, greatest) => {
+            let (time, rounded) = time(&word.text, *least, *greatest)?;
+            if rounded {
+                let message = format!("{} has more than six decimal places", word.text);
+                warn(message, "it is rounded".into());
+            }
+            Ok(Value::Seconds(time))
+        }
+        Takes::Signed(least, greatest, options) => {
+            let is_wrong = |word: &&Word| !options.contains(&word.text.as_str());
+            let option = words.get(1).filter(|_| !options.is_empty());
+            if let Some(option) = option.filter(is_wrong) {
+                let message = format!("{:?} is nothing that {} takes", option.text, keyword.name);
+                report.add(warning(at, option, message).expecting(options.join(" or ")));
+                return Ok(Value::Wrong);
+            }
+            signed(&word.text, *least, *greatest).map(Value::Signed)
+        }
+        Takes::Choice(known) if !fits(keyword, known, &word.text) => {
+            report.add(no_choice(keyword, known, at, word));
+            Ok(Value::Wrong)
+        }
+        Takes::Address if address(&word.text).is_none() => Err("is no address".into()),
+        _ => Ok(Value::Words),
+    }
+}
+
+fn no_choice(keyword: &Keyword, known: &[&str], at: &At, word: &Word) -> Diagnostic {
+    let message = format!("{:?} is nothing that {} takes", word.text, keyword.name);
+    let found = warning(at, word, message).expecting(expected(keyword));
+    // Of numbers none is nearer than another.
+    let text = Some(&word.text).filter(|text| (3..40).contains(&text.len()));
+    match text.and_then(|text| nearest(text, known)) {
+        Some(near) => found.hinting(format!("did you mean {near}?")),
+        None => usual(found, keyword),
+    }
 }
 
 /// Says what holds in place of a value that is wrong.

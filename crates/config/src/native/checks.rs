@@ -55,6 +55,8 @@ const PAGES: &[&str] = &[
     "regex_no_match",
     "regex_min_offset",
     "regex_max_offset",
+    "headers",
+    "json",
 ];
 const DATABASE: &[&str] = &["tls", "user", "password", "database", "query"];
 
@@ -271,6 +273,8 @@ pub struct PageDraft {
     pub(super) regex_no_match: bool,
     pub(super) regex_min_offset: u32,
     pub(super) regex_max_offset: u32,
+    pub(super) headers: Vec<String>,
+    pub(super) json: Vec<String>,
 }
 
 /// The keys of checks of HTTP, and of their `page`s.
@@ -328,6 +332,20 @@ pub const PAGE_KEYS: &[Key<PageDraft>] = &[
         kind: Kind::Number(0..=u32::MAX),
         help: "with regex: bytes of the body from which on no match may begin; default 0: no limit",
         set: |draft, value| draft.regex_max_offset = value.number(),
+    },
+    Key {
+        name: "headers",
+        kind: Kind::Texts,
+        help: "headers that the answer has to have, such as \"X-Health\" or \"X-Health: fine\"; \
+               default: none",
+        set: |draft, value| draft.headers = value.names(),
+    },
+    Key {
+        name: "json",
+        kind: Kind::Texts,
+        help: "values that the body has to have as JSON, each a pointer (RFC 6901), = and what is \
+               expected there, such as \"/status=ok\"; default: none",
+        set: |draft, value| draft.json = value.names(),
     },
 ];
 
@@ -410,8 +428,8 @@ pub const PROBE_KEYS: &[Key<ProbeDraft>] = &[
     Key {
         name: "fast_recovery",
         kind: Kind::Flag,
-        help: "http, https: after a failure one good run of the pages from the one that failed \
-               on is enough, without those before it; default false",
+        help: "http, https: after a failure, a good page counts for those before it; no effect: each \
+               run asks for all pages, and a good run is enough; default false",
         set: |draft, value| draft.fast_recovery = value.flag(),
     },
     Key {

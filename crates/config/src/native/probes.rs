@@ -16,6 +16,7 @@ use super::checks::{
     TlsDraft, Type,
 };
 use super::reader::{Reader, Spans};
+use super::texts;
 
 /// Keys of checks that are tables.
 const TABLES: &[&str] = &["tls", "page", "hosts"];
@@ -264,13 +265,37 @@ impl Reader<'_> {
         {
             self.mistake(span.start, format!("regex: {message}"), None);
         }
+        let headers = page.headers.iter().filter_map(|text| {
+            let demand = texts::header_demand(text);
+            if demand.is_none() {
+                self.wrong_demand(spans, "headers", text, "\"X-Health\" or \"X-Health: fine\"");
+            }
+            demand
+        });
+        let headers = headers.collect();
+        let json = page.json.iter().filter_map(|text| {
+            let demand = texts::json_demand(text);
+            if demand.is_none() {
+                self.wrong_demand(spans, "json", text, "\"/status=ok\"");
+            }
+            demand
+        });
+        let json = json.collect();
         Page {
+            headers,
+            json,
             path: page.path.unwrap_or_else(|| "/".into()),
             host: page.host,
             statuses: page.statuses,
             digest: page.digest,
             regex,
         }
+    }
+
+    fn wrong_demand(&mut self, spans: &Spans, key: &str, text: &str, example: &str) {
+        let at = spans.of(key).map_or(0, |span| span.start);
+        let message = format!("{key}: {text:?} is not understood, expected is such as {example}");
+        self.mistake(at, message, None);
     }
 
     /// The hosts of a check by SMTP: what they do not say is as the check says.

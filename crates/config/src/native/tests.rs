@@ -611,7 +611,8 @@ fn words_are_those_of_the_model() {
 }
 
 proptest! {
-    /// Whatever stands there is read or refused, with places that are in the text.
+    /// Whatever stands there is read, and then written and read again, or refused, with
+    /// places that are in the text.
     #[test]
     fn any_text_is_read_or_refused(
         parts in proptest::collection::vec(
@@ -621,6 +622,20 @@ proptest! {
                 Just("[[mark]]\n".to_owned()),
                 Just("[source_nat]\n".to_owned()),
                 Just("[ipvs]\n".to_owned()),
+                Just("[[service.check]]\n".to_owned()),
+                Just("[[service.server.check]]\n".to_owned()),
+                Just("[[alerts.pipe]]\n".to_owned()),
+                "type = \"(tcp|https|smtp|dns|script|udp|file|redis)\"\n",
+                (
+                    "interval|timeout|status|regex|reply_hex|send_hex|digest|tls|command|hosts",
+                    "[0-9]{1,6}|[0-9]{1,3}\\.[0-9]{1,12}|\"[0-9a-fx/ ms(?<=)-]{0,9}\"|\\[\\]|\\{\\}|\\[\\{\\}\\]",
+                )
+                    .prop_map(|(key, value)| format!("{key} = {value}\n")),
+                (
+                    "endpoints|sorry_server|on_up|on_quorum_down|group|check_defaults|path|reader",
+                    "\\[\"(tcp|mark|udp):[0-9.:-]{0,20}\"\\]|\"builtin\"|\"/a\"|\\{ address = 5 \\}",
+                )
+                    .prop_map(|(key, value)| format!("{key} = {value}\n")),
                 (
                     "address|port|mark|ports|netmask|persistence|source|sync_threshold|method",
                     "[0-9]{1,6}|\"[0-9.:/-]{0,12}\"|\\[[0-9, ]{0,9}\\]|true|\"gue\"",
@@ -632,10 +647,17 @@ proptest! {
         ),
     ) {
         let text = parts.concat();
-        if let Err(mistakes) = parse(&text, "e.toml") {
-            let lines = text.matches('\n').count() + 1;
-            for mistake in mistakes {
-                prop_assert!((1..=lines).contains(&mistake.place.line), "{}", mistake);
+        match parse(&text, "e.toml") {
+            Ok(config) => {
+                let again = parse(&write(&config), "e.toml");
+                prop_assert!(again.is_ok(), "{text}\n{}\n{again:?}", write(&config));
+            }
+            Err(mistakes) => {
+                prop_assert!(!mistakes.is_empty());
+                let lines = text.matches('\n').count() + 1;
+                for mistake in mistakes {
+                    prop_assert!((1..=lines).contains(&mistake.place.line), "{}", mistake);
+                }
             }
         }
     }

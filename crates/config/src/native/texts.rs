@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use evenkeel_core::model::{Script, User};
+use evenkeel_core::model::{HeaderDemand, JsonDemand, Script, User};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -257,4 +257,41 @@ fn time(value: &DeValue<'_>) -> Option<Duration> {
 fn signed(value: &DeValue<'_>) -> Option<i32> {
     let number = value.as_integer()?;
     i32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+}
+
+/// `NAME` or `NAME: VALUE`.
+pub(super) fn header_demand(text: &str) -> Option<HeaderDemand> {
+    let (name, value) = match text.split_once(':') {
+        Some((name, value)) => (name, Some(value.trim().to_owned())),
+        None => (text, None),
+    };
+    let is_token = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    (!name.is_empty() && name.bytes().all(is_token)).then(|| HeaderDemand {
+        name: name.into(),
+        value,
+    })
+}
+
+/// [`header_demand`] back.
+pub(super) fn header_text(demand: &HeaderDemand) -> String {
+    let HeaderDemand { name, value } = demand;
+    match value {
+        Some(value) => format!("{name}: {value}"),
+        None => name.clone(),
+    }
+}
+
+/// `/POINTER=VALUE`; in the pointer an `=` is written `~2`.
+pub(super) fn json_demand(text: &str) -> Option<JsonDemand> {
+    let (pointer, value) = text.split_once('=')?;
+    (pointer.is_empty() || pointer.starts_with('/')).then(|| JsonDemand {
+        pointer: pointer.replace("~2", "="),
+        value: value.into(),
+    })
+}
+
+/// [`json_demand`] back.
+pub(super) fn json_text(demand: &JsonDemand) -> String {
+    let JsonDemand { pointer, value } = demand;
+    format!("{}={value}", pointer.replace('=', "~2"))
 }

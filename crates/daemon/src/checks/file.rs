@@ -3,26 +3,29 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use evenkeel_core::probe::Verdict;
 use nix::fcntl::OFlag;
 
+use super::blocking::Blocking;
 use super::words;
 
+/// How long reading may take.
+const TIME: Duration = Duration::from_secs(5);
 /// Bytes of the file that are looked at.
 const LENGTH: u64 = 127;
 
 /// Reads the number; what it means depends on `weight`
 /// ([`evenkeel_core::model::Probe::File`]).
-pub(super) async fn run(path: &str, weight: i32) -> Verdict {
+pub(super) async fn run(path: &str, weight: i32, blocking: &Blocking) -> Verdict {
     let owned = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || read(&owned));
-    match reading.await {
+    match blocking.run(TIME, move || read(&owned)).await {
         Ok(Ok(text)) => verdict(path, &text, weight),
         // A file that is to be made when something is wrong.
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => verdict(path, "", weight),
         Ok(Err(error)) => Verdict::Failed(format!("cannot read {path}: {}", words::error(&error))),
-        Err(_) => Verdict::Failed("the daemon is about to end".into()),
+        Err(reason) => Verdict::Failed(reason),
     }
 }
 
@@ -102,18 +105,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_says_life_death_or_weight() {
+        let blocking = Blocking::new();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("number");
         let name = path.to_str().unwrap();
         // There is no file: nothing is wrong.
-        assert!(run(name, 0).await.is_good());
+        assert!(run(name, 0, &blocking).await.is_good());
         fs::write(&path, "2\n").unwrap();
-        assert_eq!(run(name, 0).await, Verdict::Failed(format!("{name} has 2")));
-        assert_eq!(run(name, -10).await, Verdict::Change(-20));
+        assert_eq!(
+            run(name, 0, &blocking).await,
+            Verdict::Failed(format!("{name} has 2"))
+        );
+        assert_eq!(run(name, -10, &blocking).await, Verdict::Change(-20));
         fs::write(&path, "-2147483648").unwrap();
-        assert!(!run(name, 1).await.is_good());
+        assert!(!run(name, 1, &blocking).await.is_good());
         let directory = directory.path().to_str().unwrap();
-        let Verdict::Failed(reason) = run(directory, 0).await else {
+        let Verdict::Failed(reason) = run(directory, 0, &blocking).await else {
             panic!("a directory has no number");
         };
         assert!(reason.starts_with("cannot read "), "{reason}");

@@ -37,7 +37,10 @@ async fn answer(
     context: &Context,
 ) -> Result<String, String> {
     let connector = match tls {
-        Some(tls) => Some(context.tls.speaking(tls, &[b"h2"]).await?),
+        Some(tls) => {
+            let (time, blocking) = (connect.timeout, &context.blocking);
+            Some(context.tls.speaking(tls, &[b"h2"], time, blocking).await?)
+        }
         None => None,
     };
     let stream = connect::tcp(connect).await?;

@@ -66,7 +66,9 @@ async fn try_converse(
     let secured = match security {
         Security::Plain => None,
         Security::AtOnce(secured) | Security::OnRequest(secured) => {
-            Some((context.tls.connector(secured.tls).await?, secured))
+            let (time, blocking) = (connect.timeout, &context.blocking);
+            let connector = context.tls.connector(secured.tls, time, blocking).await?;
+            Some((connector, secured))
         }
     };
     let mut stream = connect::tcp(connect).await?;

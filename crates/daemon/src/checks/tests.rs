@@ -60,6 +60,8 @@ fn page(path: &str) -> Page {
         statuses: Vec::new(),
         digest: None,
         regex: None,
+        headers: Vec::new(),
+        json: Vec::new(),
     }
 }
 

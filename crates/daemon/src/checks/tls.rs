@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use evenkeel_core::model::{Connect, Tls};
+use evenkeel_core::model::{Connect, Secret, Tls};
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -18,6 +20,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::blocking::Blocking;
 use super::stream::handshake;
 use super::words;
 
@@ -28,12 +31,17 @@ pub(super) struct Configurations {
 }
 
 impl Configurations {
-    /// What connects by these settings.
+    /// What connects by these settings. Reading files may take so long.
     ///
     /// # Errors
     /// What is wrong with the files that they name, in words.
-    pub(super) async fn connector(&self, tls: &Tls) -> Result<Connector, String> {
-        self.speaking(tls, &[]).await
+    pub(super) async fn connector(
+        &self,
+        tls: &Tls,
+        time: Duration,
+        blocking: &Blocking,
+    ) -> Result<Connector, String> {
+        self.speaking(tls, &[], time, blocking).await
     }
 
     /// The same for a protocol that has to be agreed upon within TLS.
@@ -41,6 +49,8 @@ impl Configurations {
         &self,
         tls: &Tls,
         protocols: &[&[u8]],
+        time: Duration,
+        blocking: &Blocking,
     ) -> Result<Connector, String> {
         // The name is the connection's, not the configuration's.
         let key = Tls {
@@ -48,9 +58,14 @@ impl Configurations {
             ..tls.clone()
         };
         let known = self.lock().get(&key).cloned();
-        let config = match known {
-            Some(config) => config,
-            None => self.read(key).await?,
+        let config = if let Some(config) = known {
+            config
+        } else {
+            let owned = key.clone();
+            let config = blocking.run(time, move || configuration(&owned)).await??;
+            let config = Arc::new(config);
+            self.lock().insert(key, Arc::clone(&config));
+            config
         };
         let config = if protocols.is_empty() {
             config
@@ -63,16 +78,6 @@ impl Configurations {
             config,
             sni: tls.sni.clone(),
         })
-    }
-
-    async fn read(&self, key: Tls) -> Result<Arc<ClientConfig>, String> {
-        let reading = tokio::task::spawn_blocking(move || (configuration(&key), key));
-        let (config, key) = reading
-            .await
-            .map_err(|_| "the daemon is about to end".to_owned())?;
-        let config = Arc::new(config?);
-        self.lock().insert(key, Arc::clone(&config));
-        Ok(config)
     }
 
     /// Files are read again, and what nothing uses any more is forgotten.
@@ -175,7 +180,10 @@ fn configuration(tls: &Tls) -> Result<ClientConfig, String> {
             // A file with both is usual.
             let key = key.as_ref().unwrap_or(certificate);
             builder
-                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .with_client_auth_cert(
+                    certificates(certificate)?,
+                    private_key(key, tls.password.as_ref())?,
+                )
                 .map_err(|error| format!("{certificate} and {key} can't be used: {error}"))?
         }
         (None, Some(key)) => return Err(format!("{key}: a key without its certificate")),
@@ -215,16 +223,36 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(certificates)
 }
 
-fn private_key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(path: &str, password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = bytes_of(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+        let password = password
+            .ok_or_else(|| format!("the key in {path} has a password, and none is configured"))?;
+        return decrypted(&text, password)
+            .map_err(|error| format!("cannot decrypt the key in {path}: {error}"));
+    }
+    if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(format!(
-            "the key in {path} is encrypted, and Evenkeel can't decrypt keys: write it \
-             without a password by `openssl pkey -in {path} -out NEW`"
+            "the key in {path} is encrypted in OpenSSL's old way: write it anew by \
+             `openssl pkcs8 -topk8 -in {path} -out NEW`"
         ));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| format!("{path}: {error}"))
+}
+
+/// The first key of a text in PEM that is encrypted with a password (PKCS #8, PBES2).
+fn decrypted(text: &str, password: &Secret) -> Result<PrivateKeyDer<'static>, pkcs8::Error> {
+    const FIRST: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    const LAST: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+    // A certificate may stand before and behind it.
+    let start = text.find(FIRST).unwrap_or_default();
+    let end = text[start..]
+        .find(LAST)
+        .map_or(text.len(), |at| start + at + LAST.len());
+    let (_, document) = SecretDocument::from_pem(&text[start..end])?;
+    let key = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?.decrypt(&password.0)?;
+    Ok(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))
 }
 
 fn bytes_of(path: &str) -> Result<Vec<u8>, String> {

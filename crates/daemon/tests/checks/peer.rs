@@ -195,6 +195,8 @@ pub(crate) fn page(port: u16, tls: Option<Tls>, host: Option<&str>, regex: &str)
         version: HttpVersion::V1_0,
         pages: vec![Page {
             path: "/".into(),
+            headers: Vec::new(),
+            json: Vec::new(),
             host: host.map(str::to_owned),
             statuses: Vec::new(),
             digest: None,

@@ -181,12 +181,27 @@ fn clients_show_their_certificate() {
                 .current_dir(sandbox::DIRECTORY),
             "",
         )?;
-        let locked = Tls {
-            password: Some(Secret("secret".into())),
+        let locked = |password: Option<&str>| Tls {
+            password: password.map(|password| Secret(password.into())),
             ..with("locked.key")
         };
-        let locked = bench.fails(&probe(locked))?;
-        ensure!(locked.contains("locked.key is encrypted"), "{locked}");
+        bench.passes(&probe(locked(Some("secret"))))?;
+        let wrong = bench.fails(&probe(locked(Some("other"))))?;
+        ensure!(wrong.starts_with("cannot decrypt the key in "), "{wrong}");
+        let none = bench.fails(&probe(locked(None)))?;
+        ensure!(
+            none.ends_with("has a password, and none is configured"),
+            "{none}"
+        );
+        let words = "ec -aes256 -passout pass:secret -in me.key -out old.key";
+        run(
+            Command::new("openssl")
+                .args(words.split(' '))
+                .current_dir(sandbox::DIRECTORY),
+            "",
+        )?;
+        let old = bench.fails(&probe(with("old.key")))?;
+        ensure!(old.contains("openssl pkcs8 -topk8"), "{old}");
         Ok(())
     });
 }

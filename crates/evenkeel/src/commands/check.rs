@@ -2,63 +2,35 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use evenkeel_config::diagnostic::{Diagnostic, Place, Severity};
-use evenkeel_config::files::Disk;
-use evenkeel_config::load::{Format, Input, Loaded, Options, load};
+use evenkeel_config::load::Loaded;
 use evenkeel_core::model::Ends;
 use serde_json::{Value, json};
+
+use super::reading::ReadingArguments;
 
 /// Arguments of `evenkeel check`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Configuration files, which are looked at together.
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<String>,
-    /// The language of the files; without it, as each one's name or content tells.
-    #[arg(long, value_enum)]
-    format: Option<FormatArgument>,
-    /// What @ID in keepalived.conf is compared with; without it the machine's name up to
-    /// its first dot.
-    #[arg(long, value_name = "ID")]
-    config_id: Option<String>,
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingArguments,
     /// JSON in place of text.
     #[arg(long)]
     json: bool,
 }
 
-/// A language by its name on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum FormatArgument {
-    /// The daemon's own TOML.
-    Native,
-    /// keepalived.conf.
-    Keepalived,
-}
-
-impl From<FormatArgument> for Format {
-    fn from(argument: FormatArgument) -> Self {
-        match argument {
-            FormatArgument::Native => Self::Native,
-            FormatArgument::Keepalived => Self::Keepalived,
-        }
-    }
-}
-
 /// Tells everything that is wrong in some files. Nothing is touched.
-pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    let format = arguments.format.map(Format::from);
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let count = arguments.files.len();
-    let inputs = arguments.files.into_iter();
-    let inputs: Vec<Input> = inputs.map(|path| Input { path, format }).collect();
-    let options = match arguments.config_id {
-        Some(id) => Options { id },
-        None => Options::of_this_machine(),
-    };
-    let loaded = load(&inputs, &options, &Disk);
+    let loaded = arguments.reading.load(&arguments.files);
     let text = if arguments.json {
         let mut text = serde_json::to_string_pretty(&as_json(&loaded))?;
         text.push('\n');

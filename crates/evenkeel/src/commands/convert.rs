@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// What they are; without it, as name or content tells.
     #[arg(long, value_enum)]
     format: Option<FormatArgument>,
+    /// What `@ID` of keepalived.conf is compared with; without it, the machine's name.
+    #[arg(long, value_name = "ID")]
+    config_id: Option<String>,
     /// Write to this file, which its owner alone may read, as passwords may stand in it.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -62,7 +65,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             });
         }
     }
-    let loaded = load(&inputs, &Options::of_this_machine(), &Disk);
+    let options = match &arguments.config_id {
+        Some(id) => Options { id: id.clone() },
+        None => Options::of_this_machine(),
+    };
+    let loaded = load(&inputs, &options, &Disk);
     show(&loaded);
     if loaded.is_refused() {
         bail!("nothing is written, because of the errors above");

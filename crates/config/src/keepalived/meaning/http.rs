@@ -39,51 +39,29 @@ const OPTIONS: &[&str] = &[
     "utf",
 ];
 
+/// What a check of pages says beside what all checks can say.
+#[derive(Default)]
+struct Own<'n> {
+    common: Common,
+    host: Option<String>,
+    version: HttpVersion,
+    has_sni: bool,
+    sni: Option<String>,
+    fast_recovery: bool,
+    urls: Vec<&'n Node>,
+}
+
 impl Reader<'_> {
     /// The checks of pages: one, but where TLS asks for them by different names.
     pub(super) fn pages(&mut self, node: &Node, around: &Surroundings) -> Option<Vec<Check>> {
-        let mut common = Common::default();
-        let mut host = None;
-        let mut version = HttpVersion::default();
-        let (mut has_sni, mut sni, mut fast_recovery) = (false, None, false);
-        let mut urls = Vec::new();
-        for child in &node.children {
-            match child.name() {
-                "url" => urls.push(child),
-                "virtualhost" => host = child.text().map(str::to_owned),
-                "http_protocol" => {
-                    version = match child.text() {
-                        Some("1.1") => HttpVersion::V1_1,
-                        Some("1.0") => HttpVersion::V1_0,
-                        Some(_) => HttpVersion::V1_0Close,
-                        None => version,
-                    };
-                }
-                "enable_sni" => has_sni = child.switch().unwrap_or(has_sni),
-                "sni_name" => sni = child.text().map(str::to_owned),
-                "fast_recovery" => fast_recovery = child.switch().unwrap_or(fast_recovery),
-                _ if self.take_common(&mut common, child) => {}
-                _ => self.unhandled(child),
-            }
-        }
-        let [of_server, of_service] = around.hosts.clone();
-        let mut pages: Vec<(Option<String>, Page)> = Vec::new();
-        for url in urls {
-            let Some(mut page) = self.page(url) else {
-                continue;
-            };
-            // keepalived leaves the real server's name out here.
-            let name = page.host.clone().or(host.clone()).or(of_service.clone());
-            let name = sni.clone().or(name).filter(|_| has_sni || sni.is_some());
-            let usual = host.clone().or(of_server.clone()).or(of_service.clone());
-            page.host = page.host.or(usual);
-            pages.push((name, page));
-        }
+        let own = self.page_settings(node);
+        let pages = self.named_pages(&own, around);
         if pages.is_empty() {
             let message = format!("{} has no url; it is ignored", node.name());
             self.report.add(node.warning(message));
             return None;
         }
+        let common = &own.common;
         let timeout = common.timeout(around);
         let connect = self.connect(node, &common.ends, around.server, timeout, true)?;
         let is_tls = node.name() == "SSL_GET";
@@ -98,17 +76,60 @@ impl Reader<'_> {
                 None => probes.push(HttpProbe {
                     connect: connect.clone(),
                     tls,
-                    version,
+                    version: own.version,
                     pages: vec![page],
-                    fast_recovery,
+                    fast_recovery: own.fast_recovery,
                 }),
             }
         }
         let usual = (1, Some(Duration::from_secs(3)));
         let checks = probes
             .into_iter()
-            .map(|probe| self.finished(Probe::Http(probe), &common, around, usual));
+            .map(|probe| self.finished(Probe::Http(probe), common, around, usual));
         Some(checks.collect())
+    }
+
+    fn page_settings<'n>(&mut self, node: &'n Node) -> Own<'n> {
+        let mut own = Own::default();
+        for child in &node.children {
+            match child.name() {
+                "url" => own.urls.push(child),
+                "virtualhost" => own.host = child.text().map(str::to_owned),
+                "http_protocol" => {
+                    own.version = match child.text() {
+                        Some("1.1") => HttpVersion::V1_1,
+                        Some("1.0") => HttpVersion::V1_0,
+                        Some(_) => HttpVersion::V1_0Close,
+                        None => own.version,
+                    };
+                }
+                "enable_sni" => own.has_sni = child.switch().unwrap_or(own.has_sni),
+                "sni_name" => own.sni = child.text().map(str::to_owned),
+                "fast_recovery" => {
+                    own.fast_recovery = child.switch().unwrap_or(own.fast_recovery);
+                }
+                _ if self.take_common(&mut own.common, child) => {}
+                _ => self.unhandled(child),
+            }
+        }
+        own
+    }
+
+    /// The pages with their Host headers, and by which name TLS asks for each.
+    fn named_pages(&mut self, own: &Own<'_>, around: &Surroundings) -> Vec<(Option<String>, Page)> {
+        let [of_server, of_service] = &around.hosts;
+        let first = |hosts: &[&Option<String>]| hosts.iter().find_map(|host| (*host).clone());
+        let pages = own.urls.iter().filter_map(|url| {
+            let mut page = self.page(url)?;
+            let name = own.sni.clone().or_else(|| {
+                // keepalived leaves the real server's name out here.
+                let name = first(&[&page.host, &own.host, of_service]);
+                name.filter(|_| own.has_sni)
+            });
+            page.host = first(&[&page.host, &own.host, of_server, of_service]);
+            Some((name, page))
+        });
+        pages.collect()
     }
 
     fn page(&mut self, node: &Node) -> Option<Page> {
@@ -119,6 +140,8 @@ impl Reader<'_> {
             statuses: Vec::new(),
             digest: None,
             regex: None,
+            headers: Vec::new(),
+            json: Vec::new(),
         };
         let mut pattern = None;
         let mut has_more = None;

@@ -21,6 +21,21 @@ pub(super) struct Placed {
     pub(super) place: Place,
 }
 
+/// What a real server says of itself.
+#[derive(Default)]
+struct Own {
+    method: Option<ForwardMethod>,
+    weight: Option<u32>,
+    upper_threshold: u32,
+    lower_threshold: u32,
+    inhibit: Option<bool>,
+    alpha: Option<bool>,
+    mail: Option<bool>,
+    host: Option<String>,
+    notify: Notify,
+    times: Times,
+}
+
 impl Reader<'_> {
     /// An address and a port, 0 if there is none, from the word of this number on. None,
     /// with a warning, if they are not right.
@@ -69,39 +84,8 @@ impl Reader<'_> {
     /// A real server of a service, whose own settings are all known.
     pub(super) fn real_server(&mut self, node: &Node, service: &mut Draft) -> Option<Placed> {
         let key = self.end(node, 1)?;
-        let mut method = None;
-        let mut weight = None;
-        let (mut upper_threshold, mut lower_threshold) = (0, 0);
-        let mut inhibit = None;
-        let mut alpha = None;
-        let mut mail = None;
-        let mut host = None;
-        let mut notify = Notify::default();
-        let mut times = Times::default();
-        let mut checks = Vec::new();
-        for child in &node.children {
-            match child.name() {
-                "weight" => weight = child.small().or(weight),
-                "lvs_method" => method = self.method(child).or(method),
-                "uthreshold" => upper_threshold = child.small().unwrap_or(upper_threshold),
-                "lthreshold" => lower_threshold = child.small().unwrap_or(lower_threshold),
-                "inhibit_on_failure" => inhibit = child.switch().or(inhibit),
-                "alpha" => alpha = child.switch().or(alpha),
-                "smtp_alert" => mail = child.switch().or(mail),
-                "virtualhost" => host = child.text().map(str::to_owned),
-                "notify_up" => self.notify(child, &mut notify.up),
-                "notify_down" => self.notify(child, &mut notify.down),
-                _ if times.take(child) => {}
-                name if name.ends_with("_CHECK") || name.ends_with("_GET") => checks.push(child),
-                _ => self.unhandled(child),
-            }
-        }
-        if lower_threshold > upper_threshold && upper_threshold > 0 {
-            let message = "lthreshold is above uthreshold; it is ignored";
-            self.report.add(node.warning(message));
-            lower_threshold = 0;
-        }
-        let method = method.unwrap_or(service.usual_method());
+        let own = self.server_settings(node);
+        let method = own.method.unwrap_or(service.usual_method());
         if !self.fits(node, key, method, service) {
             return None;
         }
@@ -114,12 +98,16 @@ impl Reader<'_> {
                     key.port
                 },
             },
-            times: times.or(service.times),
-            alpha: alpha.unwrap_or(service.alpha),
-            hosts: [host, service.host.clone()],
+            times: own.times.or(service.times),
+            alpha: own.alpha.unwrap_or(service.alpha),
+            hosts: [own.host, service.host.clone()],
         };
+        let is_check = |child: &&Node| {
+            let name = child.name();
+            name.ends_with("_CHECK") || name.ends_with("_GET")
+        };
+        let checks = node.children.iter().filter(is_check);
         let checks: Vec<Check> = checks
-            .into_iter()
             .filter_map(|check| self.checks(check, &around))
             .flatten()
             .collect();
@@ -129,17 +117,46 @@ impl Reader<'_> {
                 key,
                 settings: ServerSettings {
                     method,
-                    weight: weight.unwrap_or(service.weight),
-                    upper_threshold,
-                    lower_threshold,
+                    weight: own.weight.unwrap_or(service.weight),
+                    upper_threshold: own.upper_threshold,
+                    lower_threshold: own.lower_threshold,
                 },
-                inhibit: inhibit.unwrap_or(service.inhibit),
+                inhibit: own.inhibit.unwrap_or(service.inhibit),
                 checks,
-                notify,
-                mail: mail.unwrap_or_else(|| self.global.mails(true)),
+                notify: own.notify,
+                mail: own.mail.unwrap_or_else(|| self.global.mails(true)),
             },
             place: Self::place(node, 1),
         })
+    }
+
+    /// What a server says of itself, beside its checks.
+    fn server_settings(&mut self, node: &Node) -> Own {
+        let mut own = Own::default();
+        for child in &node.children {
+            let small = child.small();
+            match child.name() {
+                "weight" => own.weight = small.or(own.weight),
+                "lvs_method" => own.method = self.method(child).or(own.method),
+                "uthreshold" => own.upper_threshold = small.unwrap_or(own.upper_threshold),
+                "lthreshold" => own.lower_threshold = small.unwrap_or(own.lower_threshold),
+                "inhibit_on_failure" => own.inhibit = child.switch().or(own.inhibit),
+                "alpha" => own.alpha = child.switch().or(own.alpha),
+                "smtp_alert" => own.mail = child.switch().or(own.mail),
+                "virtualhost" => own.host = child.text().map(str::to_owned),
+                "notify_up" => self.notify(child, &mut own.notify.up),
+                "notify_down" => self.notify(child, &mut own.notify.down),
+                name if name.ends_with("_CHECK") || name.ends_with("_GET") => {}
+                _ if own.times.take(child) => {}
+                _ => self.unhandled(child),
+            }
+        }
+        if own.lower_threshold > own.upper_threshold && own.upper_threshold > 0 {
+            let message = "lthreshold is above uthreshold; it is ignored";
+            self.report.add(node.warning(message));
+            own.lower_threshold = 0;
+        }
+        own
     }
 
     /// A program for news; only the first counts.

@@ -120,7 +120,8 @@ pub(super) const CHECKERS: &[Keyword] = &[
     kw(
         "UDP_CHECK",
         Takes::Block(&UDP, ""),
-        "The server lives while no ICMP error answers a UDP datagram, and a reply comes if one is required.",
+        "The server lives while no ICMP error answers a UDP datagram, and a reply comes if one is \
+         required.",
     ),
     kw(
         "FILE_CHECK",
@@ -272,7 +273,8 @@ static SMTP: Block = Block {
             kw(
                 "host",
                 Takes::Block(&HOST, ""),
-                "Another place to check; where nothing else says where to connect, in place of the server's own.",
+                "Another place to check; where nothing else says where to connect, in place of \
+                 the server's own.",
             ),
         ],
         CONNECT,
@@ -326,7 +328,8 @@ static MISC: Block = Block {
             kw(
                 "misc_dynamic",
                 Takes::Nothing,
-                "Statuses from 2 on mean that the server lives, and set its weight to the status - 2.",
+                "Statuses from 2 on mean that the server lives, and set its weight to the status \
+                 - 2.",
             ),
             kw(
                 "user",
@@ -383,7 +386,8 @@ static FILE: Block = Block {
         kw(
             "weight",
             Takes::Signed(-WEIGHT_SIGNED, WEIGHT_SIGNED, &["reverse", "noreverse"]),
-            "The file's number is multiplied by this, with reverse negated, and added to the server's weight; 0: any number but 0 is a failure.",
+            "The file's number is multiplied by this, with reverse negated, and added to the \
+             server's weight; 0: any number but 0 is a failure.",
         )
         .or("that of the track_file"),
     ]],

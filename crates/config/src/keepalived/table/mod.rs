@@ -4,7 +4,9 @@
 
 mod bfd;
 mod checkers;
+mod failover;
 mod global;
+mod machine;
 mod services;
 mod vrrp;
 

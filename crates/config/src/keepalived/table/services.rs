@@ -113,7 +113,8 @@ const VS: &[Keyword] = &[
     kw(
         "sh-fallback",
         Takes::Nothing,
-        "Scheduler sh, which stands before it: clients of a server that takes no connections go to another.",
+        "Scheduler sh, which stands before it: clients of a server that takes no connections go \
+         to another.",
     ),
     kw(
         "mh-port",
@@ -123,7 +124,8 @@ const VS: &[Keyword] = &[
     kw(
         "mh-fallback",
         Takes::Nothing,
-        "Scheduler mh, which stands before it: clients of a server that takes no connections go to another.",
+        "Scheduler mh, which stands before it: clients of a server that takes no connections go \
+         to another.",
     ),
     kw(
         "lvs_method",
@@ -141,13 +143,15 @@ const VS: &[Keyword] = &[
     kw(
         "persistence_timeout",
         Takes::Words(0, "[SECONDS]"),
-        "Seconds that a client stays with its server after its last new connection; 360 when none are given.",
+        "Seconds that a client stays with its server after its last new connection; 360 when none \
+         are given.",
     )
     .or("clients do not stay"),
     kw(
         "persistence_granularity",
         Takes::Word("MASK|PREFIX-LENGTH"),
-        "Which clients stay together: those that are equal under an IPv4 mask, or in so many bits of IPv6. Makes clients stay for 360 seconds where persistence_timeout does not say it.",
+        "Which clients stay together: those that are equal under an IPv4 mask, or in so many bits \
+         of IPv6. Makes clients stay for 360 seconds where persistence_timeout does not say it.",
     )
     .or("each for itself"),
     kw(
@@ -200,13 +204,15 @@ const VS: &[Keyword] = &[
     kw(
         "quorum",
         Takes::Number(1, U32),
-        "The service is up while the weights of the servers that live come to this, give or take hysteresis.",
+        "The service is up while the weights of the servers that live come to this, give or take \
+         hysteresis.",
     )
     .or("1"),
     kw(
         "hysteresis",
         Takes::Number(0, U32),
-        "The quorum is lost below quorum - hysteresis and gained from quorum + hysteresis on; less than quorum.",
+        "The quorum is lost below quorum - hysteresis and gained from quorum + hysteresis on; \
+         less than quorum.",
     )
     .or("0"),
     kw(
@@ -218,12 +224,14 @@ const VS: &[Keyword] = &[
     kw(
         "sorry_server",
         Takes::Words(1, "ADDRESS [PORT]|builtin|DIRECTORY"),
-        "What answers while there is no quorum: a server, or the daemon itself with status 503, by a page of its own (builtin) or the index.html of a directory.",
+        "What answers while there is no quorum: a server, or the daemon itself with status 503, \
+         by a page of its own (builtin) or the index.html of a directory.",
     ),
     kw(
         "sorry_server_inhibit",
         Takes::Nothing,
-        "The sorry server, which stands before it, stays in the table with weight 0 while there is a quorum.",
+        "The sorry server, which stands before it, stays in the table with weight 0 while there \
+         is a quorum.",
     ),
     kw(
         "sorry_server_lvs_method",
@@ -331,7 +339,8 @@ pub(super) static TRACK_FILE: Block = Block {
         kw(
             "weight",
             Takes::Signed(-254, 254, &["reverse"]),
-            "The file's number is multiplied by this, with reverse negated, and added to the weight.",
+            "The file's number is multiplied by this, with reverse negated, and added to the \
+             weight.",
         )
         .or("1"),
         idle(

@@ -155,9 +155,11 @@ fn pages_are_read() {
 #[test]
 fn tls_asks_by_name_where_it_is_told_to() {
     let text = "SSL {\nca /ca\nkey /key\ncertificate /cert\npassword \"a b\"\n}\n\
-                virtual_server 10.0.0.1 443 {\nprotocol TCP\nlb_algo rr\nlb_kind NAT\nvirtualhost v\n\
+                virtual_server 10.0.0.1 443 {\nprotocol TCP\nlb_algo rr\nlb_kind NAT\n\
+                virtualhost v\n\
                 real_server 10.0.1.1 443 {\nSSL_GET {\nurl {\npath /\n}\n}\nSSL_GET {\nenable_sni\n\
-                url {\npath /1\nvirtualhost a\n}\nurl {\npath /2\n}\nurl {\npath /3\nvirtualhost a\n}\n\
+                url {\npath /1\nvirtualhost a\n}\nurl {\npath /2\n}\nurl {\npath /3\nvirtualhost a\n\
+                }\n\
                 }\n}\n}\n";
     let config = good(text);
     let checks = &config.services[0].service.servers[0].checks;
@@ -262,7 +264,8 @@ fn programs_that_cannot_run_are_told() {
         .add_with("/bin/good", "", 0o755, 0);
     let told_of = |memory: &mut Memory, script: &str, global: &str| {
         let text = format!(
-            "global_defs {{\n{global}\n}}\nvirtual_server 10.0.0.1 80 {{\nprotocol TCP\nlb_algo rr\n\
+            "global_defs {{\n{global}\n}}\nvirtual_server 10.0.0.1 80 {{\nprotocol TCP\n\
+            lb_algo rr\n\
              lb_kind NAT\nquorum_up {script}\nreal_server 10.0.1.1 80 {{\n}}\n}}\n"
         );
         told(&read_with(memory, &text).0)
@@ -365,7 +368,8 @@ fn methods_are_read() {
 #[test]
 fn groups_and_marks_are_read() {
     let text = "virtual_server_group g {\n10.0.0.1 80\n10.0.0.9-10 443-444\n2001:db8::/126 80\n\
-                fwmark 7 inet6\n}\nvirtual_server group g {\nlb_algo rr\nlb_kind TUN\nprotocol UDP\n\
+                fwmark 7 inet6\n}\nvirtual_server group g {\nlb_algo rr\nlb_kind TUN\n\
+                protocol UDP\n\
                 real_server 10.0.1.1 {\n}\n}\n";
     let config = good(text);
     let service = &config.services[0].service;

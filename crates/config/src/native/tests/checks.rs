@@ -106,6 +106,8 @@ fn pages_are_read_by_http_with_and_without_tls() {
         statuses: vec![],
         digest: None,
         regex: None,
+        headers: Vec::new(),
+        json: Vec::new(),
     };
     let http = |tls, port, pages| {
         Probe::Http(HttpProbe {

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use evenkeel_core::model::{
-    Alerts, Check, Connect, DatabaseProbe, DnsRecord, Ends, HttpProbe, HttpVersion, LdapProbe,
-    Mail, Notify, Page, PageRegex, Pipe, Probe, Quorum, Script, Secret, Sorry, SysctlKind, Timing,
-    Tls, UdpProbe, UdpReply, User, VirtualServer,
+    Alerts, Check, Connect, DatabaseProbe, DnsRecord, Ends, HeaderDemand, HttpProbe, HttpVersion,
+    JsonDemand, LdapProbe, Mail, Notify, Page, PageRegex, Pipe, Probe, Quorum, Script, Secret,
+    Sorry, SysctlKind, Timing, Tls, UdpProbe, UdpReply, User, VirtualServer,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -143,14 +143,26 @@ fn page() -> BoxedStrategy<Page> {
         Just("www.example.org:81".into()),
         Just("10.0.0.1".into())
     ]);
-    (line(), host, statuses, digest, of(regex()))
-        .prop_map(|(path, host, statuses, digest, regex)| Page {
-            path,
-            host,
-            statuses,
-            digest,
-            regex,
-        })
+    let header =
+        ("[A-Za-z][A-Za-z-]{0,9}", of("[ -~]{0,12}")).prop_map(|(name, value)| HeaderDemand {
+            name,
+            value: value.map(|value| value.trim().to_owned()),
+        });
+    let json =
+        ("(/[a-z=]{0,5}){0,3}", text()).prop_map(|(pointer, value)| JsonDemand { pointer, value });
+    let demands = (vec(header, 0..3), vec(json, 0..3));
+    (line(), host, statuses, digest, of(regex()), demands)
+        .prop_map(
+            |(path, host, statuses, digest, regex, (headers, json))| Page {
+                headers,
+                json,
+                path,
+                host,
+                statuses,
+                digest,
+                regex,
+            },
+        )
         .boxed()
 }
 

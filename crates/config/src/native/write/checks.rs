@@ -12,6 +12,7 @@ use super::super::checks::{
 };
 use super::super::literals;
 use super::super::probes::usual_end;
+use super::super::texts;
 use super::values::Keys;
 use super::{File, put_user};
 
@@ -328,7 +329,13 @@ fn put_page(keys: &mut Keys, page: &Page) {
         statuses,
         digest,
         regex,
+        headers,
+        json,
     } = page;
+    let headers: Vec<String> = headers.iter().map(texts::header_text).collect();
+    keys.put_unless("headers", &headers[..], &[][..]);
+    let json: Vec<String> = json.iter().map(texts::json_text).collect();
+    keys.put_unless("json", &json[..], &[][..]);
     keys.put_unless("path", &path[..], "/");
     keys.put_some("host", host.as_ref());
     match &statuses[..] {

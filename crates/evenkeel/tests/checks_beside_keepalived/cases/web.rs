@@ -28,6 +28,8 @@ fn page() -> Page {
         statuses: Vec::new(),
         digest: None,
         regex: None,
+        headers: Vec::new(),
+        json: Vec::new(),
     }
 }
 
