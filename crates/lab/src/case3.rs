@@ -23,9 +23,6 @@ const FIRST: &str = include_str!("../../../examples/case3/keepalived.conf");
 const OPTIONS: &str = include_str!("../../../examples/case3/options.conf");
 const SECURE: &str = include_str!("../../../examples/case3/secure.conf");
 
-/// Between a moment and its being seen: a check's run, an edit, a look at the table.
-const SLACK: Duration = Duration::from_secs(1);
-
 /// Runs the case inside the sandbox with `program` as `evenkeel`, `ipvsadm` and `genhash`.
 /// True where every point holds.
 pub fn run(program: &Path, out: impl Write) -> Result<bool> {
@@ -134,7 +131,7 @@ impl<'a, W: Write> Case<'a, W> {
             .collect();
         expected.sort_unstable();
         let mut last = String::new();
-        let left = (limit + SLACK).saturating_sub(since.elapsed());
+        let left = limit.saturating_sub(since.elapsed());
         let waited = wait::until(left, "the servers", || {
             let look = self.network.director.servers();
             let (servers, listing) = look.map_err(|error| format!("{error:#}"))?;
@@ -176,6 +173,29 @@ impl<'a, W: Write> Case<'a, W> {
             Err(error) => self.report.fail(point, &format!("{error:#}"))?,
         }
         Ok(())
+    }
+
+    /// Waits until `evenkeel status` has this in the part about virtual servers, which is
+    /// shown.
+    fn expect_status(&mut self, point: &str, text: &str, limit: Duration) -> Result<()> {
+        let since = Instant::now();
+        let mut last = String::new();
+        let waited = wait::until(limit, "the status", || {
+            let output = self.network.director.shell("evenkeel status");
+            let output = output.map_err(|error| format!("{error:#}"))?;
+            let part = output.stdout.split("\nvirtual servers\n").nth(1);
+            let part = part.and_then(|part| part.split("\n\n").next());
+            part.unwrap_or_default().clone_into(&mut last);
+            if last.contains(text) {
+                Ok(())
+            } else {
+                Err(format!("no {text:?}"))
+            }
+        });
+        let shown = last.trim_end();
+        self.report
+            .text(&format!("# evenkeel status\n…\nvirtual servers\n{shown}"))?;
+        self.timed(point, since, limit, &waited)
     }
 
     /// Waits until a file of the scripts' has one more of a line than before.

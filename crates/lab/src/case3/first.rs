@@ -143,6 +143,9 @@ impl<W: Write> Case<'_, W> {
         self.report
             .check("4 clients get the other server alone", &true, &alone)?;
         self.expect_mail("9 mail tells of it:", &subject("DOWN"), mails)?;
+        let point = "4 `evenkeel status` says that it is down, and why";
+        let why = "    192.168.10.85:80  DOWN for ";
+        self.expect_status(point, why, LIMIT)?;
         let mails = self.network.mail.mails()?.len();
         let since = Instant::now();
         self.network.start(85)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::{Case, SECURE, vip};
 
 /// `delay_loop`, one retry after a second, and `connect_timeout`.
-const LIMIT: Duration = Duration::from_secs(2 + 1 + 3);
+const LIMIT: Duration = Duration::from_secs(3 + 1 + 2);
 /// Longest that the sorry server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -20,7 +20,10 @@ impl<W: Write> Case<'_, W> {
         let digest = self.digest("-S -p 443")?;
         self.reload(&SECURE.replace("DIGEST", &digest))?;
         let both = [(85, 1), (98, 1)];
-        let point = "6 SSL_GET passes with that digest";
+        let point = "6 the same page passes SSL_GET";
+        let good = "SSL_GET https://192.168.10.85:443/test_vie.php: good";
+        self.expect_status(point, good, LIMIT)?;
+        let point = "6 both servers are in the table";
         self.expect(point, 443, &both, Instant::now(), LIMIT)?;
         let since = Instant::now();
         self.network.stop(85)?;
@@ -34,6 +37,8 @@ impl<W: Write> Case<'_, W> {
         let point = "6 and takes out one whose page has another digest";
         self.expect(point, 443, &[(85, 1)], since, LIMIT)?;
         self.network.set_page(98, "alive\n")?;
+        let point = "5 no server of port 8080 lives";
+        self.expect_status(point, "[192.168.10.9]:tcp:8080  NO QUORUM", LIMIT)?;
         let answer = self.ask()?;
         self.report.text(&answer)?;
         let says =
