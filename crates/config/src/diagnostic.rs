@@ -139,6 +139,25 @@ struct Source {
     lines: Vec<Box<str>>,
 }
 
+/// Words after which a secret stands.
+const SECRETS: &[&str] = &["password", "auth_pass"];
+
+/// A line whose secrets are stars, as many as they have characters: what is shown may come
+/// to a log.
+fn masked(line: &str) -> String {
+    let found = SECRETS
+        .iter()
+        .filter_map(|word| Some(line.find(word)? + word.len()));
+    let Some((before, secret)) = found.min().and_then(|at| line.split_at_checked(at)) else {
+        return line.into();
+    };
+    let stars = secret.chars().map(|character| match character {
+        ' ' | '\t' | '=' | '"' | '\'' | '{' | '}' | '[' | ']' | ',' => character,
+        _ => '*',
+    });
+    before.chars().chain(stars).collect()
+}
+
 impl Sources {
     /// Adds a file.
     pub fn add(&mut self, file: Arc<str>, text: &str) {
@@ -146,7 +165,7 @@ impl Sources {
         let lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
         let source = Source {
             number: self.0.len(),
-            lines: lines.map(Into::into).collect(),
+            lines: lines.map(|line| masked(line).into()).collect(),
         };
         self.0.entry(file).or_insert(source);
     }
@@ -295,5 +314,21 @@ warning: no such keyword: weigth
             text.contains("a.conf:7") && !text.contains('\x1b'),
             "{text}"
         );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(masked("  password geheim! x"), "  password ******* *");
+        assert_eq!(masked("password = \"a=ü\""), "password = \"*=*\"");
+        assert_eq!(masked("interval = 5"), "interval = 5");
+        let place = Place {
+            file: "a".into(),
+            line: 1,
+            column: 1,
+        };
+        let mut sources = Sources::default();
+        sources.add("a".into(), "auth_pass 1111 2222");
+        let shown = sources.render(&Diagnostic::new(Severity::Warning, place, "m"), false);
+        assert!(shown.contains("auth_pass **** ****"), "{shown}");
     }
 }
