@@ -1,4 +1,5 @@
-//! A file of the lab's own: checks by TLS, and the built-in sorry server.
+//! A file of the lab's own: checks by TLS, the built-in sorry server, and scripts and a pipe
+//! of another user's.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,19 +7,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::network::{START, script};
 use super::{Case, SECURE, vip};
+use crate::wait;
 
 /// `delay_loop`, one retry after a second, and `connect_timeout`.
 const LIMIT: Duration = Duration::from_secs(3 + 1 + 2);
+/// `delay_loop`, and what a script that hangs has with a second more.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(3 + 1 + 1);
+/// What the script that hangs waits for; no other program does.
+const HANGS_S: u32 = 86_399;
 /// Longest that the sorry server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
 impl<W: Write> Case<'_, W> {
     pub(super) fn secure(&mut self) -> Result<()> {
-        self.report
-            .step("secure.conf: the same page by TLS, and a service without a server")?;
+        self.report.step(
+            "secure.conf: the same page by TLS, a service without a server, scripts as nobody",
+        )?;
+        script("is_nobody.sh", "[ \"$(id -u)\" = 65534 ]")?;
+        script("hangs.sh", &format!("sleep {HANGS_S} & wait"))?;
         let digest = self.digest("-S -p 443")?;
         self.reload(&SECURE.replace("DIGEST", &digest))?;
+        self.as_nobody()?;
         let both = [(85, 1), (98, 1)];
         let point = "6 the same page passes SSL_GET";
         let good = "SSL_GET https://192.168.10.85:443/test_vie.php: good";
@@ -45,6 +56,32 @@ impl<W: Write> Case<'_, W> {
             answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 30\r\n");
         let point = "5 `sorry_server builtin` answers with 503 and Retry-After";
         self.report.check(point, &true, &says)?;
+        Ok(())
+    }
+
+    /// Point 7: scripts and a pipe of a user's who has no rights.
+    fn as_nobody(&mut self) -> Result<()> {
+        let since = Instant::now();
+        let point = "7 a script that runs as nobody passes, one that hangs does not";
+        self.expect(point, 8081, &[(85, 1)], since, SCRIPT_LIMIT)?;
+        let gone = wait::until(START, "the end of what it has started", || {
+            let look = format!("pgrep -f '^sleep {HANGS_S}'");
+            let output = self.network.director.shell(&look);
+            let output = output.map_err(|error| format!("{error:#}"))?;
+            if output.stdout.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("processes {}", output.stdout.trim()))
+            }
+        });
+        let point = "7 which is killed with what it has started";
+        self.timed(point, since, START, &gone)?;
+        let line = "RS [192.168.10.98]:tcp:8081 [192.168.10.9]:tcp:8081 DOWN";
+        let read = "setpriv --reuid=65534 --regid=65534 --clear-groups timeout 10 \
+                    sh -c 'grep -m 1 8081 </run/lab/news'";
+        let told = self.done(read)?;
+        let point = "9 the pipe has a line for it, which nobody else reads";
+        self.report.check(point, &line, &told.trim())?;
         Ok(())
     }
 
