@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use evenkeel::genhash;
 use evenkeel::ipvsadm::{self, Program};
 use evenkeel_api::paths::{DEFAULT_INSTANCE, INSTANCE_VARIABLE, is_valid_instance};
 
@@ -73,6 +74,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Prints a page's digest for the checks of a configuration, as genhash does (also by that
+    /// name).
+    #[command(disable_help_flag = true)]
+    Genhash {
+        /// As genhash's own.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Runs a field case in namespaces of this machine.
     Lab(lab::LabArguments),
 }
@@ -99,6 +108,12 @@ fn main() -> ExitCode {
     if called(1).is_some() {
         return ipvsadm::main(&arguments[1..]);
     }
+    for at in 0..2 {
+        let name = arguments.get(at).and_then(|word| word.to_str());
+        if name.is_some_and(genhash::is_called) {
+            return genhash::main(&arguments[at..]);
+        }
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
@@ -121,6 +136,10 @@ fn main() -> ExitCode {
         Command::Realserver(arguments) => commands::realserver::run(arguments),
         Command::Ipvsadm { arguments } => {
             return commands::ipvsadm(&cli.instance, arguments);
+        }
+        Command::Genhash { arguments } => {
+            let name = std::iter::once("genhash".into());
+            return genhash::main(&name.chain(arguments).collect::<Vec<_>>());
         }
         Command::Lab(arguments) => lab::run(arguments),
     };

@@ -1,7 +1,7 @@
-//! TLS as a client that trusts any server, on a blocking socket.
+//! TLS as a client that trusts any server, on anything that blocks.
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,9 +10,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
-
-/// A connection with TLS.
-pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Takes every certificate, whoever signed it and whatever it says: a check asks whether a
 /// server answers, not who it is.
@@ -70,10 +67,14 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// Shakes hands over a connection, within the socket's own time limits. `name` is what the
-/// server is asked for; none: nothing.
-pub fn connect(mut socket: TcpStream, name: Option<&str>) -> io::Result<Stream> {
-    let mut connection = client(name, socket.peer_addr()?.ip())?;
+/// Shakes hands over a connection to this address, within the socket's own time limits. `name`
+/// is what the server is asked for; none: nothing.
+pub fn connect<S: Read + Write>(
+    mut socket: S,
+    name: Option<&str>,
+    address: IpAddr,
+) -> io::Result<StreamOwned<ClientConnection, S>> {
+    let mut connection = client(name, address)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }
@@ -81,7 +82,7 @@ pub fn connect(mut socket: TcpStream, name: Option<&str>) -> io::Result<Stream> 
 }
 
 /// A client's side of TLS that has not begun, for a server at this address.
-pub fn client(name: Option<&str>, address: std::net::IpAddr) -> io::Result<ClientConnection> {
+pub fn client(name: Option<&str>, address: IpAddr) -> io::Result<ClientConnection> {
     let server = match name {
         Some(name) => ServerName::try_from(name.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
