@@ -7,6 +7,7 @@
 //! - [`emulated`]: instructions of a guest, beside the kernel's IPVS
 //! - [`change`]: one server among many, while packets come
 //! - [`mod@listing`]: many connections
+//! - [`mod@checks`]: checks of many servers
 //! - [`report`]: the table; [`measure`]: what stands in it
 //! - [`flood`]: small frames as fast as a CPU can make them
 //! - [`machine`]: on what it was measured
@@ -14,6 +15,7 @@
 //! Everything happens in a sandbox that is gone at the end.
 
 mod change;
+mod checks;
 mod emulated;
 mod flood;
 mod lab;
@@ -87,6 +89,8 @@ enum Command {
     Change(change::Options),
     /// Time to list many connections.
     Listing(listing::Options),
+    /// Cost of checking many servers.
+    Checks(checks::Options),
     /// All of it.
     All {
         /// As little as shows whether everything works.
@@ -129,6 +133,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Load(options) => load::run(*options, &evenkeel)?,
         Command::Change(options) => change::run(*options, &evenkeel)?,
         Command::Listing(options) => listing::run(*options, &evenkeel)?,
+        Command::Checks(options) => checks::run(*options)?,
         Command::All { quick } => {
             let mut all = program(*quick, PROGRAM_ROUNDS, "")?;
             all.append(lab::run(&lab::Options::usual(*quick), &evenkeel)?);
@@ -140,6 +145,7 @@ fn run(cli: &Cli) -> Result<()> {
             )?);
             all.append(change::run(change::Options::usual(*quick), &evenkeel)?);
             all.append(listing::run(listing::Options::usual(*quick), &evenkeel)?);
+            all.append(checks::run(checks::Options::usual(*quick))?);
             all
         }
     };

@@ -24,6 +24,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Millions of bytes.
     Megabytes,
+    /// Hundredths of a CPU.
+    Percent,
 }
 
 impl Unit {
@@ -39,6 +41,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Bytes => "bytes",
             Self::Megabytes => "MB",
+            Self::Percent => "%",
         }
     }
 
@@ -49,9 +52,11 @@ impl Unit {
             Self::Packets | Self::Count | Self::Requests | Self::Instructions => grouped(value),
             Self::Milliseconds if value >= 1000.0 => grouped(value),
             Self::Milliseconds if value < 10.0 => format!("{value:.2}"),
-            Self::Nanoseconds | Self::Milliseconds | Self::Bytes | Self::Megabytes => {
-                format!("{value:.1}")
-            }
+            Self::Nanoseconds
+            | Self::Milliseconds
+            | Self::Bytes
+            | Self::Megabytes
+            | Self::Percent => format!("{value:.1}"),
         }
     }
 }

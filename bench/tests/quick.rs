@@ -117,3 +117,11 @@ fn changes_and_listings_are_measured() {
     let table = bench(&["listing"]);
     assert_eq!(lines(&table, "list 10000 live connections"), 4, "{table}");
 }
+
+#[test]
+fn checks_are_measured() {
+    let table = bench(&["checks"]);
+    for what in ["200 TCP checks a second", "200 HTTP checks a second"] {
+        assert_eq!(lines(&table, what), 4, "{table}");
+    }
+}

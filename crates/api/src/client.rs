@@ -19,8 +19,8 @@ use tokio::net::UnixStream;
 use crate::connections::{self, Query};
 use crate::trace::{self, Trace};
 use crate::{
-    EditRequest, EditResponse, Problem, SAMPLED, Services, SettingView, Status, StopRequest,
-    StopResponse, keys, paths,
+    EditRequest, EditResponse, Problem, Reloaded, SAMPLED, Services, SettingView, Status,
+    StopRequest, StopResponse, keys, paths,
 };
 
 /// Time a daemon has to take the connection.
@@ -196,6 +196,11 @@ impl Client {
     /// `POST /v1/edits`
     pub fn edit(&self, edits: &EditRequest) -> Result<EditResponse, ClientError> {
         self.post("/v1/edits", edits)
+    }
+
+    /// `POST /v1/reload`: the warnings about what is read.
+    pub fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.post("/v1/reload", &())
     }
 
     /// `POST /v1/stop`

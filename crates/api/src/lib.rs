@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/services` (`?service=tcp:10.0.0.1:80`, `counters=sampled`) | | [`Services`], 404 without that service |
 //! | `GET /v1/connections` ([`connections::Query`]) | | a line for each, see [`connections`] |
+//! | `POST /v1/reload` | | [`Reloaded`], 422 when the configuration is not accepted |
 //! | `GET /v1/settings` | | a list of [`SettingView`], by name |
 //! | `GET /v1/trace` ([`trace::Query`]) | | [`trace::Trace`] |
 //! | `GET /v1/timeouts` | | [`evenkeel_core::model::Timeouts`] |
@@ -16,11 +17,13 @@
 
 pub mod client;
 pub mod connections;
+pub mod delivery;
 pub mod escape;
 pub mod keys;
 pub mod paths;
 pub mod trace;
 
+pub use evenkeel_core::health::view::{CheckView, ServerView, VirtualView};
 use evenkeel_core::model::{Edit, EditError, ServiceView, Sysctl, SysctlValue};
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +113,12 @@ pub struct Status {
     pub servers_without_hop: u32,
     /// Packets by reason, those that occurred.
     pub reasons: Vec<ReasonCount>,
+    /// The configuration's virtual servers and how they are.
+    #[serde(default)]
+    pub virtual_servers: Vec<VirtualView>,
+    /// What became of news about them.
+    #[serde(default)]
+    pub deliveries: delivery::Deliveries,
 }
 
 /// An interface and how the dataplane sits on it.
@@ -155,6 +164,13 @@ pub struct StopRequest {
     pub detach: bool,
 }
 
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Warnings about what it says, a line each.
+    pub warnings: Vec<String>,
+}
+
 /// What stopping leaves behind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StopResponse {
@@ -165,6 +181,6 @@ pub struct StopResponse {
 /// Why a request was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Problem {
-    /// One line.
+    /// One line; of a configuration all its mistakes.
     pub message: String,
 }

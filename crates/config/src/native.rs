@@ -1,35 +1,48 @@
 //! The daemon's own configuration file, in TOML. Every mistake in it is reported,
 //! with its place, what was expected and the nearest right word.
 //!
-//! The tables of what may stand in the file are [`TABLES`], [`SERVICE_KEYS`],
-//! [`SERVER_KEYS`] and [`MARK_KEYS`]; the table `[ipvs]` has the names of
-//! [`Sysctl::ALL`].
+//! The tables of what may stand in the file are [`TABLES`], [`SERVICE_KEYS`] and the
+//! others that end in `_KEYS`; the table `[ipvs]` has the names of [`Sysctl::ALL`].
 
+mod alerts;
+mod checks;
 mod closed;
 mod keys;
+mod literals;
 mod marks;
 mod nearest;
+mod probes;
 mod reader;
+mod servers;
 mod services;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod values;
+mod write;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use evenkeel_core::model::{
     Alerts, MarkRule, SourceNat, Sysctl, SysctlValue, Timeouts, VirtualServer,
 };
 use evenkeel_core::sweep::UDP_QUIESCED_SECONDS;
 
+pub use crate::diagnostic::Place;
+pub use alerts::{ALERTS_KEYS, MAIL_KEYS, PIPE_KEYS};
+pub use checks::{CHECK_KEYS, CONNECT_KEYS, PAGE_KEYS, PROBE_KEYS, RUN_KEYS, TLS_KEYS};
+pub use closed::closed_services;
 pub use keys::{Key, Kind, TABLES};
 pub use marks::MARK_KEYS;
 pub use nearest::nearest;
-pub use services::{SERVER_KEYS, SERVICE_KEYS};
+pub use servers::{SERVER_KEYS, SORRY_KEYS};
+pub use services::SERVICE_KEYS;
+pub use texts::SCRIPT_KEYS;
+pub use write::write;
 
+use crate::diagnostic::{Diagnostic, Severity};
 use reader::Reader;
 
 /// By which hook the packet path sits on interfaces.
@@ -98,7 +111,8 @@ pub struct Config {
     pub compat: Compat,
     /// `[source_nat]`; none: the file has no such table.
     pub source_nat: Option<SourceNat>,
-    /// `[closed]`: addresses that have a service for what no service takes.
+    /// `[closed]`: addresses that have a service for what no service takes
+    /// ([`closed_services`]).
     pub closed: Vec<IpAddr>,
     /// `[[mark]]`, in their order.
     pub marks: Vec<MarkRule>,
@@ -132,6 +146,25 @@ pub enum Flush {
     Configured,
     /// All.
     Everything,
+}
+
+impl Flush {
+    /// The names in the file.
+    pub(crate) const NAMES: &[&str] = &["nothing", "configured", "everything"];
+
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// That of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Nothing, Self::Configured, Self::Everything]
+            .into_iter()
+            .find(|flush| flush.name() == name)
+    }
 }
 
 /// Which services have IPVS's ways where Evenkeel has better ones.
@@ -192,17 +225,6 @@ impl Default for Config {
             services: Vec::new(),
         }
     }
-}
-
-/// Where something stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// File, as it was named.
-    pub file: Arc<str>,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
 }
 
 /// A service of the file.
@@ -272,6 +294,21 @@ impl fmt::Display for Mistake {
 
 impl std::error::Error for Mistake {}
 
+impl From<Mistake> for Diagnostic {
+    fn from(mistake: Mistake) -> Self {
+        let Mistake {
+            place,
+            message,
+            hint,
+        } = mistake;
+        let found = Self::new(Severity::Error, place, message);
+        match hint {
+            Some(hint) => found.hinting(hint),
+            None => found,
+        }
+    }
+}
+
 /// Reads the file's text. `file` is its name for messages. Gives all mistakes, in
 /// their order in the file.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Mistake>> {
@@ -283,5 +320,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Mistake>> {
         return Ok(config);
     }
     mistakes.sort_by_key(|mistake| (mistake.place.line, mistake.place.column));
+    // What is wrong with a check of all servers is found at each.
+    mistakes.dedup();
     Err(mistakes)
 }

@@ -11,6 +11,7 @@ pub mod client_hops;
 pub mod connections;
 pub mod director;
 pub mod estimate;
+pub mod health;
 pub mod model;
 pub mod probe;
 pub mod sweep;

@@ -18,8 +18,8 @@ use core::str::FromStr;
 
 pub use alerts::{Alerts, Mail, Pipe};
 pub use check::{
-    Check, Connect, DatabaseProbe, DnsRecord, HttpProbe, HttpVersion, LdapProbe, Page, PageRegex,
-    Probe, Secret, Timing, Tls, UdpProbe, UdpReply,
+    Check, Connect, DatabaseProbe, DnsRecord, HeaderDemand, HttpProbe, HttpVersion, JsonDemand,
+    LdapProbe, Page, PageRegex, Probe, Secret, Timing, Tls, UdpProbe, UdpReply,
 };
 pub use configured::{ConfiguredService, MarkRule, Prefix, SourceNat};
 pub use connection::{ConnectionView, EngineData, MethodKind, ServerTraits};
@@ -256,6 +256,15 @@ pub enum Netmask {
 }
 
 impl Netmask {
+    /// Of which clients.
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+
     /// Each client for itself.
     #[must_use]
     pub const fn host(family: Family) -> Self {

@@ -7,14 +7,24 @@
 //! | [`smtp`] | `HELO`, `QUIT` | 220, 250, and any line | 511 bytes |
 //! | [`dns`] | one query | an answer to it says no error | the query |
 //! | [`udp`] | one datagram | what comes back is as expected | nothing |
+//! | [`postgres`], [`mysql`] | a session's start, a query | it stands, the query gives a row | 64 KiB of a message |
+//! | [`redis`] | `PING`, or a query | `PONG`, or anything but an error or nothing | 4 KiB of a line |
+//! | [`ldap`] | a bind, a search | the entry is there | 64 KiB of a message |
 //!
-//! They send what keepalived 2.2.7 sends, and their verdicts are its verdicts;
+//! The first four send what keepalived 2.2.7 sends, and their verdicts are its verdicts;
 //! `docs/deviations.md` lists where not. None of them ends an answer that goes on for ever:
 //! that is left to the deadline of whoever runs it.
 
 pub mod dns;
 pub mod http;
+pub mod ldap;
+pub mod mysql;
+pub mod postgres;
+pub mod redis;
+mod scram;
 pub mod smtp;
+#[cfg(test)]
+mod tests;
 pub mod udp;
 
 use alloc::string::String;
@@ -48,6 +58,9 @@ pub enum Next {
     Send(Vec<u8>),
     /// More is read.
     Read,
+    /// These bytes are sent, then TLS begins on the connection; once it stands, the dialogue
+    /// goes on with [`Dialogue::connected`].
+    Secure(Vec<u8>),
     /// These bytes are sent, and it is over when the other side closes or after its time;
     /// the verdict stands.
     Bye(Vec<u8>, Verdict),
@@ -57,7 +70,7 @@ pub enum Next {
 
 /// A dialogue over a stream of bytes, be it TCP or TLS.
 pub trait Dialogue {
-    /// The connection is there.
+    /// The connection is there, or TLS that was asked for on it ([`Next::Secure`]).
     fn connected(&mut self) -> Next;
     /// Bytes have come; not empty.
     fn received(&mut self, bytes: &[u8]) -> Next;

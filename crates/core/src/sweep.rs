@@ -1,6 +1,7 @@
 //! Expiry: what the daemon does with the connection tables while packets use them.
 
 mod flood;
+mod suspects;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use evenkeel_datapath::{hash, state};
 
 use crate::director::Fill;
 use flood::{Fate, Flood};
+use suspects::Suspects;
 use templates::Templates;
 
 pub(crate) use templates::MORE_SECONDS;
@@ -205,6 +207,8 @@ struct Now<'a> {
     limits: [u32; 32],
     /// [`UNFINISHED_SECONDS`] in ticks.
     patience: u32,
+    /// Silence in ticks after which a half-open connection speaks against its server.
+    hearing: u32,
     /// Connections end with their server (`expire_nodest_conn`).
     ends_with_server: bool,
     /// Silence in ticks after which a UDP flow leaves a quiesced server.
@@ -232,6 +236,7 @@ impl<'a> Now<'a> {
             ticks_per_second,
             limits,
             patience: in_ticks(UNFINISHED_SECONDS, ticks_per_second).max(1),
+            hearing: in_ticks(suspects::SILENT_SECONDS, ticks_per_second).max(1),
             ends_with_server: flags & settings::EXPIRE_NODEST_CONN != 0,
             quiesced_limit: in_ticks(sweeper.udp_quiesced_seconds, ticks_per_second),
             lblc_limit: locality(lblc),
@@ -323,6 +328,9 @@ pub struct Sweeper {
     unfinished: BTreeMap<Place, Unfinished>,
     templates: Templates,
     flood: Flood,
+    suspects: Suspects,
+    /// Those of the last whole pass.
+    suspected: Vec<u32>,
 }
 
 impl Default for Sweeper {
@@ -336,6 +344,8 @@ impl Default for Sweeper {
             unfinished: BTreeMap::new(),
             templates: Templates::default(),
             flood: Flood::default(),
+            suspects: Suspects::default(),
+            suspected: Vec::new(),
         }
     }
 }
@@ -364,6 +374,13 @@ impl Sweeper {
         self.udp_quiesced_seconds = seconds;
     }
 
+    /// Servers, by their places in memory, of which more connections failed in the last whole
+    /// pass than in the one before: reset, or without an answer to the first packet.
+    #[must_use]
+    pub fn suspects(&self) -> &[u32] {
+        &self.suspected
+    }
+
     /// Looks at the next `count` buckets, at most to the end of the tables. Gives what
     /// was seen and done in the whole pass when it ends with this slice.
     pub fn slice(
@@ -390,6 +407,7 @@ impl Sweeper {
         self.next = 0;
         self.summary.expired += self.templates.end_pass(&now);
         self.flood.end_pass();
+        self.suspected = self.suspects.end_pass();
         self.localities = self.summary.states[state::LOCALITY as usize];
         Some(core::mem::take(&mut self.summary))
     }
@@ -460,6 +478,8 @@ impl Sweeper {
                 let fate = self.flood.connection(now, entry, word, limit, capacity);
                 self.summary.cut_short += u64::from(fate == Fate::IsCutShort);
                 self.summary.dropped += u64::from(fate == Fate::IsDropped);
+                let server = entry.server().get();
+                self.suspects.connection(server, word, silent, now.hearing);
                 let is_pause = number == state::UDP && silent > now.quiesced_limit;
                 if fate != Fate::Stays || is_orphaned() || is_pause && now.is_quiesced(entry) {
                     return true;

@@ -13,6 +13,7 @@ use evenkeel_core::model::{MarkRule, Sysctl};
 use evenkeel_kernel::attach::{Hook, Wanted};
 use evenkeel_kernel::dataplane::Dataplane;
 use evenkeel_kernel::network::{Event, Link, LinkLayer, Network, NextHop};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::shared::Shared;
@@ -79,6 +80,8 @@ pub struct Follower {
     shared: Arc<Shared>,
     dataplane: Arc<Dataplane>,
     attaching: Attaching,
+    /// What another configuration wants.
+    wanted: watch::Receiver<Attaching>,
     network: Network,
     /// When something is to be done, soonest first by reading all.
     resolve_at: Option<Instant>,
@@ -106,14 +109,16 @@ impl Follower {
     pub fn start(
         shared: Arc<Shared>,
         dataplane: Arc<Dataplane>,
-        attaching: Attaching,
+        mut wanted: watch::Receiver<Attaching>,
     ) -> anyhow::Result<Self> {
         let network = Network::open()?;
+        let attaching = wanted.borrow_and_update().clone();
         let now = Instant::now();
         let mut follower = Self {
             shared,
             dataplane,
             attaching,
+            wanted,
             network,
             resolve_at: None,
             generation_at: None,
@@ -146,6 +151,12 @@ impl Follower {
                     self.follow_settings();
                     let at = self.pace();
                     sooner(&mut self.new_at, at);
+                }
+                Ok(()) = self.wanted.changed() => {
+                    self.attaching = self.wanted.borrow_and_update().clone();
+                    let now = Instant::now();
+                    sooner(&mut self.attach_at, now);
+                    sooner(&mut self.resolve_at, now);
                 }
                 () = sleep_until(due) => self.act()?,
             }
@@ -369,6 +380,7 @@ impl Follower {
             hops.push((address, reach));
         }
         self.look_for_source_addresses();
+        self.look_for_own_addresses();
         self.shared
             .with_director(|director| director.set_hops(hops));
         self.follow_replies();
@@ -388,6 +400,32 @@ impl Follower {
             if !matches!(next, Ok(NextHop::Local)) {
                 self.shared.warn_once(warnings::not_local(address));
             }
+        }
+    }
+
+    /// Tells the monitor which addresses this machine has, of those that matter.
+    fn look_for_own_addresses(&mut self) {
+        let (own, others) = self
+            .shared
+            .with_monitor(|monitor| monitor.addresses_of_interest());
+        let mut addresses = own;
+        addresses.retain(|&address| matches!(self.network.next_hop(address), Ok(NextHop::Local)));
+        for address in others {
+            if let Ok(NextHop::Ready { source, .. }) = self.network.next_hop(address) {
+                addresses.extend(source);
+            }
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        let is_new = self.shared.with_monitor(|monitor| {
+            let is_new = monitor.addresses() != addresses;
+            if is_new {
+                monitor.set_addresses(addresses);
+            }
+            is_new
+        });
+        if is_new {
+            self.shared.wake_monitor();
         }
     }
 

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use evenkeel_api::connections::Query;
 use evenkeel_api::{
-    EditRequest, Problem, REQUEST_BYTES_MAX, SAMPLED, StopRequest, StopResponse, escape, keys,
-    trace,
+    EditRequest, Problem, REQUEST_BYTES_MAX, Reloaded, SAMPLED, StopRequest, StopResponse, escape,
+    keys, trace,
 };
 use evenkeel_core::director::AsOf;
 use evenkeel_core::model::ServiceKey;
@@ -33,6 +33,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/connections", get(list_connections))
+        .route("/v1/reload", post(reload))
         .route("/v1/settings", get(settings))
         .route("/v1/trace", get(trace_packet))
         .route("/v1/timeouts", get(timeouts))
@@ -155,6 +156,15 @@ async fn list_connections(
     let query = Query::from_text(query.as_deref().unwrap_or_default())
         .map_err(|message| Refused(StatusCode::BAD_REQUEST, message))?;
     Ok(connections::answer(shared, query))
+}
+
+async fn reload(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {
+    let refused = |error| Refused(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"));
+    blocking(move || match shared.reload() {
+        Ok(warnings) => Ok(json(StatusCode::OK, &Reloaded { warnings })),
+        Err(error) => Err(refused(error)),
+    })
+    .await?
 }
 
 async fn settings(State(shared): State<Arc<Shared>>) -> Result<Response, Refused> {

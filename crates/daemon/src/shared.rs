@@ -1,8 +1,9 @@
 //! What the daemon's tasks have in common.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,15 @@ use evenkeel_api::{
 };
 use evenkeel_core::connections::{Filter, visit};
 use evenkeel_core::director::{AsOf, Director, Origin};
+use evenkeel_core::health::Monitor;
+use evenkeel_core::health::view::VirtualView;
 use evenkeel_core::model::{ConnectionView, Edit, EditError, ServiceKey, Timeouts};
-use evenkeel_core::sweep::Sweeper;
+use evenkeel_core::sweep::{Sweeper, UDP_QUIESCED_SECONDS};
 use evenkeel_datapath::Reason;
 use evenkeel_datapath::layout::{Bucket, LAYOUT_VERSION, WAYS};
 use tokio::sync::{Notify, watch};
 
+use crate::crew::Crew;
 use crate::dataplane::Dataplane;
 use crate::warnings;
 
@@ -53,11 +57,22 @@ impl Swept {
     ];
 }
 
+/// Reads the configuration again and applies it: the warnings about it.
+pub type Reload = Box<dyn FnMut(&Shared) -> anyhow::Result<Vec<String>> + Send>;
+
 /// What the daemon's tasks have in common.
 pub struct Shared {
     instance: String,
     dataplane: Arc<dyn Dataplane>,
     director: Mutex<Director>,
+    monitor: Mutex<Monitor>,
+    monitor_woken: Notify,
+    /// Seconds that a UDP flow to a server of weight 0 may be silent.
+    udp_quiesced: AtomicU32,
+    /// Who runs checks and tells news; none: nobody yet.
+    crew: Mutex<Option<Arc<Crew>>>,
+    /// What reading the configuration again does; none: there is none.
+    reload: Mutex<Option<Reload>>,
     started: Instant,
     adopted: bool,
     interfaces: Mutex<Vec<InterfaceStatus>>,
@@ -106,6 +121,11 @@ impl Shared {
         Self {
             instance: instance.into(),
             director: Mutex::new(director),
+            monitor: Mutex::new(Monitor::new(seed())),
+            monitor_woken: Notify::new(),
+            udp_quiesced: AtomicU32::new(UDP_QUIESCED_SECONDS),
+            crew: Mutex::default(),
+            reload: Mutex::default(),
             dataplane,
             started,
             adopted,
@@ -144,12 +164,101 @@ impl Shared {
         result
     }
 
+    /// Does something with the monitor.
+    pub fn with_monitor<T>(&self, action: impl FnOnce(&mut Monitor) -> T) -> T {
+        action(&mut lock(&self.monitor))
+    }
+
+    /// Has the monitor's task look what there is to do.
+    pub fn wake_monitor(&self) {
+        self.monitor_woken.notify_one();
+    }
+
+    /// Returns when [`Shared::wake_monitor`] was called since the last time.
+    pub async fn monitor_woken(&self) {
+        self.monitor_woken.notified().await;
+    }
+
+    /// Says who runs checks and tells news.
+    pub fn set_crew(&self, crew: Arc<Crew>) {
+        *lock(&self.crew) = Some(crew);
+    }
+
+    fn crew(&self) -> Option<Arc<Crew>> {
+        lock(&self.crew).clone()
+    }
+
+    /// Sets what [`Shared::reload`] does.
+    pub fn on_reload(&self, reload: Reload) {
+        *lock(&self.reload) = Some(reload);
+    }
+
+    /// Reads the configuration again and applies it, as a whole or not at all. Blocks. Gives
+    /// the warnings about it, a line each.
+    pub fn reload(&self) -> anyhow::Result<Vec<String>> {
+        // One at a time.
+        let mut reload = lock(&self.reload);
+        let Some(reload) = reload.as_mut() else {
+            anyhow::bail!("this director has no configuration to read again");
+        };
+        let result = reload(self);
+        match &result {
+            Ok(_) => tracing::info!("the configuration was read again"),
+            Err(error) => tracing::error!(
+                "the configuration was read again and not accepted, all stays as it was: {error:#}"
+            ),
+        }
+        result
+    }
+
+    /// How the servers are.
+    #[must_use]
+    pub fn health(&self) -> Vec<VirtualView> {
+        let now_ms = self.now_ms();
+        let mut views = self.with_monitor(|monitor| monitor.view(now_ms));
+        self.with_director(|director| {
+            for view in &mut views {
+                let services = view.services.iter().copied();
+                let deleted = services.filter(|service| !director.is_configured(service));
+                view.deleted = deleted.collect();
+            }
+        });
+        views
+    }
+
+    /// Seconds that a UDP flow to a server of weight 0 may be silent.
+    #[must_use]
+    pub fn udp_quiesced(&self) -> u32 {
+        self.udp_quiesced.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Shared::udp_quiesced`].
+    pub fn set_udp_quiesced(&self, seconds: u32) {
+        self.udp_quiesced.store(seconds, Ordering::Relaxed);
+    }
+
     /// Applies the edits of a request. Blocks, up to some seconds when the memory for them
     /// is about to become free.
     pub fn apply(&self, request: &EditRequest) -> EditResponse {
         let response = self.apply_from(Origin::Request, request);
+        self.note_hands(request, &response);
         warnings::after(self, request, &response);
         response
+    }
+
+    /// What was done by hand to configured servers is not undone by their health.
+    fn note_hands(&self, request: &EditRequest, response: &EditResponse) {
+        if request.transaction && !response.refused.is_empty() {
+            return;
+        }
+        let refused: HashSet<usize> = response.refused.iter().map(|it| it.index).collect();
+        self.with_monitor(|monitor| {
+            for (index, edit) in request.edits.iter().enumerate() {
+                if !refused.contains(&index) {
+                    monitor.by_hand(edit);
+                }
+            }
+        });
     }
 
     /// [`Shared::apply`] for another, or for a request.
@@ -300,6 +409,11 @@ impl Shared {
             servers: servers as u32,
             servers_without_hop: without_hop as u32,
             reasons: self.reasons(),
+            virtual_servers: self.health(),
+            deliveries: self
+                .crew()
+                .map(|crew| crew.deliveries())
+                .unwrap_or_default(),
         }
     }
 
@@ -364,6 +478,11 @@ impl Shared {
         // The sender is in `self`, so that it can not be gone.
         how.ok().and_then(|how| *how).unwrap_or(Stop::Signal)
     }
+}
+
+/// A number that nobody can foretell.
+fn seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn is_full(error: &EditError) -> bool {

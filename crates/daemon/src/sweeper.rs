@@ -18,16 +18,15 @@ const SLICES: u32 = 20;
 /// seconds; IPVS's shortest timeout that is not for half-open connections is 10 s.
 const ENTRIES_PER_SECOND: usize = 4 << 20;
 
-/// Sweeps both tables about once a second, until the future is dropped. A UDP flow to a
-/// server of weight 0 may be silent for `udp_quiesced` seconds.
-pub async fn run(shared: Arc<Shared>, udp_quiesced: u32) {
+/// Sweeps both tables about once a second, until the future is dropped.
+pub async fn run(shared: Arc<Shared>) {
     let mut sweeper = Sweeper::default();
-    sweeper.set_udp_quiesced_seconds(udp_quiesced);
     let mut ticks = interval(Duration::from_secs(1) / SLICES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut slices = 0u32;
     loop {
         ticks.tick().await;
+        sweeper.set_udp_quiesced_seconds(shared.udp_quiesced());
         if let Err(error) = slice(&shared, &mut sweeper) {
             tracing::warn!("cannot expire connections: {error:#}");
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -60,9 +59,25 @@ fn slice(shared: &Shared, sweeper: &mut Sweeper) -> anyhow::Result<()> {
             director.defend(&summary.fills(&memory))
         });
         sweeper.set_dropping(drops);
+        suspect(shared, sweeper.suspects());
         report(shared, &summary);
     }
     Ok(())
+}
+
+/// Has servers checked at once that clients can not reach.
+fn suspect(shared: &Shared, servers: &[u32]) {
+    if servers.is_empty() {
+        return;
+    }
+    let keys = shared.with_director(|director| director.server_ends(servers));
+    let now_ms = shared.now_ms();
+    shared.with_monitor(|monitor| {
+        for key in &keys {
+            monitor.suspect(key, now_ms);
+        }
+    });
+    shared.wake_monitor();
 }
 
 /// Tells what a pass has seen.

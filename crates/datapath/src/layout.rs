@@ -379,6 +379,8 @@ pub mod server_flags {
     pub const PROTOCOL_SHIFT: u32 = 8;
     /// Bits 16 to 18: forwarding method, see [`method`](super::method).
     pub const METHOD_SHIFT: u32 = 16;
+    /// For the daemon: a request has added it, and it stands in no configuration.
+    pub const REQUESTED: u32 = 1 << 19;
     /// Mask of the forwarding method, shifted down.
     pub const METHOD: u32 = 7;
 }

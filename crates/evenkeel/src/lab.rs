@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use evenkeel_lab::case1;
 use evenkeel_lab::sandbox::{self, Side};
+use evenkeel_lab::{case1, case3};
 
 /// Arguments of `evenkeel lab`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct LabArguments {
 enum Scenario {
     /// Round robin over two Apaches by NAT, set up by hand with ipvsadm.
     Case1,
+    /// Direct routing with checks, quorum and a sorry server, as keepalived.conf has it.
+    Case3,
 }
 
 /// Runs a scenario. The exit status is 0 only where every point of it holds.
@@ -31,6 +33,7 @@ pub(crate) fn run(arguments: LabArguments) -> Result<ExitCode> {
             let program = std::env::current_exe().context("cannot find this program's own file")?;
             let all_hold = match arguments.scenario {
                 Scenario::Case1 => case1::run(&program, io::stdout().lock())?,
+                Scenario::Case3 => case3::run(&program, io::stdout().lock())?,
             };
             Ok(if all_hold {
                 ExitCode::SUCCESS

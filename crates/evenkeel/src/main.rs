@@ -33,6 +33,10 @@ struct Cli {
 enum Command {
     /// Runs the director in the foreground.
     Run(commands::run::Arguments),
+    /// Tells everything that is wrong in configuration files, and touches nothing.
+    Check(commands::check::Arguments),
+    /// Tells what a keyword of a configuration means.
+    Explain(commands::explain::Arguments),
     /// Shows how the director is.
     Status(commands::status::Arguments),
     /// Lists the services.
@@ -51,8 +55,12 @@ enum Command {
     Trace(commands::trace::Arguments),
     /// Lists the schedulers and what they can do.
     Schedulers(commands::schedulers::Arguments),
+    /// Writes configurations of any accepted format as TOML.
+    Convert(commands::convert::Arguments),
     /// Prints the rules that make the table, thresholds and timeouts too.
     Save(commands::save::Arguments),
+    /// Reads the configuration again and applies it, as a whole or not at all.
+    Reload,
     /// Stops the director and takes its packet path off the interfaces.
     Stop(commands::stop::Arguments),
     /// Removes everything of a director, whether it is running or not.
@@ -109,6 +117,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.instance, arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Status(arguments) => commands::status::run(&cli.instance, arguments),
         Command::Services(arguments) => commands::services::services(&cli.instance, &arguments),
         Command::Servers(arguments) => commands::services::servers(&cli.instance, &arguments),
@@ -118,7 +128,9 @@ fn main() -> ExitCode {
         Command::Settings(arguments) => commands::settings::run(&cli.instance, &arguments),
         Command::Trace(arguments) => commands::trace::run(&cli.instance, arguments),
         Command::Schedulers(arguments) => commands::schedulers::run(&arguments),
+        Command::Convert(arguments) => commands::convert::run(&arguments),
         Command::Save(arguments) => commands::save::run(&cli.instance, &arguments),
+        Command::Reload => commands::reload::run(&cli.instance),
         Command::Stop(arguments) => commands::stop::run(&cli.instance, arguments),
         Command::Purge => commands::purge::run(&cli.instance),
         Command::Realserver(arguments) => commands::realserver::run(arguments),

@@ -3,7 +3,9 @@
 //!
 //! - [`dataplane`]: an instance's programs and memory, made or found again
 //! - [`attach`]: puts the programs on interfaces
+//! - [`fifo`], [`files`]: named pipes, and files read on others' behalf
 //! - [`network`]: links, neighbours and routes, and what changes among them
+//! - [`process`]: programs that the daemon starts
 //! - [`realserver`]: addresses, tunnels and settings of a real server
 //! - [`system`]: the machine and this process
 //! - [`test_run`]: runs a program on a packet of ours
@@ -15,6 +17,8 @@ pub mod attach;
 mod bpf;
 pub mod dataplane;
 pub mod error;
+pub mod fifo;
+pub mod files;
 #[allow(unsafe_code, reason = "mapped memory is shared with the kernel")]
 mod mapping;
 #[allow(
@@ -24,6 +28,11 @@ mod mapping;
 mod netlink;
 pub mod network;
 mod pins;
+#[allow(
+    unsafe_code,
+    reason = "between fork and exec a child becomes another user"
+)]
+pub mod process;
 mod program;
 pub mod realserver;
 pub mod sizes;

@@ -9,7 +9,7 @@ use evenkeel_datapath::layout::{
     Reasons, Server, Service, WideBucket, WideEndpointBucket,
 };
 use evenkeel_datapath::word::Word;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
 /// Types that may stand in memory shared with the packet path.
 ///
@@ -70,6 +70,11 @@ impl<T: Shared> Mapping<T> {
         // SAFETY: a new mapping at an address that the kernel chooses touches no
         // memory of this process.
         let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map, 0) }?;
+        // A child that the daemon starts runs another program at once, and copying the page
+        // table of a large array for it takes milliseconds. Where the kernel refuses, it is
+        // copied.
+        // SAFETY: the mapping made above; for this process nothing changes.
+        let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTFORK) };
         // Pages are aligned to more than any `T`.
         debug_assert!(start.cast::<T>().is_aligned());
         Ok(Self {

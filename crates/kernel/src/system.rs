@@ -4,21 +4,44 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{Gid, Group};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Gid, Group, User};
 
 use crate::error::{Attempt, Error, Result};
 
 /// Oldest supported kernel.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
-/// What the daemon needs once its socket is made: BPF, attaching and netlink, and
-/// mapping and pinning. `CAP_SYS_ADMIN` is not among them.
-const RUNNING: [Capability; 3] = [
+static OPEN_FILES_BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// What a dataplane takes: BPF, attaching and netlink, and mapping and pinning.
+const DATAPLANE: [Capability; 3] = [
     Capability::CAP_BPF,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_PERFMON,
+];
+
+/// What is kept for scripts once the daemon runs. `CAP_SYS_ADMIN` is not among it.
+const SCRIPTS: [Capability; 4] = [
+    // A pipe is given to the user whose scripts read it.
+    Capability::CAP_CHOWN,
+    // A script that runs as another user is ended when its time is over.
+    Capability::CAP_KILL,
+    // Scripts run as the users that the configuration names.
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+];
+
+/// What is kept for checks. They mark packets and choose interfaces with what the dataplane
+/// takes.
+const CHECKS: [Capability; 2] = [
+    // One may be bound to a port below 1024.
+    Capability::CAP_NET_BIND_SERVICE,
+    // Echo requests, where the system lets nobody have sockets for nothing but these.
+    Capability::CAP_NET_RAW,
 ];
 
 /// Release of the running kernel, as `uname -r`.
@@ -51,7 +74,7 @@ pub(crate) fn is_permitted(capability: Capability) -> bool {
 
 /// Gives up, for the calling thread and the threads and processes it starts, every
 /// capability that a running daemon does without. What is left is enough to attach,
-/// follow the network and purge; not to mount, or to open others' files.
+/// follow the network, check servers, run scripts and purge; not to mount, or to open others' files.
 pub fn drop_capabilities() -> Result<()> {
     reduce_capabilities()
         .map_err(io::Error::other)
@@ -61,7 +84,10 @@ pub fn drop_capabilities() -> Result<()> {
 fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
     let kept: CapsHashSet = caps::read(None, CapSet::Permitted)?
         .into_iter()
-        .filter(|capability| RUNNING.contains(capability))
+        .filter(|capability| {
+            let lists: [&[Capability]; 3] = [&DATAPLANE, &SCRIPTS, &CHECKS];
+            lists.iter().any(|list| list.contains(capability))
+        })
         .collect();
     // Otherwise a child gets all of it back, because it is root. It takes CAP_SETPCAP,
     // which a container's root may not have.
@@ -77,10 +103,44 @@ fn reduce_capabilities() -> std::result::Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &kept)
 }
 
+/// Lets this process open as many files as it may be allowed to; how many that are.
+pub fn raise_open_files() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    // The first to come knows what it was.
+    let _ = OPEN_FILES_BEFORE.set((soft, hard));
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let limit = if raised { hard } else { soft };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// The limits of open files, soft and hard, that this process was started with, where they
+/// have been raised since.
+pub(crate) fn open_files_before() -> Option<(u64, u64)> {
+    OPEN_FILES_BEFORE.get().copied()
+}
+
 /// The group's number; none: there is no such group.
 pub fn group_id(name: &str) -> Result<Option<u32>> {
     let group = Group::from_name(name).attempt(|| format!("look up the group {name}"))?;
     Ok(group.map(|group| group.gid.as_raw()))
+}
+
+/// This machine's name, as `uname -n`; none: it has none that can be read.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = nix::sys::utsname::uname().ok()?;
+    let name = name.nodename().to_str()?.to_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// Name of the user that this process runs as; none: its number has none. May block, as
+/// user databases do.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    let user = User::from_uid(nix::unistd::getuid()).ok()??;
+    Some(user.name)
 }
 
 /// Sets a file's mode, and its group where one is given.
@@ -147,7 +207,7 @@ pub(crate) fn check_machine() -> Result<()> {
     if version_of(&release).is_some_and(|version| version < OLDEST_KERNEL) {
         return Err(Error::KernelTooOld { found: release });
     }
-    for capability in RUNNING {
+    for capability in DATAPLANE {
         if !is_permitted(capability) {
             return Err(Error::NotPermitted {
                 action: "use BPF and set up interfaces".into(),

@@ -62,7 +62,14 @@ impl Director {
     pub fn new(host: Host, program: &Path, instance: &str) -> Result<Self> {
         let bin = Path::new(sandbox::DIRECTORY).join(format!("bin-{}", host.name()));
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        for name in ["evenkeel", "ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+        let names = [
+            "evenkeel",
+            "ipvsadm",
+            "ipvsadm-save",
+            "ipvsadm-restore",
+            "genhash",
+        ];
+        for name in names {
             symlink(program, bin.join(name)).with_context(|| format!("cannot link {name}"))?;
         }
         let rest = env::var("PATH").unwrap_or_default();

@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use crate::sandbox;
@@ -96,6 +97,11 @@ impl Host {
     /// What else tells a host from another. `/sys` shows the network of whoever
     /// mounted it, hence one for each.
     fn enter_machine(&self) -> Result<()> {
+        // The sandbox's own program leaves signals to the one outside; what runs on a host
+        // has to be ended by them.
+        SigSet::empty()
+            .thread_set_mask()
+            .context("cannot unblock signals")?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
             .with_context(|| format!("cannot make namespaces for host {}", self.name))?;
         sandbox::mount_sys()?;

@@ -1,6 +1,7 @@
 //! A program that runs on a host while the lab goes on.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -36,6 +37,8 @@ impl Process {
             .context("cannot copy a file's descriptor")?;
         let child = host.spawn(
             command
+                // Apache ends its whole group, which must not be ours.
+                .process_group(0)
                 .stdin(std::process::Stdio::null())
                 .stdout(file)
                 .stderr(errors),
@@ -51,6 +54,12 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The file that its output goes to.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// How it ended, or nothing while it runs.

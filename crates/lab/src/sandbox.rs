@@ -277,12 +277,34 @@ pub fn own_etc() -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory of programs, such as `/usr/local/bin`, one of the sandbox's own: what is
+/// there can be run as ever, and programs can be written there. Before any host is made.
+pub fn own_programs(directory: &Path) -> Result<()> {
+    if !is_inside() {
+        bail!("programs are only written inside the sandbox");
+    }
+    let place = directory.display();
+    let name = directory.to_string_lossy().replace('/', "-");
+    let below = Path::new(DIRECTORY).join(format!("below{name}"));
+    fs::create_dir_all(&below).with_context(|| format!("cannot make {}", below.display()))?;
+    let keep = MsFlags::MS_BIND;
+    mount(Some(directory), &below, None::<&str>, keep, None::<&str>)
+        .with_context(|| format!("cannot keep the machine's {place} for the lab"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let kind = Some("tmpfs");
+    mount(kind, directory, kind, flags, Some("mode=0755"))
+        .with_context(|| format!("cannot put a directory of the lab in front of {place}"))?;
+    link_all(&below, directory, &[])
+}
+
 /// Links from a directory to all that another one has, but for `others`.
 fn link_all(there: &Path, here: &Path, others: &[&str]) -> Result<()> {
     let entries =
         fs::read_dir(there).with_context(|| format!("cannot read {}", there.display()))?;
     for entry in entries {
-        let name = entry.context("cannot read /etc for the lab")?.file_name();
+        let name = entry
+            .context("cannot read a directory for the lab")?
+            .file_name();
         if !others.iter().any(|other| name == *other) {
             let link = here.join(&name);
             symlink(there.join(&name), &link)

@@ -20,6 +20,7 @@ mod order;
 mod restore;
 mod rules;
 mod save;
+mod table;
 mod whole;
 mod words;
 
@@ -36,6 +37,7 @@ pub use listing::{listing, timeouts};
 pub use messages::{Refused, refused};
 pub use restore::{parse_line, words_of_line};
 pub use save::{SAVE_USAGE, save, save_all};
+pub use table::{configuration, is_rules};
 
 /// What `-h` prints.
 pub const HELP: &str = include_str!("help.txt");

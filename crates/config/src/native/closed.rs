@@ -3,48 +3,40 @@
 use std::collections::HashSet;
 
 use evenkeel_core::model::{
-    ConfiguredService, Family, Netmask, Persistence, Protocol, ServiceKey, ServiceSettings,
-    VirtualServer,
+    ConfiguredService, Netmask, Persistence, Protocol, ServiceKey, ServiceSettings,
 };
 
-use super::{Config, Place, PlacedService};
+use super::Config;
 
 /// A service of any port needs persistence; without servers no client ever stays.
 const PERSISTENCE_S: u32 = 60;
 
-/// Gives each closed address a service for all that no other service takes, which has no
+/// For each closed address a service for all that no other service takes, which has no
 /// servers: who calls it is told so, before the packet comes to what listens on this
 /// machine. A service of any port that stands in the file keeps its servers.
-pub(super) fn close(config: &mut Config, place: &Place) {
-    let there: HashSet<ServiceKey> = config
-        .services
-        .iter()
+#[must_use]
+pub fn closed_services(config: &Config) -> Vec<ConfiguredService> {
+    let services = config.services.iter();
+    let there: HashSet<ServiceKey> = services
         .flat_map(|it| it.service.keys())
         .filter(|key| key.port() == 0)
         .collect();
-    for &address in &config.closed {
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let key = ServiceKey::at(protocol, address, 0);
-            if there.contains(&key) {
-                continue;
-            }
-            let settings = ServiceSettings {
-                persistence: Some(Persistence {
-                    timeout_s: PERSISTENCE_S,
-                    netmask: Netmask::host(Family::of(&address)),
-                }),
-                compatible: Some(false),
-                ..ServiceSettings::scheduled_by("rr")
-            };
-            config.services.push(PlacedService {
-                service: VirtualServer::unwatched(ConfiguredService {
-                    key,
-                    settings,
-                    servers: Vec::new(),
-                }),
-                place: place.clone(),
-                servers: Vec::new(),
-            });
-        }
-    }
+    let all = config.closed.iter().flat_map(|&address| {
+        let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        protocols.map(|protocol| ServiceKey::at(protocol, address, 0))
+    });
+    let missing = all.filter(|key| !there.contains(key));
+    let services = missing.map(|key| ConfiguredService {
+        key,
+        settings: ServiceSettings {
+            persistence: Some(Persistence {
+                timeout_s: PERSISTENCE_S,
+                netmask: Netmask::host(key.family()),
+            }),
+            compatible: Some(false),
+            ..ServiceSettings::scheduled_by("rr")
+        },
+        servers: Vec::new(),
+    });
+    services.collect()
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use evenkeel_core::model::{Netmask, Prefix, SourceNat};
+use evenkeel_core::model::{Ends, Netmask, Prefix, Script, SourceNat};
 
-use super::{Config, Hook, IpvsadmRules};
+use super::{Config, Flush, Hook, IpvsadmRules};
 
 /// What a key takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,38 @@ pub enum Kind {
     PortRange,
     /// A port, a range of ports, or a list of these, at most so many.
     Ports(usize),
+    /// A whole number within this range, which may be below 0.
+    Signed(RangeInclusive<i32>),
+    /// A time: a number of seconds, perhaps with decimals, or such as
+    /// `"500ms"`.
+    Time {
+        /// It can be 0.
+        zero: bool,
+    },
+    /// A text.
+    Text,
+    /// A text that messages do not show.
+    Secret,
+    /// A text without control characters.
+    Line,
+    /// A list of texts, not empty.
+    Texts,
+    /// A text without control characters, or a whole number.
+    LineOrNumber,
+    /// An address of a machine, on a link or beyond.
+    Peer,
+    /// A program with its arguments, perhaps with whom it runs as.
+    Script,
+    /// HTTP statuses: one, a range, or a list of these.
+    Statuses,
+    /// This many bytes in hexadecimal digits.
+    Digest,
+    /// Bytes in hexadecimal digits.
+    Hex,
+    /// Bytes in hexadecimal digits, each perhaps with a mask.
+    Pattern,
+    /// A list of what clients connect to.
+    Ends,
 }
 
 /// A value that was checked against its key's [`Kind`].
@@ -51,6 +84,12 @@ pub(super) enum Value {
     Netmask(NetmaskValue),
     Prefix(Prefix),
     Ports(Vec<RangeInclusive<u16>>),
+    Signed(i32),
+    Time(Duration),
+    Script(Script),
+    Bytes(Vec<u8>),
+    Pattern(Vec<(u8, u8)>),
+    Ends(Vec<(usize, Ends)>),
 }
 
 /// A netmask whose family may be open.
@@ -123,6 +162,49 @@ impl Value {
             _ => Vec::new(),
         }
     }
+
+    pub(super) fn signed(&self) -> i32 {
+        match self {
+            Self::Signed(number) => *number,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn time(&self) -> Option<Duration> {
+        match self {
+            Self::Time(time) => Some(*time),
+            _ => None,
+        }
+    }
+
+    pub(super) fn script(self) -> Option<Script> {
+        match self {
+            Self::Script(script) => Some(script),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn pattern(self) -> Vec<(u8, u8)> {
+        match self {
+            Self::Pattern(pattern) => pattern,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Each with the byte of the text where it stands.
+    pub(super) fn ends(self) -> Vec<(usize, Ends)> {
+        match self {
+            Self::Ends(ends) => ends,
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// A key of a table, whose values become part of a `T`.
@@ -150,6 +232,7 @@ pub const TABLES: &[(&str, &[Key<Config>])] = &[
     ("dataplane", DATAPLANE),
     ("timeouts", TIMEOUTS),
     ("start", START),
+    ("stop", STOP),
     ("compat", COMPAT),
     ("source_nat", SOURCE_NAT),
     ("closed", CLOSED),
@@ -239,18 +322,37 @@ const TIMEOUTS: &[Key<Config>] = &[
     },
 ];
 
-const START: &[Key<Config>] = &[Key {
-    name: "ipvsadm_rules",
-    kind: Kind::WordOrPath(&["auto", "never"]),
-    help: "rules of ipvsadm that are read when the director starts and was not running: \
-           \"auto\" reads /etc/ipvsadm.rules if /etc/default/ipvsadm has AUTO=\"true\", \
-           \"never\" none, a path that file; default \"auto\"",
+const START: &[Key<Config>] = &[
+    Key {
+        name: "ipvsadm_rules",
+        kind: Kind::WordOrPath(&["auto", "never"]),
+        help: "rules of ipvsadm that are read when the director starts and was not running: \
+               \"auto\" reads /etc/ipvsadm.rules if /etc/default/ipvsadm has AUTO=\"true\", \
+               \"never\" none, a path that file; default \"auto\"",
+        set: |config, value| {
+            config.start.ipvsadm_rules = match value.word().as_str() {
+                "auto" => IpvsadmRules::Auto,
+                "never" => IpvsadmRules::Never,
+                path => IpvsadmRules::File(path.into()),
+            };
+        },
+    },
+    Key {
+        name: "flush",
+        kind: Kind::Flag,
+        help: "services that stand in no file are deleted at the start; default false",
+        set: |config, value| config.start.flush = value.flag(),
+    },
+];
+
+const STOP: &[Key<Config>] = &[Key {
+    name: "flush",
+    kind: Kind::Word(Flush::NAMES),
+    help: "services that are deleted when a signal ends the director: \"nothing\": none, the \
+           forwarding goes on; \"configured\": those of the files; \"everything\": all; \
+           default \"nothing\"",
     set: |config, value| {
-        config.start.ipvsadm_rules = match value.word().as_str() {
-            "auto" => IpvsadmRules::Auto,
-            "never" => IpvsadmRules::Never,
-            path => IpvsadmRules::File(path.into()),
-        };
+        config.stop.flush = Flush::from_name(&value.word()).unwrap_or_default();
     },
 }];
 

@@ -14,6 +14,8 @@ use super::{Config, Mistake, Place, values};
 
 /// The table with the settings of `net.ipv4.vs`.
 const IPVS: &str = "ipvs";
+/// The table with whom changes are told.
+const ALERTS: &str = "alerts";
 /// Lists of tables.
 const LISTS: &[&str] = &["mark", "service"];
 
@@ -95,7 +97,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let keys = TABLES.iter().find(|(known, _)| *known == text);
-            if keys.is_none() && text != IPVS {
+            if keys.is_none() && ![IPVS, ALERTS].contains(&text) {
                 self.unknown_table(name, &known);
                 continue;
             }
@@ -108,6 +110,7 @@ impl<'a> Reader<'a> {
                 Some((_, keys)) => {
                     self.keys(table, keys, &[], config);
                 }
+                None if text == ALERTS => config.alerts = self.alerts(table),
                 None => config.ipvs = self.sysctls(table),
             }
         }
@@ -118,15 +121,11 @@ impl<'a> Reader<'a> {
         }
         let services = self.list(root, "service");
         config.services = self.services(&services, config.compat.services);
-        if let Some((at, _)) = root.get_key_value("closed") {
-            let place = self.place(at.span().start);
-            super::closed::close(config, &place);
-        }
     }
 
     fn unknown_table(&mut self, name: &Name<'_>, tables: &[&'static str]) {
         let mut known = tables.to_vec();
-        known.push(IPVS);
+        known.extend([ALERTS, IPVS]);
         known.extend(LISTS);
         self.unknown("table", name, &known, |name| {
             if LISTS.contains(&name) {
@@ -172,15 +171,24 @@ impl<'a> Reader<'a> {
         target: &mut T,
     ) -> Spans {
         let mut spans = Spans::default();
+        self.known_keys(values, keys, &mut spans, target);
+        let mut known: Vec<&str> = keys.iter().map(|key| key.name).collect();
+        known.extend(others);
+        self.unknown_keys(values, &known);
+        spans
+    }
+
+    /// Reads those of a table's keys that are among these.
+    pub(super) fn known_keys<T>(
+        &mut self,
+        values: &DeTable<'_>,
+        keys: &'static [Key<T>],
+        spans: &mut Spans,
+        target: &mut T,
+    ) {
         for (name, value) in values {
             let text = name.get_ref().as_ref();
-            if others.contains(&text) {
-                continue;
-            }
             let Some(key) = keys.iter().find(|key| key.name == text) else {
-                let mut known: Vec<&str> = keys.iter().map(|key| key.name).collect();
-                known.extend(others);
-                self.unknown("key", name, &known, str::to_owned);
                 continue;
             };
             spans.0.push((key.name, value.span()));
@@ -188,7 +196,32 @@ impl<'a> Reader<'a> {
                 (key.set)(target, value);
             }
         }
-        spans
+    }
+
+    /// Notes the keys of a table that are not among these.
+    pub(super) fn unknown_keys(&mut self, values: &DeTable<'_>, known: &[&str]) {
+        for (name, _) in values {
+            if !known.contains(&name.get_ref().as_ref()) {
+                self.unknown("key", name, known, str::to_owned);
+            }
+        }
+    }
+
+    /// A table in a table, with where it begins.
+    pub(super) fn table<'t, 'i>(
+        &mut self,
+        parent: &'t DeTable<'i>,
+        name: &str,
+    ) -> Option<(usize, &'t DeTable<'i>)> {
+        let found = parent.iter().find(|(key, _)| key.get_ref() == name);
+        let (key, value) = found?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let message = format!("{name} is a table");
+            let hint = format!("write {name} = {{ … }}");
+            self.mistake(key.span().start, message, Some(hint));
+        }
+        Some((value.span().start, table?))
     }
 
     /// The settings of `[ipvs]`.
@@ -215,7 +248,7 @@ impl<'a> Reader<'a> {
         set
     }
 
-    fn unknown<'k>(
+    pub(super) fn unknown<'k>(
         &mut self,
         what: &str,
         name: &Name<'_>,
@@ -304,10 +337,11 @@ impl<'a> Reader<'a> {
                 self.or_wrong(key, value, read, expected)
             }
             Kind::Ports(most) => self.ports(key, value, *most),
+            kind => self.text_value(key, kind, value),
         }
     }
 
-    fn or_wrong<T>(
+    pub(super) fn or_wrong<T>(
         &mut self,
         key: &str,
         value: &Spanned<DeValue<'_>>,
@@ -338,7 +372,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the items of a list, all of which have to be right.
-    fn items<T>(
+    pub(super) fn items<T>(
         &mut self,
         key: &str,
         value: &Spanned<DeValue<'_>>,
@@ -469,7 +503,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A whole number from 0 on.
-fn number(value: &DeValue<'_>) -> Option<u32> {
+pub(super) fn number(value: &DeValue<'_>) -> Option<u32> {
     let number = value.as_integer()?;
     u32::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
 }

@@ -1,27 +1,27 @@
-//! `[[service]]` and the servers in it.
+//! `[[service]]`: what clients connect to, and what is done there.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use evenkeel_core::model::{
-    ConfiguredService, Family, ForwardMethod, MSS_MIN, MssClamp, Netmask, Persistence, Protocol,
-    SchedulerFlags, ServerKey, ServerSettings, ServiceKey, ServiceSettings, Tunnel, TunnelChecksum,
-    VirtualServer,
+    Ends, Family, MSS_MIN, MssClamp, Netmask, Notify, Persistence, Protocol, Quorum, RealServer,
+    SchedulerFlags, Script, ServiceKey, ServiceSettings, VirtualServer,
 };
 use toml::de::DeTable;
 
 use super::keys::{Key, Kind, NetmaskValue, WAYS, is_ipvs};
 use super::marks::{PROTOCOLS, protocol};
 use super::reader::{Reader, Spans};
+use super::servers::{Front, family_of};
 use super::{Place, PlacedService, values};
 use crate::ipvsadm::scheduler_flags;
 
 /// The scheduler of a service that does not name one.
-const DEFAULT_SCHEDULER: &str = "wlc";
+pub(super) const DEFAULT_SCHEDULER: &str = "wlc";
 /// Longest persistence in seconds: 31 days.
 const PERSISTENCE_MAX: u32 = 2_678_400;
-/// Greatest weight and threshold.
-const WEIGHT_MAX: u32 = i32::MAX as u32;
+/// Most services of a file: more never fit into a dataplane.
+const SERVICES_MAX: usize = 1 << 16;
 
 const SCHEDULERS: &[&str] = &[
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
@@ -35,7 +35,8 @@ const SCHEDULER_FLAGS: &[&str] = &[
     "flag-2",
     "flag-3",
 ];
-const METHODS: &[&str] = &["masq", "route", "full-nat", "ipip", "gue", "gre"];
+/// Keys that are tables or lists of them.
+const TABLES: &[&str] = &["server", "check", "check_defaults", "sorry_server"];
 
 /// A service as it is read.
 #[derive(Debug, Default)]
@@ -53,6 +54,16 @@ pub struct ServiceDraft {
     engine: Option<String>,
     compatible: Option<bool>,
     mss_clamp: MssClamp,
+    group: Option<String>,
+    /// Each with where it stands.
+    endpoints: Vec<(usize, Ends)>,
+    quorum: Option<u32>,
+    hysteresis: u32,
+    ha_suspend: bool,
+    omega: bool,
+    on_quorum_up: Option<Script>,
+    on_quorum_down: Option<Script>,
+    mail: Option<bool>,
 }
 
 /// The keys of `[[service]]`, beside `server`.
@@ -151,80 +162,62 @@ pub const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
             };
         },
     },
-];
-
-/// A server as it is read.
-#[derive(Debug, Default)]
-pub struct ServerDraft {
-    address: Option<IpAddr>,
-    port: Option<u16>,
-    method: Option<String>,
-    weight: Option<u32>,
-    upper_threshold: u32,
-    lower_threshold: u32,
-    tunnel_port: Option<u16>,
-    tunnel_checksum: TunnelChecksum,
-}
-
-/// The keys of `[[service.server]]`.
-pub const SERVER_KEYS: &[Key<ServerDraft>] = &[
     Key {
-        name: "address",
-        kind: Kind::Address,
-        help: "the server's address",
-        set: |draft, value| draft.address = value.address(),
+        name: "endpoints",
+        kind: Kind::Ends,
+        help: "in place of address and port: several of them, ranges and marks, whose servers \
+               live and die together, such as [\"tcp:10.0.0.1-10.0.0.9:80\", \"mark:7\"]",
+        set: |draft, value| draft.endpoints = value.ends(),
     },
     Key {
-        name: "port",
-        kind: Kind::Number(1..=65_535),
-        help: "the port that it listens on; default: that which clients connect to",
-        set: |draft, value| draft.port = Some(value.port()),
+        name: "group",
+        kind: Kind::Line,
+        help: "with endpoints: what they are called together; default: nothing",
+        set: |draft, value| draft.group = Some(value.word()),
     },
     Key {
-        name: "method",
-        kind: Kind::Word(METHODS),
-        help: "how packets reach it: \"masq\": routed NAT, \"route\": direct routing, \
-               \"full-nat\": NAT of the client's address as well, \"ipip\", \"gue\", \"gre\": \
-               a tunnel; default \"masq\"",
-        set: |draft, value| draft.method = Some(value.word()),
+        name: "quorum",
+        kind: Kind::Number(1..=u32::MAX),
+        help: "weight of servers that has to live; with less the sorry server answers; default 1",
+        set: |draft, value| draft.quorum = Some(value.number()),
     },
     Key {
-        name: "weight",
-        kind: Kind::Number(0..=WEIGHT_MAX),
-        help: "its share; 0: no new connections; default 1",
-        set: |draft, value| draft.weight = Some(value.number()),
+        name: "hysteresis",
+        kind: Kind::Number(0..=u32::MAX),
+        help: "the quorum is lost below quorum - hysteresis, and gained from quorum + hysteresis \
+               on; less than quorum; default 0",
+        set: |draft, value| draft.hysteresis = value.number(),
     },
     Key {
-        name: "upper_threshold",
-        kind: Kind::Number(0..=WEIGHT_MAX),
-        help: "connections from which on it gets no more; default 0: no limit",
-        set: |draft, value| draft.upper_threshold = value.number(),
+        name: "ha_suspend",
+        kind: Kind::Flag,
+        help: "checks rest while no address of the service is on this machine; default false",
+        set: |draft, value| draft.ha_suspend = value.flag(),
     },
     Key {
-        name: "lower_threshold",
-        kind: Kind::Number(0..=WEIGHT_MAX),
-        help: "connections below which it gets some again; default 0: three quarters of \
-               upper_threshold",
-        set: |draft, value| draft.lower_threshold = value.number(),
+        name: "omega",
+        kind: Kind::Flag,
+        help: "on_quorum_down and the servers' on_down are run when the daemon ends, too; default \
+               false",
+        set: |draft, value| draft.omega = value.flag(),
     },
     Key {
-        name: "tunnel_port",
-        kind: Kind::Number(1..=65_535),
-        help: "with \"gue\", which needs it: the UDP port of the tunnel",
-        set: |draft, value| draft.tunnel_port = Some(value.port()),
+        name: "on_quorum_up",
+        kind: Kind::Script,
+        help: "a program that is run when the quorum is gained; default: none",
+        set: |draft, value| draft.on_quorum_up = value.script(),
     },
     Key {
-        name: "tunnel_checksum",
-        kind: Kind::Word(&["none", "full", "remote"]),
-        help: "with \"gue\" and \"gre\": the outer header's checksum; \"remote\" with \"gue\" \
-               alone; default \"none\"",
-        set: |draft, value| {
-            draft.tunnel_checksum = match value.word().as_str() {
-                "full" => TunnelChecksum::Full,
-                "remote" => TunnelChecksum::Remote,
-                _ => TunnelChecksum::None,
-            };
-        },
+        name: "on_quorum_down",
+        kind: Kind::Script,
+        help: "a program that is run when the quorum is lost; default: none",
+        set: |draft, value| draft.on_quorum_down = value.script(),
+    },
+    Key {
+        name: "mail",
+        kind: Kind::Flag,
+        help: "quorums gained and lost are told by mail, if [alerts.mail] is there; default true",
+        set: |draft, value| draft.mail = Some(value.flag()),
     },
 ];
 
@@ -253,108 +246,109 @@ impl Reader<'_> {
         known: &mut Known,
     ) -> Option<PlacedService> {
         let mut draft = ServiceDraft::default();
-        let spans = self.keys(table, SERVICE_KEYS, &["server"], &mut draft);
+        let spans = self.keys(table, SERVICE_KEYS, TABLES, &mut draft);
         let mut checked = Checked {
             reader: self,
             spans,
             at,
         };
-        let key = checked.service_key(&draft);
-        let settings = checked.service_settings(&draft, key, compatible);
-        let at = ["address", "mark"]
+        let ends = checked.ends(&draft);
+        let settings = checked.service_settings(&draft, &ends, compatible);
+        let quorum = checked.quorum(&draft);
+        let at = ["address", "mark", "endpoints"]
             .iter()
             .find_map(|name| checked.spans.of(name))
             .map_or(at, |span| span.start);
         let place = self.place(at);
-        if let Some(key) = key
-            && let Some(first) = known.insert(key, place.clone())
-        {
-            let message = format!("{key} stands there twice");
-            let hint = format!("the first is in line {}", first.line);
-            self.mistake(at, message, Some(hint));
-        }
-        let mut servers: Vec<(ServerKey, ServerSettings)> = Vec::new();
-        let mut places = Vec::new();
-        let mut targets = HashMap::new();
-        for (at, table) in self.list(table, "server") {
-            let Some((at, server, settings)) = self.server(at, table, key) else {
-                continue;
-            };
-            let place = self.place(at);
-            if let Some(line) = targets.insert(server, place.line) {
-                let message = "the service has this server twice";
-                let hint = format!("the first is in line {line}");
-                self.mistake(at, message.into(), Some(hint));
-            }
-            servers.push((server, settings));
-            places.push(place);
-        }
-        Some(PlacedService {
-            service: VirtualServer::unwatched(ConfiguredService {
-                key: key?,
+        self.check_known(&ends, &place, known);
+        let ends: Vec<Ends> = ends.into_iter().map(|(_, ends)| ends).collect();
+        let front = ends.first().map(|first| Front {
+            name: match &draft.group {
+                Some(group) => format!("group {group}"),
+                None => name_of(first),
+            },
+            ends: &ends,
+            compatible: settings.compatible == Some(true),
+        });
+        let (servers, places) = self.servers(table, front.as_ref());
+        let sorry = self.sorry(table, front.as_ref());
+        (!ends.is_empty()).then_some(PlacedService {
+            service: VirtualServer {
+                group: draft.group,
+                ends,
                 settings,
                 servers,
-            }),
+                quorum,
+                sorry,
+                ha_suspend: draft.ha_suspend,
+                omega: draft.omega,
+                notify: Notify {
+                    up: draft.on_quorum_up,
+                    down: draft.on_quorum_down,
+                },
+                mail: draft.mail.unwrap_or(true),
+            },
             place,
             servers: places,
         })
     }
 
-    /// A server, and where it stands.
-    fn server(
-        &mut self,
-        at: usize,
-        table: &DeTable<'_>,
-        service: Option<ServiceKey>,
-    ) -> Option<(usize, ServerKey, ServerSettings)> {
-        let mut draft = ServerDraft::default();
-        let spans = self.keys(table, SERVER_KEYS, &[], &mut draft);
-        let mut checked = Checked {
-            reader: self,
-            spans,
-            at,
-        };
-        if !checked.spans.has("address") {
-            checked.wrong("", "the server has no address", None);
+    /// Notes services that are there already.
+    fn check_known(&mut self, ends: &[(usize, Ends)], place: &Place, known: &mut Known) {
+        for (at, ends) in ends {
+            if ends.count().saturating_add(known.len() as u128) > SERVICES_MAX as u128 {
+                let message = format!("the file has more than {SERVICES_MAX} services");
+                self.mistake(*at, message, None);
+                return;
+            }
+            for key in ends.keys() {
+                if let Some(first) = known.insert(key, place.clone()) {
+                    let message = format!("{key} stands there twice");
+                    let hint = format!("the first is in line {}", first.line);
+                    self.mistake(*at, message, Some(hint));
+                    break;
+                }
+            }
         }
-        let method = checked.method(&draft);
-        if draft.lower_threshold > draft.upper_threshold {
-            let message = "lower_threshold is above upper_threshold";
-            checked.wrong("lower_threshold", message, None);
-        }
-        let (service, address) = (service?, draft.address?);
-        if service.family() != Family::of(&address) && !matches!(method, ForwardMethod::Tunnel(_)) {
-            let message = format!("{address} is of another family than {service}");
-            let hint = "only tunnels lead from one to the other";
-            checked.wrong("address", &message, Some(hint));
-        }
-        let keeps_port = matches!(method, ForwardMethod::Route | ForwardMethod::Tunnel(_));
-        if keeps_port && draft.port.is_some_and(|port| port != service.port()) {
-            let message = format!(
-                "packets keep their port by {:?}",
-                draft.method.as_deref().unwrap_or_default()
-            );
-            let hint = "leave it out, or use masq or full-nat, which change it";
-            checked.wrong("port", &message, Some(hint));
-        }
-        let settings = ServerSettings {
-            method,
-            weight: draft.weight.unwrap_or(1),
-            upper_threshold: draft.upper_threshold,
-            lower_threshold: draft.lower_threshold,
-        };
-        let server = ServerKey {
-            address,
-            port: draft.port.unwrap_or(service.port()),
-        };
-        let at = checked.spans.of("address").map_or(at, |span| span.start);
-        Some((at, server, settings))
     }
+
+    /// The servers of a service, and where they stand.
+    fn servers(
+        &mut self,
+        table: &DeTable<'_>,
+        front: Option<&Front<'_>>,
+    ) -> (Vec<RealServer>, Vec<Place>) {
+        let defaults = self.check_defaults(table);
+        let checks = self.checks(table, &defaults);
+        let mut servers = Vec::new();
+        let mut places = Vec::new();
+        let mut targets = HashMap::new();
+        for (at, table) in self.list(table, "server") {
+            let Some((at, server)) = self.server(at, table, front, &checks, &defaults) else {
+                continue;
+            };
+            let place = self.place(at);
+            if let Some(line) = targets.insert(server.key, place.line) {
+                let message = "the service has this server twice";
+                let hint = format!("the first is in line {line}");
+                self.mistake(at, message.into(), Some(hint));
+            }
+            servers.push(server);
+            places.push(place);
+        }
+        (servers, places)
+    }
+}
+
+/// The first service of these in messages.
+fn name_of(ends: &Ends) -> String {
+    let key = ends.keys().next();
+    key.map_or_else(String::new, |key| key.to_string())
 }
 
 /// The flags of a service that names none. Clients that are hashed to a server that takes
 /// no connections are turned away by IPVS; else they go to another one.
-fn usual_flags(scheduler: &str, compatible: bool) -> SchedulerFlags {
+pub(super) fn usual_flags(scheduler: &str, compatible: bool) -> SchedulerFlags {
     SchedulerFlags {
         fallback: !compatible && matches!(scheduler, "sh" | "mh"),
         ..SchedulerFlags::default()
@@ -375,6 +369,32 @@ impl Checked<'_, '_> {
         let at = self.spans.of(key).map_or(self.at, |span| span.start);
         self.reader
             .mistake(at, message.into(), hint.map(Into::into));
+    }
+
+    /// What clients connect to, each with where it stands; empty after a mistake.
+    fn ends(&mut self, draft: &ServiceDraft) -> Vec<(usize, Ends)> {
+        if self.spans.has("endpoints") {
+            for name in ["address", "port", "protocol", "mark", "family"] {
+                if self.spans.has(name) {
+                    let message = format!("{name} and endpoints exclude each other");
+                    self.wrong(name, &message, None);
+                }
+            }
+            if draft.group.as_ref().is_some_and(String::is_empty) {
+                self.wrong("group", "group is empty", None);
+            }
+            return draft.endpoints.clone();
+        }
+        if self.spans.has("group") {
+            let hint = "write endpoints = [\"tcp:10.0.0.1:80\"]";
+            self.wrong("group", "group goes with endpoints", Some(hint));
+        }
+        let key = self.service_key(draft);
+        let at = ["address", "mark"]
+            .iter()
+            .find_map(|name| self.spans.of(name));
+        let at = at.map_or(self.at, |span| span.start);
+        key.map(|key| (at, Ends::of(key))).into_iter().collect()
     }
 
     fn service_key(&mut self, draft: &ServiceDraft) -> Option<ServiceKey> {
@@ -408,10 +428,23 @@ impl Checked<'_, '_> {
         })
     }
 
+    fn quorum(&mut self, draft: &ServiceDraft) -> Quorum {
+        let usual = Quorum::default();
+        let weight = draft.quorum.unwrap_or(usual.weight);
+        if draft.hysteresis >= weight {
+            let message = format!("hysteresis has to be less than quorum, which is {weight}");
+            self.wrong("hysteresis", &message, None);
+        }
+        Quorum {
+            weight,
+            hysteresis: draft.hysteresis,
+        }
+    }
+
     fn service_settings(
         &mut self,
         draft: &ServiceDraft,
-        key: Option<ServiceKey>,
+        ends: &[(usize, Ends)],
         compatible: bool,
     ) -> ServiceSettings {
         let scheduler = draft.scheduler.as_deref().unwrap_or(DEFAULT_SCHEDULER);
@@ -424,23 +457,17 @@ impl Checked<'_, '_> {
             self.wrong("scheduler_flags", &message, None);
             SchedulerFlags::default()
         });
-        let is_udp = |key| {
-            matches!(
-                key,
-                ServiceKey::Mark { .. }
-                    | ServiceKey::Address {
-                        protocol: Protocol::Udp,
-                        ..
-                    }
-            )
+        let is_udp = |ends: &Ends| match ends {
+            Ends::Mark { .. } => true,
+            Ends::Addresses { protocol, .. } => *protocol == Protocol::Udp,
         };
-        if draft.one_packet && key.is_some_and(|key| !is_udp(key)) {
+        if draft.one_packet && !ends.iter().all(|(_, ends)| is_udp(ends)) {
             self.wrong("one_packet", "one_packet is for UDP alone", None);
         }
         ServiceSettings {
             scheduler: scheduler.into(),
             flags,
-            persistence: self.persistence(draft, key),
+            persistence: self.persistence(draft, ends),
             one_packet: draft.one_packet,
             engine: draft.engine.clone(),
             compatible: Some(compatible),
@@ -448,11 +475,7 @@ impl Checked<'_, '_> {
         }
     }
 
-    fn persistence(
-        &mut self,
-        draft: &ServiceDraft,
-        key: Option<ServiceKey>,
-    ) -> Option<Persistence> {
+    fn persistence(&mut self, draft: &ServiceDraft, ends: &[(usize, Ends)]) -> Option<Persistence> {
         if !self.spans.has("persistence") {
             for name in ["netmask", "persistence_engine"] {
                 if self.spans.has(name) {
@@ -460,13 +483,19 @@ impl Checked<'_, '_> {
                     self.wrong(name, &message, None);
                 }
             }
-            if draft.port == Some(0) {
+            let is_any =
+                |ends: &Ends| matches!(ends, Ends::Addresses { ports, .. } if *ports.start() == 0);
+            if let Some((at, _)) = ends.iter().find(|(_, ends)| is_any(ends)) {
+                let at = self.spans.of("port").map_or(*at, |span| span.start);
                 let message = "a service of any port needs persistence";
-                self.wrong("port", message, Some("write persistence = 300"));
+                let hint = "write persistence = 300";
+                self.reader.mistake(at, message.into(), Some(hint.into()));
             }
         }
-        let (timeout_s, key) = (draft.persistence?, key?);
-        let netmask = match (key.family(), draft.netmask) {
+        let timeout_s = draft.persistence?;
+        let (_, first) = ends.first()?;
+        let family = family_of(first);
+        let netmask = match (family, draft.netmask) {
             (family, None) => Some(Netmask::host(family)),
             (Family::V4, Some(NetmaskValue::Mask(mask))) => Some(mask),
             (Family::V4, Some(NetmaskValue::Bits(bits))) => values::mask_of_bits(bits),
@@ -480,43 +509,5 @@ impl Checked<'_, '_> {
             timeout_s,
             netmask: netmask?,
         })
-    }
-
-    fn method(&mut self, draft: &ServerDraft) -> ForwardMethod {
-        let method = draft.method.as_deref().unwrap_or("masq");
-        let checksum = draft.tunnel_checksum;
-        if method != "gue" && self.spans.has("tunnel_port") {
-            self.wrong(
-                "tunnel_port",
-                "tunnel_port goes with method = \"gue\"",
-                None,
-            );
-        }
-        let takes = match method {
-            "gue" => true,
-            "gre" => checksum != TunnelChecksum::Remote,
-            _ => false,
-        };
-        if self.spans.has("tunnel_checksum") && !takes {
-            let message = format!("method {method:?} has no such checksum");
-            self.wrong("tunnel_checksum", &message, None);
-        }
-        match method {
-            "route" => ForwardMethod::Route,
-            "full-nat" => ForwardMethod::FullNat,
-            "ipip" => ForwardMethod::Tunnel(Tunnel::Ipip),
-            "gre" => ForwardMethod::Tunnel(Tunnel::Gre { checksum }),
-            "gue" => {
-                if !self.spans.has("tunnel_port") {
-                    let message = "method \"gue\" needs a tunnel_port";
-                    self.wrong("method", message, Some("the usual one is 6080"));
-                }
-                ForwardMethod::Tunnel(Tunnel::Gue {
-                    port: draft.tunnel_port.unwrap_or(0),
-                    checksum,
-                })
-            }
-            _ => ForwardMethod::Masq,
-        }
     }
 }

@@ -25,7 +25,7 @@ pub struct Step {
 impl Director {
     /// What is to be done, as one transaction of [`Origin::Configuration`], to have these
     /// services with these servers and no other configured ones. Nothing for what is
-    /// there already. A service that was made by a request, and now stands in the
+    /// there already. A service or a server that was made by a request, and now stands in the
     /// configuration too, is taken over with its connections; others stay as they are.
     ///
     /// [`Origin::Configuration`]: super::Origin::Configuration
@@ -51,6 +51,69 @@ impl Director {
         steps
     }
 
+    /// The edits that bring servers of services that are there to what is wanted of them:
+    /// settings, or their removal. A service that is not there is left alone.
+    #[must_use]
+    pub fn edits_to(
+        &self,
+        wanted: &[(ServiceKey, ServerKey, Option<ServerSettings>)],
+    ) -> Vec<Edit> {
+        let edits = wanted.iter().filter_map(|&(service, server, settings)| {
+            let index = self.live_service(&service)?;
+            let present = self.live_server(index, &server);
+            let present = present.and_then(|index| self.state.servers().get(index));
+            match (present, settings) {
+                (None, None) => None,
+                (Some(_), None) => Some(Edit::DeleteServer { service, server }),
+                (None, Some(settings)) => Some(Edit::AddServer {
+                    service,
+                    server,
+                    settings,
+                }),
+                (Some(present), Some(settings)) => (!is_same(&present.settings, &settings))
+                    .then_some(Edit::EditServer {
+                        service,
+                        server,
+                        settings,
+                    }),
+            }
+        });
+        edits.collect()
+    }
+
+    /// The settings of a server that is there.
+    #[must_use]
+    pub fn server_settings(
+        &self,
+        service: &ServiceKey,
+        server: &ServerKey,
+    ) -> Option<ServerSettings> {
+        let index = self.live_server(self.live_service(service)?, server)?;
+        Some(self.state.servers().get(index)?.settings)
+    }
+
+    /// Where these servers listen, by their places in memory; deleted ones are left out.
+    #[must_use]
+    pub fn server_ends(&self, servers: &[u32]) -> Vec<ServerKey> {
+        let servers = servers.iter().filter_map(|index| {
+            let server = self.state.servers().get(*index)?;
+            let service = self.state.services().get(server.service)?;
+            server.live.then(|| ServerKey {
+                port: server.actual_port(service),
+                ..server.key
+            })
+        });
+        servers.collect()
+    }
+
+    /// True: the service is there, and stands in the configuration.
+    #[must_use]
+    pub fn is_configured(&self, service: &ServiceKey) -> bool {
+        let index = self.live_service(service);
+        let service = index.and_then(|index| self.state.services().get(index));
+        service.is_some_and(|service| service.configured)
+    }
+
     fn steps_to_servers(
         &self,
         steps: &mut Vec<Step>,
@@ -69,7 +132,7 @@ impl Director {
         let head = index.and_then(|index| Some(self.state.services().get(index)?.head));
         let keys: HashSet<ServerKey> = wanted.servers.iter().map(|(key, _)| *key).collect();
         for (_, server) in head.into_iter().flat_map(|head| self.state.list(head)) {
-            if !keys.contains(&server.key) {
+            if !keys.contains(&server.key) && !server.requested {
                 let server = server.key;
                 push(Edit::DeleteServer { service, server }, None);
             }
@@ -78,7 +141,9 @@ impl Director {
             let present = index.and_then(|index| self.live_server(index, &server));
             let present = present.and_then(|index| self.state.servers().get(index));
             let edit = match present {
-                Some(present) if is_same(&present.settings, &settings) => continue,
+                Some(present) if !present.requested && is_same(&present.settings, &settings) => {
+                    continue;
+                }
                 Some(_) => Edit::EditServer {
                     service,
                     server,

@@ -319,6 +319,7 @@ pub(super) fn server_flags_of(server: &Server, service: &Service) -> u32 {
         | flag(server.live, server_flags::ALIVE)
         | flag(server.key.port == 0, server_flags::PORT_GIVEN_AS_ZERO)
         | flag(server.settings.weight > 0, server_flags::WEIGHTED)
+        | flag(server.requested, server_flags::REQUESTED)
         | flag(server.key.address.is_ipv6(), server_flags::IPV6)
         | u32::from(service.protocol()) << server_flags::PROTOCOL_SHIFT
         | method_number(server.settings.method) << server_flags::METHOD_SHIFT
@@ -395,6 +396,7 @@ pub(super) fn server_of(record: &ServerRecord, now_ms: u64) -> Option<Server> {
         order: record.order,
         hop_flags: record.flags & HOP_FLAGS,
         last_weight,
+        requested: is(server_flags::REQUESTED),
         ..Server::new(key, record.service, settings)
     })
 }

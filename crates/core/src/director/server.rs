@@ -33,6 +33,8 @@ pub(super) struct Server {
     pub settings: ServerSettings,
     /// Its weight, or that which it had before it was 0.
     pub last_weight: u32,
+    /// A request has added it, and it stands in no configuration.
+    pub requested: bool,
     /// False: deleted, and kept for its connections.
     pub live: bool,
     pub deleted_ms: u64,
@@ -60,6 +62,7 @@ impl Server {
             service,
             settings,
             last_weight: 0,
+            requested: false,
             live: true,
             deleted_ms: 0,
             order: 0,

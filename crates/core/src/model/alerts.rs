@@ -16,12 +16,14 @@ pub struct Alerts {
     /// Pipes that get a line for each change.
     pub pipes: Vec<Pipe>,
     /// Whom scripts run as that say nothing of it; none: the user `keepalived_script` if
-    /// there is one, else the daemon's own.
+    /// there is one, else the daemon's own, or nobody with `script_security`.
     pub script_user: Option<User>,
     /// Scripts that somebody else than root can change are not run as root.
     pub script_security: bool,
     /// Servers that live at the start are told as well.
     pub at_start: bool,
+    /// Mail about a server comes when it lives or dies only, not with every check of it.
+    pub servers_only: bool,
 }
 
 /// Mail about changes.
@@ -35,7 +37,7 @@ pub struct Mail {
     pub timeout: Duration,
     /// Name in the greeting; none: the machine's.
     pub helo: Option<String>,
-    /// Sender; none: `keepalived@` with the machine's name.
+    /// Sender; none: the daemon's user at the machine's name.
     pub from: Option<String>,
     /// Receivers, not empty.
     pub to: Vec<String>,

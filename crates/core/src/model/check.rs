@@ -199,6 +199,28 @@ pub struct Page {
     pub digest: Option<[u8; 16]>,
     /// What it has to match.
     pub regex: Option<PageRegex>,
+    /// Headers that the answer has to have.
+    pub headers: Vec<HeaderDemand>,
+    /// What the body has to have, as JSON.
+    pub json: Vec<JsonDemand>,
+}
+
+/// A header that is expected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderDemand {
+    /// Its name, in letters of any size.
+    pub name: String,
+    /// Its value, without blanks around it; none: any.
+    pub value: Option<String>,
+}
+
+/// A value that is expected in a body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JsonDemand {
+    /// Where (RFC 6901), such as `/status`.
+    pub pointer: String,
+    /// What: a string's text, or how JSON writes the value.
+    pub value: String,
 }
 
 /// A regular expression for an answer, header and body, or for its body alone: one of them has
@@ -261,7 +283,7 @@ impl DnsRecord {
 pub struct UdpProbe {
     /// Where.
     pub connect: Connect,
-    /// What is sent; none: some random bytes.
+    /// What is sent; none: 32 bytes that keepalived sends then.
     pub payload: Option<Vec<u8>>,
     /// A reply has to come; none: only that no ICMP error comes.
     pub reply: Option<UdpReply>,
@@ -293,6 +315,21 @@ pub struct DatabaseProbe {
     pub database: Option<String>,
     /// A query that has to give at least one row; none: the session alone.
     pub query: Option<String>,
+}
+
+impl DatabaseProbe {
+    /// A session there, as nobody in particular, and nothing else.
+    #[must_use]
+    pub const fn session(connect: Connect) -> Self {
+        Self {
+            connect,
+            tls: None,
+            user: None,
+            password: None,
+            database: None,
+            query: None,
+        }
+    }
 }
 
 /// A bind, and a search of the entry at the base.

@@ -7,8 +7,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::RangeInclusive;
 
 use super::{
-    Check, ConfiguredService, Family, Protocol, ServerKey, ServerSettings, ServiceKey,
-    ServiceSettings,
+    Check, ConfiguredService, Family, ForwardMethod, Netmask, Protocol, ServerKey, ServerSettings,
+    ServiceKey, ServiceSettings,
 };
 
 /// What clients connect to: one service, or many that differ in address and port only.
@@ -168,16 +168,29 @@ impl VirtualServer {
         }
     }
 
+    /// The settings of one of its services. Clients of the other family than the netmask's
+    /// stay each for themselves.
+    #[must_use]
+    pub fn settings_in(&self, service: &ServiceKey) -> ServiceSettings {
+        let mut settings = self.settings.clone();
+        if let Some(persistence) = &mut settings.persistence
+            && persistence.netmask.family() != service.family()
+        {
+            persistence.netmask = Netmask::host(service.family());
+        }
+        settings
+    }
+
     /// Each of its services, with all of its servers.
     pub fn each(&self) -> impl Iterator<Item = ConfiguredService> + '_ {
-        self.keys().map(|key| ConfiguredService {
-            key,
-            settings: self.settings.clone(),
-            servers: self
-                .servers
-                .iter()
-                .map(|server| (server.key, server.settings))
-                .collect(),
+        self.keys().map(|key| {
+            let servers = self.servers.iter();
+            let servers = servers.map(|server| (server.key_in(&key), server.settings));
+            ConfiguredService {
+                key,
+                settings: self.settings_in(&key),
+                servers: servers.collect(),
+            }
         })
     }
 
@@ -187,10 +200,26 @@ impl VirtualServer {
     }
 }
 
+impl ServerKey {
+    /// The same server in one of the services that share it: packets keep the service's
+    /// port unless NAT changes it, and port 0 is the service's own.
+    #[must_use]
+    pub const fn within(self, service: ServiceKey, method: ForwardMethod) -> Self {
+        let port = match method {
+            ForwardMethod::Masq | ForwardMethod::FullNat if self.port != 0 => self.port,
+            _ => service.port(),
+        };
+        Self {
+            address: self.address,
+            port,
+        }
+    }
+}
+
 /// A real server of a virtual server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RealServer {
-    /// Where it listens.
+    /// Where it listens; port 0: that of the service.
     pub key: ServerKey,
     /// How it is reached, and its weight while nothing changes that.
     pub settings: ServerSettings,
@@ -216,6 +245,12 @@ impl RealServer {
             notify: Notify::default(),
             mail: false,
         }
+    }
+
+    /// As which server a service has it.
+    #[must_use]
+    pub fn key_in(&self, service: &ServiceKey) -> ServerKey {
+        self.key.within(*service, self.settings.method)
     }
 }
 
@@ -244,7 +279,7 @@ impl Default for Quorum {
 pub enum Sorry {
     /// A server.
     Server {
-        /// Where it listens.
+        /// Where it listens; port 0: that of the service.
         key: ServerKey,
         /// How it is reached; its weight is 1 where the configuration gives none.
         settings: ServerSettings,
@@ -297,6 +332,25 @@ mod tests {
             last: last.parse().unwrap(),
             ports,
         }
+    }
+
+    #[test]
+    fn servers_have_the_ports_of_their_services() {
+        let server = |port| ServerKey {
+            address: "10.0.0.9".parse().unwrap(),
+            port,
+        };
+        let web = ServiceKey::at(Protocol::Tcp, [10, 0, 0, 1], 80);
+        let mark = ServiceKey::Mark {
+            mark: 7,
+            family: Family::V4,
+        };
+        let (nat, route) = (ForwardMethod::Masq, ForwardMethod::Route);
+        assert_eq!(server(8080).within(web, nat), server(8080));
+        assert_eq!(server(0).within(web, nat), server(80));
+        assert_eq!(server(8080).within(web, route), server(80));
+        assert_eq!(server(8080).within(mark, nat), server(8080));
+        assert_eq!(server(8080).within(mark, route), server(0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The answer is everything until the other side closes; its header gives the status, and
 //! nothing else of it counts but a `Content-Length`, which bounds what is digested. Chunks are
 //! taken as they come, with their lengths: that is what `genhash` prints, too. What is
-//! expected is looked at in this order: status, digest, expression.
+//! expected is looked at in this order: status, digest, expression, headers, JSON.
 //!
 //! keepalived looks for an expression in header and body where they come in one packet, else
 //! in the body. Here packets make no difference: it is looked for in both ways, unless there is
@@ -21,8 +21,9 @@ use core::ops::RangeInclusive;
 use md5::{Digest as _, Md5};
 
 use super::{Dialogue, Next, Verdict};
-use crate::model::{HttpProbe, HttpVersion, Page};
+use crate::model::{HeaderDemand, HttpProbe, HttpVersion, JsonDemand, Page};
 
+pub mod demands;
 pub mod head;
 pub mod pattern;
 mod search;
@@ -60,27 +61,34 @@ pub struct Plan {
     statuses: Vec<RangeInclusive<u16>>,
     digest: Option<[u8; 16]>,
     pattern: Option<(Arc<Pattern>, bool)>,
+    headers: Vec<HeaderDemand>,
+    json: Vec<JsonDemand>,
 }
 
 impl Plan {
     /// Asks for one of a probe's pages; an error is that of its expression, see
     /// [`pattern::compile`].
     pub fn new(probe: &HttpProbe, page: &Page) -> Result<Self, String> {
+        let pattern = page.regex.as_ref().map(pattern::compile).transpose()?;
+        Ok(Self::matching(probe, page, pattern.map(Arc::new)))
+    }
+
+    /// The same, with the page's expression made ready elsewhere, as many pages may have it.
+    #[must_use]
+    pub fn matching(probe: &HttpProbe, page: &Page, pattern: Option<Arc<Pattern>>) -> Self {
         let host = page.host.as_deref();
-        let pattern = match &page.regex {
-            Some(regex) => Some((Arc::new(pattern::compile(regex)?), regex.absent)),
-            None => None,
-        };
         let mut statuses = page.statuses.clone();
         if statuses.is_empty() {
             statuses.push(USUAL);
         }
-        Ok(Self {
+        Self {
             request: request(probe.connect.to, probe.version, host, &page.path),
             statuses,
             digest: page.digest,
-            pattern,
-        })
+            pattern: pattern.zip(page.regex.as_ref().map(|regex| regex.absent)),
+            headers: page.headers.clone(),
+            json: page.json.clone(),
+        }
     }
 
     /// Whether a status is good; none is beyond 100 to 599.
@@ -111,6 +119,10 @@ struct Body {
     received: u64,
     digest: Option<Md5>,
     search: Option<Both>,
+    /// Whether the header is as it is to be.
+    headers: Result<(), String>,
+    /// What is read as JSON, where that is wanted; a byte more than is read at most.
+    json: Option<Vec<u8>>,
 }
 
 /// A search in the whole answer, and one in its body alone.
@@ -165,6 +177,8 @@ impl Get {
             received: 0,
             digest: self.plan.digest.map(|_| Md5::new()),
             search: pattern.map(|(pattern, _)| Both::new(head, pattern)),
+            headers: demands::headers(head, &self.plan.headers),
+            json: (!self.plan.json.is_empty()).then(Vec::new),
         }
     }
 }
@@ -180,6 +194,10 @@ impl Body {
         }
         if let Some(search) = &mut self.search {
             search.more(bytes);
+        }
+        if let Some(json) = &mut self.json {
+            let room = (demands::JSON_LIMIT + 1).saturating_sub(json.len());
+            json.extend_from_slice(&bytes[..room.min(bytes.len())]);
         }
         self.received = self.received.saturating_add(bytes.len() as u64);
     }
@@ -206,6 +224,15 @@ impl Body {
                 return Verdict::Failed(format!("Regex match failed: the answer {what}"));
             }
             good = "Regex match";
+        }
+        if let Err(why) = core::mem::replace(&mut self.headers, Ok(())) {
+            return Verdict::Failed(why);
+        }
+        if let Some(json) = &self.json {
+            if let Err(why) = demands::json(json, &plan.json) {
+                return Verdict::Failed(why);
+            }
+            good = "JSON";
         }
         let short = self.length.filter(|length| *length != self.received);
         let short = short.map_or_else(String::new, |length| {

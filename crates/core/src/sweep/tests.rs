@@ -656,3 +656,27 @@ fn established_connections_assure_their_templates() {
     pass(&mut sweeper, &memory, 2);
     assert_eq!((assured(first), assured(second)), (true, true));
 }
+
+#[test]
+fn servers_that_do_not_answer_or_reset_are_suspected() {
+    let tables = Tables::new(&Sizes::default());
+    let memory = tables.memory();
+    let start = 1_000;
+    let mut sweeper = Sweeper::default();
+    let mut suspects = |tick: u32| {
+        pass(&mut sweeper, &memory, tick);
+        sweeper.suspects().to_vec()
+    };
+    put_narrow(&memory, (1, 0), state::ESTABLISHED, start);
+    put_narrow(&memory, (1, 1), state::SYN_RECV, start);
+    // It has answered, and the client is silent.
+    assert_eq!(suspects(start + 8), [0; 0]);
+    let unheard = &memory.connections[1].entries[1].state;
+    unheard.set(unheard.get() & !state_word::ANSWERED);
+    assert_eq!(suspects(start + 3), [0; 0], "within a second");
+    assert_eq!(suspects(start + 4), [SERVER]);
+    assert_eq!(suspects(start + 8), [0; 0], "no more than before");
+    put_wide(&memory, (2, 0), state::CLOSE, start + 8);
+    assert_eq!(suspects(start + 9), [SERVER]);
+    assert_eq!(suspects(start + 10), [0; 0]);
+}

@@ -150,7 +150,7 @@ impl World {
         let memory: Arc<dyn Dataplane> = Arc::<InMemory>::clone(&dataplane);
         let shared = Shared::new("test", memory, false);
         let config = native::parse(TABLE, "table.toml").expect("a configuration");
-        configure::apply(&shared, &config, false).expect("it is taken");
+        configure::apply(&shared, &config, false, Vec::new()).expect("it is taken");
         shared.with_director(|director| {
             for (number, server) in (1..).zip(SERVERS) {
                 let own = if server.contains(':') {

@@ -1,9 +1,14 @@
 //! The commands of `evenkeel` itself.
 
+pub(crate) mod check;
 pub(crate) mod conns;
+pub(crate) mod convert;
 pub(crate) mod drain;
+pub(crate) mod explain;
 pub(crate) mod purge;
+mod reading;
 pub(crate) mod realserver;
+pub(crate) mod reload;
 mod rows;
 pub(crate) mod run;
 pub(crate) mod save;

@@ -5,13 +5,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use evenkeel::ipvsadm::SystemNames;
 use evenkeel::ipvsadm::boot::start_rules;
 use evenkeel_api::paths::DEFAULT_INSTANCE;
-use evenkeel_config::native::{self, Config, Hook, IpvsadmRules};
+use evenkeel_config::native::{Hook, IpvsadmRules};
 use evenkeel_daemon::{logging, run::Options};
+
+use super::reading::ReadingArguments;
 
 /// Where an instance's configuration is looked for when none is named.
 const CONFIGURATIONS: &str = "/etc/evenkeel";
@@ -19,9 +21,12 @@ const CONFIGURATIONS: &str = "/etc/evenkeel";
 /// Arguments of `evenkeel run`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Configuration file; without it /etc/evenkeel/NAME.toml, if it is there.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Configuration files, in TOML or as keepalived.conf, which are put together; without
+    /// any /etc/evenkeel/NAME.toml, if it is there.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    config: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingArguments,
     /// Attach to this interface only; can be given several times. Without it: to
     /// every one that IP packets come by.
     #[arg(long, value_name = "IF")]
@@ -43,16 +48,25 @@ enum HookArgument {
 
 /// Runs the director until it is stopped.
 pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
-    let mut config = configuration(instance, arguments.config.as_deref())?;
-    if !arguments.interface.is_empty() {
-        config.dataplane.interfaces = arguments.interface;
-    }
-    if let Some(hook) = arguments.hook {
-        config.dataplane.hook = match hook {
-            HookArgument::Auto => Hook::Auto,
-            HookArgument::Xdp => Hook::Xdp,
-            HookArgument::Tc => Hook::Tc,
-        };
+    let name = instance.to_owned();
+    let read = move || {
+        let files = files(&name, &arguments.config);
+        let (mut config, warnings) = arguments.reading.read(&files)?;
+        if !arguments.interface.is_empty() {
+            config.dataplane.interfaces.clone_from(&arguments.interface);
+        }
+        if let Some(hook) = arguments.hook {
+            config.dataplane.hook = match hook {
+                HookArgument::Auto => Hook::Auto,
+                HookArgument::Xdp => Hook::Xdp,
+                HookArgument::Tc => Hook::Tc,
+            };
+        }
+        Ok((config, warnings))
+    };
+    let (config, warnings) = read()?;
+    for warning in &warnings {
+        eprintln!("{warning}");
     }
     logging::start();
     // The machine's own rules are for one director of it.
@@ -63,33 +77,21 @@ pub(crate) fn run(instance: &str, arguments: Arguments) -> Result<ExitCode> {
     let options = Options {
         instance: instance.into(),
         config,
+        read: Box::new(read),
     };
-    evenkeel_daemon::run::run(&options, || start_rules(&rules, &SystemNames::default()))?;
+    evenkeel_daemon::run::run(options, || start_rules(&rules, &SystemNames::default()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn configuration(instance: &str, named: Option<&Path>) -> Result<Config> {
+/// The files that are read: those that were named, or the usual one where it is there.
+fn files(instance: &str, named: &[PathBuf]) -> Vec<PathBuf> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
     let usual = Path::new(CONFIGURATIONS).join(format!("{instance}.toml"));
-    let path = named.unwrap_or(&usual);
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => {
-            return Ok(Config::default());
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", path.display()));
-        }
-    };
-    match native::parse(&text, &path.display().to_string()) {
-        Ok(config) => Ok(config),
-        Err(mistakes) => {
-            for mistake in &mistakes {
-                eprintln!("{mistake}");
-            }
-            bail!(
-                "the configuration has {} mistakes, see above",
-                mistakes.len()
-            )
-        }
+    // One that is there and can not be read is to be told of.
+    match fs::metadata(&usual) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        _ => vec![usual],
     }
 }

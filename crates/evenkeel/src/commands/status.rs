@@ -1,11 +1,14 @@
 //! `evenkeel status`
 
+mod health;
+
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use evenkeel_api::client::{Client, ClientError};
+use evenkeel_api::delivery::{Deliveries, Delivery};
 use evenkeel_api::{ConnectionStatus, InterfaceStatus, ReasonCount, Status, paths};
 use evenkeel_daemon::shared::Swept;
 use evenkeel_datapath::Reason;
@@ -77,6 +80,8 @@ impl Display for Page<'_> {
         writeln!(f)?;
         connections(f, &status.connections)?;
         interfaces(f, &status.interfaces)?;
+        health::write(f, &status.virtual_servers)?;
+        news(f, &status.deliveries)?;
         reasons(f, &status.reasons)
     }
 }
@@ -119,6 +124,37 @@ fn interfaces(f: &mut fmt::Formatter<'_>, interfaces: &[InterfaceStatus]) -> fmt
         writeln!(f, "  {name:names$}  {hook:hooks$}  {why}")?;
     }
     Ok(())
+}
+
+/// What became of news; nothing where there were none.
+fn news(f: &mut fmt::Formatter<'_>, deliveries: &Deliveries) -> fmt::Result {
+    let ways = [
+        ("scripts", &deliveries.scripts),
+        ("pipes", &deliveries.pipes),
+        ("mail", &deliveries.mail),
+    ];
+    let mut used = ways.iter().filter(|(_, way)| **way != Delivery::default());
+    let mut first = true;
+    used.try_for_each(|(name, way)| {
+        if std::mem::take(&mut first) {
+            writeln!(f, "\nnews")?;
+        }
+        let Delivery {
+            delivered,
+            failed,
+            dropped,
+            waiting,
+            last_error,
+        } = way;
+        write!(
+            f,
+            "  {name:7}  {delivered} delivered, {failed} failed, {dropped} dropped, {waiting} wait"
+        )?;
+        if let Some(error) = last_error {
+            write!(f, "; the last in vain: {error}")?;
+        }
+        writeln!(f)
+    })
 }
 
 fn reasons(f: &mut fmt::Formatter<'_>, reasons: &[ReasonCount]) -> fmt::Result {
@@ -196,6 +232,17 @@ mod tests {
                 name: "no_server".into(),
                 count: 3,
             }],
+            virtual_servers: Vec::new(),
+            deliveries: Deliveries {
+                mail: Delivery {
+                    delivered: 4,
+                    failed: 1,
+                    waiting: 2,
+                    last_error: Some("connection refused".into()),
+                    ..Delivery::default()
+                },
+                ..Deliveries::default()
+            },
         };
         let expected = "\
 evenkeel 0.1.0, instance default, process 7, up 1 min 15 s
@@ -207,6 +254,9 @@ connections  512 of 1024 (50 %), 36 bytes each
 
 interfaces
   eth0  xdp+tc (tcx)  a physical interface with native XDP
+
+news
+  mail     4 delivered, 1 failed, 0 dropped, 2 wait; the last in vain: connection refused
 
 packets and connections out of the ordinary
              3  no_server  Dropped: the service has no server that takes connections.

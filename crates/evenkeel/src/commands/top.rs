@@ -257,6 +257,8 @@ mod tests {
             servers: 1,
             servers_without_hop: 0,
             reasons: vec![],
+            virtual_servers: vec![],
+            deliveries: evenkeel_api::delivery::Deliveries::default(),
         };
         let rows = [
             row("tcp:10.0.0.10:80", 12_345_678, 500),

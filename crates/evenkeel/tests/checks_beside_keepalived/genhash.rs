@@ -145,17 +145,17 @@ fn the_same_output() {
                 {
                     continue;
                 }
-                let server = Server::start(Carrier::Tcp, ipv6, steps.clone())?;
+                let server = Server::start(Carrier::Tcp, ipv6, steps.clone(), &[])?;
                 compare_page(options, &server, &mut wrong)?;
             }
         }
-        let nobody = Server::start(Carrier::Nobody, false, Vec::new())?;
+        let nobody = Server::start(Carrier::Nobody, false, Vec::new(), &[])?;
         compare_page("-v", &nobody, &mut wrong)?;
         for (options, steps) in secured() {
             for rude in [false, true] {
                 let config = tls.clone();
                 let carrier = Carrier::Tls { config, rude };
-                let server = Server::start(carrier, false, steps.clone())?;
+                let server = Server::start(carrier, false, steps.clone(), &[])?;
                 compare_page(options, &server, &mut wrong)?;
             }
         }

@@ -35,7 +35,8 @@ fn the_same_requests_and_the_same_verdicts() {
         let mut servers = Vec::new();
         for case in &cases {
             let steps = case.steps.clone();
-            servers.push(Server::start(case.carrier.clone(), case.ipv6, steps)?);
+            let server = Server::start(case.carrier.clone(), case.ipv6, steps, &servers)?;
+            servers.push(server);
         }
         let text = configuration(&cases, &servers);
         let expected: Vec<u16> = cases

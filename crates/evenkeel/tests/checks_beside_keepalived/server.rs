@@ -67,7 +67,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(carrier: Carrier, ipv6: bool, steps: Vec<Step>) -> Result<Self> {
+    /// Starts one at a port that none of `others` has, be it of another protocol: by their
+    /// ports they are told apart.
+    pub(crate) fn start(
+        carrier: Carrier,
+        ipv6: bool,
+        steps: Vec<Step>,
+        others: &[Self],
+    ) -> Result<Self> {
+        let is_free = |address: SocketAddr| {
+            let port = address.port();
+            others.iter().all(|other| other.address.port() != port)
+        };
         let address = if ipv6 {
             SocketAddr::from((Ipv6Addr::LOCALHOST, 0))
         } else {
@@ -76,12 +87,18 @@ impl Server {
         let heard = Heard::default();
         let keep = Arc::clone(&heard);
         if let Carrier::Udp { id } = carrier {
-            let socket = UdpSocket::bind(address)?;
+            let mut socket = UdpSocket::bind(address)?;
+            while !is_free(socket.local_addr()?) {
+                socket = UdpSocket::bind(address)?;
+            }
             let address = socket.local_addr()?;
             thread::spawn(move || answer(&socket, id, &steps, &keep));
             return Ok(Self { address, heard });
         }
-        let listener = TcpListener::bind(address)?;
+        let mut listener = TcpListener::bind(address)?;
+        while !is_free(listener.local_addr()?) {
+            listener = TcpListener::bind(address)?;
+        }
         let address = listener.local_addr()?;
         if !matches!(carrier, Carrier::Nobody) {
             thread::spawn(move || {

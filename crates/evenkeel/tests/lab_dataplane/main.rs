@@ -6,6 +6,7 @@
 mod bytes;
 mod configuration;
 mod flood;
+mod health;
 mod icmp;
 mod itself;
 mod lifecycle;

@@ -5,7 +5,7 @@ use evenkeel_datapath::memory::Memory;
 
 use crate::director::server::{Change, Server, check_address, check_family, check_settings};
 use crate::director::state::NONE;
-use crate::director::{Director, Reach};
+use crate::director::{Director, Origin, Reach};
 use crate::model::{EditError, ForwardMethod, Scheduler, ServerKey, ServerSettings};
 
 impl Director {
@@ -32,8 +32,10 @@ impl Director {
             None => self.new_server(service, key, settings)?,
         };
         let order = self.state.take_order();
+        let requested = self.origin == Origin::Request;
         self.state.change_server(index, |s| {
             s.live = true;
+            s.requested = requested;
             s.order = order;
             s.last_weight = settings.weight;
         });
@@ -86,6 +88,9 @@ impl Director {
             .live_server(service, key)
             .ok_or(EditError::NoSuchServer)?;
         self.settle(service, memory);
+        if self.origin == Origin::Configuration {
+            self.state.change_server(index, |s| s.requested = false);
+        }
         self.set_settings(index, settings, now_ms)?;
         self.weigh_again(service);
         self.stage_ring(service)

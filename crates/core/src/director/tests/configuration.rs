@@ -80,7 +80,8 @@ fn services_of_the_configuration_live_beside_others() {
     assert_eq!(about(&views[1]), (81, false, true));
     assert_eq!(ports(&views[1]), [(1, 1), (2, 5)]);
 
-    // What was done by hand is put back, and what stands there no more goes.
+    // What was done by hand to configured ones is put back, and what stands there no more
+    // goes; a server that was added stays.
     rig.apply(edit_server(service(81), server(2), 0));
     rig.apply(add_server(service(81), server(3), 1));
     rig.apply(Edit::EditService {
@@ -90,10 +91,17 @@ fn services_of_the_configuration_live_beside_others() {
     let view = &list(&rig)[1];
     assert!(view.configured && !view.compatible);
     let wanted = [configured(service(81), &[(2, 5)])];
-    assert_eq!(configure(&mut rig, &wanted), Ok(4));
+    assert_eq!(configure(&mut rig, &wanted), Ok(3));
     let views = list(&rig);
-    assert_eq!(ports(&views[1]), [(2, 5)]);
+    assert_eq!(ports(&views[1]), [(2, 5), (3, 1)]);
     assert_eq!(views[1].settings.scheduler, "wlc");
+    rig.restart();
+    assert_eq!(configure(&mut rig, &wanted), Ok(0));
+    // Once it stands in the configuration it goes with that.
+    let with_it = [configured(service(81), &[(2, 5), (3, 1)])];
+    assert_eq!(configure(&mut rig, &with_it), Ok(1));
+    assert_eq!(configure(&mut rig, &wanted), Ok(1));
+    assert_eq!(ports(&list(&rig)[1]), [(2, 5)]);
     assert_eq!(configure(&mut rig, &[]), Ok(1));
     assert_eq!(list(&rig), views[..1]);
 }
@@ -105,7 +113,7 @@ fn a_service_that_was_made_by_hand_is_taken_over() {
     rig.apply(add_server(service(80), server(1), 1));
     let slot = rig.index(&service(80));
     let mut wanted = configured(service(80), &[(1, 1)]);
-    assert_eq!(configure(&mut rig, core::slice::from_ref(&wanted)), Ok(1));
+    assert_eq!(configure(&mut rig, core::slice::from_ref(&wanted)), Ok(2));
     assert_eq!(rig.index(&service(80)), slot);
     let flags = || rig.memory().services[slot].flags.get();
     assert_ne!(flags() & service_flags::CONFIGURED, 0);
@@ -478,4 +486,42 @@ fn rules_that_can_not_be_are_refused() {
     assert_eq!(rig.director.poll_write(), None);
     let most = [(&one, 0); MARK_RULES];
     assert_eq!(rig.director.set_mark_rules(most, &memory), Ok(()));
+}
+
+#[test]
+fn edits_lead_to_what_is_wanted_of_servers() {
+    let mut rig = Rig::new();
+    let wanted = [configured(service(80), &[(1, 1), (2, 5)])];
+    assert_eq!(configure(&mut rig, &wanted), Ok(3));
+    let settings = |weight| Some(ServerSettings::new(ForwardMethod::Masq, weight));
+    let wants = [
+        (service(80), server(1), settings(1)),
+        (service(80), server(2), settings(0)),
+        (service(80), server(3), settings(2)),
+        (service(80), server(4), None),
+        (service(99), server(1), settings(1)),
+    ];
+    let edits = rig.director.edits_to(&wants);
+    assert_eq!(
+        edits,
+        [
+            edit_server(service(80), server(2), 0),
+            add_server(service(80), server(3), 2)
+        ]
+    );
+    for edit in edits {
+        rig.apply(edit);
+    }
+    assert_eq!(rig.director.edits_to(&wants), []);
+    let gone = [(service(80), server(3), None)];
+    let delete = Edit::DeleteServer {
+        service: service(80),
+        server: server(3),
+    };
+    assert_eq!(rig.director.edits_to(&gone), [delete]);
+    assert!(rig.director.is_configured(&service(80)));
+    assert_eq!(
+        rig.director.server_settings(&service(80), &server(2)),
+        settings(0)
+    );
 }

@@ -21,6 +21,8 @@ fn page() -> Page {
         statuses: vec![],
         digest: None,
         regex: None,
+        headers: Vec::new(),
+        json: Vec::new(),
     }
 }
 
@@ -212,5 +214,34 @@ proptest! {
                 verdict(&page, answer.chunks(answer.len().max(1)))
             );
         }
+    }
+}
+
+#[test]
+fn headers_and_json_are_looked_at_in_the_end() {
+    let mut page = page();
+    page.headers = vec![HeaderDemand {
+        name: "X-Health".into(),
+        value: Some("fine".into()),
+    }];
+    page.json = vec![JsonDemand {
+        pointer: "/status".into(),
+        value: "ok".into(),
+    }];
+    let answer = |health: &str, body: &str| {
+        format!("HTTP/1.1 200 OK\r\nX-Health: {health}\r\n\r\n{body}").into_bytes()
+    };
+    let ask = |answer: &[u8]| verdict(&page, [answer]);
+    let good = ask(&answer("fine", "{\"status\":\"ok\"}"));
+    assert_eq!(good, Verdict::Passed("JSON success: 200".into()));
+    for (health, body, why) in [
+        ("ill", "{}", "header error: X-Health is \"ill\""),
+        ("fine", "{}", "JSON error: there is no /status"),
+        ("fine", "ok", "JSON error: the body is none"),
+    ] {
+        let Verdict::Failed(told) = ask(&answer(health, body)) else {
+            panic!("{health} {body} is good");
+        };
+        assert!(told.starts_with(why), "{told}");
     }
 }

@@ -28,6 +28,8 @@ fn page() -> Page {
         statuses: Vec::new(),
         digest: None,
         regex: None,
+        headers: Vec::new(),
+        json: Vec::new(),
     }
 }
 
@@ -476,7 +478,8 @@ fn hostile() -> Vec<Case> {
 pub(super) fn secured(config: &Arc<ServerConfig>) -> Vec<Case> {
     let probe = |sni: bool| {
         let mut probe = get(Page {
-            host: Some("www.example".into()),
+            // Of a host that has a name ours asks by it in any case.
+            host: sni.then(|| "www.example".into()),
             ..with_digest(HELLO)
         });
         probe.tls = Some(Tls {
