@@ -86,14 +86,12 @@ fn fetch(options: &Options, out: &mut dyn Write) -> io::Result<Page> {
     let mut answer = Answer::default();
     let mut buffer = [0; head::HEAD_LIMIT];
     loop {
-        // What there is of a header takes room. None left is an end.
+        // What there is of a header takes room. None left is an end; by TLS not a good one.
         let room = &mut buffer[..head::HEAD_LIMIT - answer.head.len()];
-        let read = if room.is_empty() {
-            Ok(0)
-        } else {
-            stream.read(room)
-        };
-        match read {
+        if room.is_empty() && stream.is_tls() {
+            return Ok(answer.page());
+        }
+        match stream.read(room) {
             Ok(0) => break,
             Ok(length) => answer.more(&room[..length], options.verbose, out)?,
             Err(error) if is_timeout(&error) => {
