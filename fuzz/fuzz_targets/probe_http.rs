@@ -1,0 +1,13 @@
+//! A web server's answer to a check.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../crates/evenkeel/tests/hostile_answers/cuts.rs"]
+mod cuts;
+#[path = "../../crates/evenkeel/tests/hostile_answers/http.rs"]
+mod http;
+
+fuzz_target!(|bytes: &[u8]| {
+    http::judge(bytes);
+});
