@@ -19,7 +19,7 @@ use evenkeel_core::probe::http::{head, hexadecimal, request};
 use md5::{Digest as _, Md5};
 
 use options::{Options, USAGE};
-use stream::{BROKEN, dial};
+use stream::dial;
 
 /// True for the name of this program, which may be a path.
 #[must_use]
@@ -86,14 +86,12 @@ fn fetch(options: &Options, out: &mut dyn Write) -> io::Result<Page> {
     let mut answer = Answer::default();
     let mut buffer = [0; head::HEAD_LIMIT];
     loop {
-        // What there is of a header takes room. None left is an end.
+        // What there is of a header takes room. None left is an end; by TLS not a good one.
         let room = &mut buffer[..head::HEAD_LIMIT - answer.head.len()];
-        let read = if room.is_empty() {
-            Ok(0)
-        } else {
-            stream.read(room)
-        };
-        match read {
+        if room.is_empty() && stream.is_tls() {
+            return Ok(answer.page());
+        }
+        match stream.read(room) {
             Ok(0) => break,
             Ok(length) => answer.more(&room[..length], options.verbose, out)?,
             Err(error) if is_timeout(&error) => {
@@ -103,7 +101,7 @@ fn fetch(options: &Options, out: &mut dyn Write) -> io::Result<Page> {
                 // An end without TLS's goodbye is an end, but shown as none.
                 return Ok(answer.page());
             }
-            Err(_) => return Ok(Page::Failed(BROKEN)),
+            Err(_) => return Ok(Page::Failed("Read error with")),
         }
     }
     let digest = answer.digest.clone().finalize();

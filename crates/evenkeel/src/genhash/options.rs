@@ -124,7 +124,8 @@ impl Draft {
             }
             'u' => self.path = Some(value),
             'm' => {
-                let mark = number(&value).filter(|_| !has_sign(&value));
+                let start = value.trim_start_matches([' ', '\t']);
+                let mark = number(start).filter(|_| !has_sign(start));
                 let mark = mark.ok_or_else(|| format!("invalid fwmark '{value}'\n"))?;
                 // Longer ones lose their upper bits.
                 self.mark = mark as u32;

@@ -4,14 +4,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::options::Options;
 use super::{is_timeout, tls};
-
-/// The connection has broken.
-pub(super) const BROKEN: &str = "Read error with";
 
 /// A socket whose every wait ends at a time.
 struct Timed {
@@ -30,6 +29,21 @@ impl Timed {
         match self.end.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(ErrorKind::TimedOut.into()),
             left => Ok(Some(left)),
+        }
+    }
+
+    /// Waits until the socket is ready for this; looks once if no time is left. An error of it
+    /// shows where it is used.
+    fn wait(&self, flags: PollFlags) -> io::Result<()> {
+        loop {
+            let left = self.end.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(&self.socket, flags)], left.as_ref()) {
+                Ok(0) => return Err(ErrorKind::TimedOut.into()),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -62,26 +76,22 @@ enum Kind {
 
 /// Connects as the command line says; else why not, in genhash's words.
 pub(super) fn dial(options: &Options) -> Result<Stream, &'static str> {
-    let mut socket = Timed {
-        socket: connect(options).map_err(|error| {
-            if is_timeout(&error) {
-                "Timeout connecting"
-            } else {
-                "Connection failed"
-            }
-        })?,
+    let socket = Timed {
+        socket: begin(options)?,
         timeout: options.timeout,
-        end: Instant::now(),
+        end: Instant::now() + options.timeout,
     };
-    socket.renew();
+    if socket.wait(PollFlags::OUT).is_err() {
+        return Err("Timeout connecting");
+    }
+    let socket = connected(socket).map_err(|_| "Connection failed")?;
     let kind = if options.tls {
         let name = options.host.as_deref().filter(|_| options.sni);
-        let stream = tls::connect(socket, name, options.server.ip()).map_err(|error| {
-            if is_timeout(&error) {
-                "Timeout connecting"
-            } else {
-                "SSL handshake/communication error connecting to"
-            }
+        let stream = tls::connect(socket, name, options.server.ip());
+        let stream = stream.map_err(|error| match error.kind() {
+            _ if is_timeout(&error) => "Timeout connecting",
+            ErrorKind::ConnectionReset => "Connection failed",
+            _ => "SSL handshake/communication error connecting to",
         })?;
         Kind::Tls(Box::new(stream))
     } else {
@@ -90,16 +100,31 @@ pub(super) fn dial(options: &Options) -> Result<Stream, &'static str> {
     Ok(Stream(kind))
 }
 
-fn connect(options: &Options) -> io::Result<TcpStream> {
+/// Begins to connect; else why not, as far as that shows at once.
+fn begin(options: &Options) -> Result<TcpStream, &'static str> {
+    const UNREACHABLE: &str = "HTTP_CHECK - network unreachable";
     let domain = Domain::for_address(options.server);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    if options.mark != 0 {
-        socket.set_mark(options.mark)?;
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.map_err(|_| UNREACHABLE)?;
+    if options.mark != 0 && socket.set_mark(options.mark).is_err() {
+        return Err("cannot set the firewall mark; it takes CAP_NET_ADMIN");
     }
-    // A time of nothing is over after connecting.
-    let timeout = options.timeout.max(Duration::from_millis(1));
-    socket.connect_timeout(&options.server.into(), timeout)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true).map_err(|_| UNREACHABLE)?;
+    match socket.connect(&options.server.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            Err(UNREACHABLE)
+        }
+        _ => Ok(socket.into()),
+    }
+}
+
+/// What became of connecting.
+fn connected(socket: Timed) -> io::Result<Timed> {
+    if let Some(error) = socket.socket.take_error()? {
+        return Err(error);
+    }
+    socket.socket.set_nonblocking(false)?;
+    Ok(socket)
 }
 
 impl Stream {
@@ -130,16 +155,9 @@ impl Stream {
         })?;
         let timed = self.timed();
         timed.renew();
-        let left = timed.left().map_err(|_| "Timeout WEB read")?;
-        let waited = timed.socket.set_read_timeout(left);
-        let waited = waited.and_then(|()| timed.socket.peek(&mut [0]));
+        timed.wait(PollFlags::IN).map_err(|_| "Timeout WEB read")?;
         timed.renew();
-        match waited {
-            Err(error) if is_timeout(&error) => Err("Timeout WEB read"),
-            // A socket tells of an error once; with TLS every end is one.
-            Err(_) if !self.is_tls() => Err(BROKEN),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Reads some of the answer; without TLS each time within the whole time.

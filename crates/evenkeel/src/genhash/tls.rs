@@ -74,25 +74,34 @@ pub fn connect<S: Read + Write>(
     name: Option<&str>,
     address: IpAddr,
 ) -> io::Result<StreamOwned<ClientConnection, S>> {
-    let mut connection = client(name, address)?;
+    let mut connection = client(config()?, name, address)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }
     Ok(StreamOwned::new(connection, socket))
 }
 
-/// A client's side of TLS that has not begun, for a server at this address.
-pub fn client(name: Option<&str>, address: IpAddr) -> io::Result<ClientConnection> {
-    let server = match name {
-        Some(name) => ServerName::try_from(name.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
-        None => ServerName::IpAddress(address.into()),
-    };
+/// What such clients have in common.
+pub fn config() -> io::Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer))
         .with_no_client_auth();
-    ClientConnection::new(Arc::new(config), server).map_err(io::Error::other)
+    Ok(Arc::new(config))
+}
+
+/// A client's side of TLS that has not begun, for a server at this address.
+pub fn client(
+    config: Arc<ClientConfig>,
+    name: Option<&str>,
+    address: IpAddr,
+) -> io::Result<ClientConnection> {
+    let server = match name {
+        Some(name) => ServerName::try_from(name.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+        None => ServerName::IpAddress(address.into()),
+    };
+    ClientConnection::new(config, server).map_err(io::Error::other)
 }

@@ -3,7 +3,6 @@
 //! the same verdict; where ours differs on purpose, the case says why.
 
 mod cases;
-mod genhash;
 mod keepalived;
 mod ours;
 mod server;
@@ -29,7 +28,10 @@ const DEADLINE: Duration = Duration::from_secs(40);
 #[test]
 fn the_same_requests_and_the_same_verdicts() {
     sandbox::run_test(|| {
-        loopback()?;
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        ensure!(up.context("cannot start ip")?.success(), "no loopback");
         let tls = server::self_signed(Path::new(sandbox::DIRECTORY))?;
         let cases = cases::all(&tls);
         let mut servers = Vec::new();
@@ -96,15 +98,6 @@ fn the_same_requests_and_the_same_verdicts() {
 fn settled_each(cases: &[Case], servers: &[Server]) -> Result<Vec<Vec<Vec<u8>>>> {
     let pairs = cases.iter().zip(servers);
     pairs.map(|(case, server)| settled(case, server)).collect()
-}
-
-/// Takes the sandbox's loopback interface up.
-fn loopback() -> Result<()> {
-    let up = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status();
-    ensure!(up.context("cannot start ip")?.success(), "no loopback");
-    Ok(())
 }
 
 /// What a server was asked, as soon as there is something; nothing of one that hears nothing.
