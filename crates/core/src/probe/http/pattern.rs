@@ -247,7 +247,11 @@ impl Translation {
             return self.refuse("verbs in (*…) are not supported");
         }
         if self.eat("?#") {
-            while self.next().is_some_and(|unit| unit != u32::from(b')')) {}
+            while !self.eat(")") {
+                if self.next().is_none() {
+                    return self.refuse("a comment without its end");
+                }
+            }
             return Ok(());
         }
         if self.eat("?") {
@@ -378,8 +382,8 @@ impl Translation {
             'r' => one(b'\r'),
             't' => one(b'\t'),
             'b' if in_class => one(8),
-            'c' | 'o' | 'x' | '0' => self.number(c).map(Escape::One),
-            '1'..='7' if in_class => {
+            'c' | 'o' | 'x' => self.number(c).map(Escape::One),
+            '0' | '1'..='7' if in_class || c == '0' => {
                 self.at -= 1;
                 self.number('0').map(Escape::One)
             }

@@ -64,12 +64,31 @@ impl Translation {
             let not = self.eat("^");
             let name = self.eat_while(|c| c.is_ascii_lowercase(), 16);
             if !name.is_empty() && self.eat(":]") {
+                if let Some(text) = self.characters(&name, not) {
+                    return Some(text);
+                }
                 let not = if not { "^" } else { "" };
                 return Some(format!("[:{not}{name}:]"));
             }
         }
         self.at = start;
         None
+    }
+
+    /// A named class by properties of characters, where `ucp` wants that and it has some.
+    fn characters(&self, name: &str, not: bool) -> Option<String> {
+        let members = match name {
+            "alnum" => "\\p{L}\\p{N}",
+            "alpha" => "\\p{L}",
+            "digit" => "\\d",
+            "lower" => "\\p{Ll}",
+            "space" => "\\s",
+            "upper" => "\\p{Lu}",
+            "word" => "\\w",
+            _ => return None,
+        };
+        let not = if not { "^" } else { "" };
+        self.ucp.then(|| format!("[{not}{members}]"))
     }
 
     /// A member, or a range that begins with it.
