@@ -127,14 +127,14 @@ fn pages_are_read() {
     let lines = "HTTP_GET {\nurl {\npath /a?b\ndigest 5f1a4b7e269b7f5ddf6bbce06856c1e8\n\
                  status_code 200 301-304\nvirtualhost own\n}\nurl {\npath /\n\
                  regex \"a \\\\d+ \\\"b\\\"\"\nregex_options caseless dotall\nregex_no_match\n\
-                 regex_min_offset 3\nregex_max_offset 8\n}\nhttp_protocol 1.1\nfast_recovery\n}";
+                 regex_min_offset 3\nregex_max_offset 8\n}\nhttp_protocol 1.1\n}";
     let with_host = format!("virtualhost server\n{lines}");
     let Probe::Http(found) = check(&with_host).probe else {
         panic!("no pages")
     };
     assert_eq!(
         (found.version, found.fast_recovery),
-        (HttpVersion::V1_1, true)
+        (HttpVersion::V1_1, false)
     );
     assert_eq!(found.tls, None);
     let [first, second] = &found.pages[..] else {
