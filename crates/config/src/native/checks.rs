@@ -306,7 +306,7 @@ pub const PAGE_KEYS: &[Key<PageDraft>] = &[
     Key {
         name: "regex",
         kind: Kind::Text,
-        help: "regular expression that the body has to match; default: any body is good",
+        help: "regular expression that the answer, or its body alone, has to match; default: any body is good",
         set: |draft, value| draft.regex = Some(value.word()),
     },
     Key {
@@ -318,19 +318,19 @@ pub const PAGE_KEYS: &[Key<PageDraft>] = &[
     Key {
         name: "regex_no_match",
         kind: Kind::Flag,
-        help: "with regex: the body must not match; default false",
+        help: "with regex: neither may match; default false",
         set: |draft, value| draft.regex_no_match = value.flag(),
     },
     Key {
         name: "regex_min_offset",
         kind: Kind::Number(0..=u32::MAX),
-        help: "with regex: bytes of the body before which no match may begin; default 0",
+        help: "with regex: bytes of the answer before which no match may begin; default 0",
         set: |draft, value| draft.regex_min_offset = value.number(),
     },
     Key {
         name: "regex_max_offset",
         kind: Kind::Number(0..=u32::MAX),
-        help: "with regex: bytes of the body from which on no match may begin; default 0: no limit",
+        help: "with regex: bytes of the answer from which on no match may begin; default 0: no limit",
         set: |draft, value| draft.regex_max_offset = value.number(),
     },
     Key {
