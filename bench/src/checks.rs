@@ -1,6 +1,8 @@
 //! Checks of many servers, as the daemon runs them: what they cost, and how punctual they
 //! are.
 
+mod keepalived;
+
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -151,11 +153,18 @@ pub(crate) fn run(options: Options) -> Result<Part> {
             seen.failures,
         );
         report(&mut part, kind, options, &seen);
+        let peer = keepalived::measure(host, kind, options)?;
+        eprintln!(
+            "keepalived: {:.0} checks a second, {:.0} % of a CPU",
+            peer.checks, peer.cpu_percent
+        );
+        report_peer(&mut part, kind, options, &peer);
     }
     part.notes.push(
         "Checks are run by the daemon's own monitor, in a thread on one CPU; nginx on the other \
          CPU is all the servers, at addresses of 127.0.0.0/8. What the kernel does for both ends \
-         of a connection on loopback is mostly on the checks' time."
+         of a connection on loopback is mostly on the checks' time. keepalived runs the same checks \
+         afterwards, on the same CPU; its process and its checker are counted."
             .into(),
     );
     Ok(part)
@@ -186,6 +195,18 @@ fn report(part: &mut Part, kind: Kind, options: Options, seen: &Seen) {
         bound: Bound::AtMost(bound),
         unit,
     }));
+}
+
+fn report_peer(part: &mut Part, kind: Kind, options: Options, seen: &keepalived::Seen) {
+    let what = format!("{} {} checks a second", options.servers(), kind.name());
+    let mut line = |subject: &str, unit, value: f64| {
+        let samples = [value].into_iter().collect::<Samples>();
+        let line = Measurement::new(&what, subject, unit, samples);
+        part.measurements.push(line);
+    };
+    line("keepalived: CPU", Unit::Percent, seen.cpu_percent);
+    line("keepalived: checks done", Unit::Requests, seen.checks);
+    line("keepalived: memory", Unit::Megabytes, seen.memory_mb);
 }
 
 /// A host that has nothing but itself.
@@ -422,13 +443,15 @@ fn cpu_time() -> Result<Duration> {
 
 /// Memory of this process that is there, MB.
 fn resident_mb() -> Result<f64> {
-    let text =
-        fs::read_to_string("/proc/self/status").context("cannot read this process's size")?;
-    let kilobytes = text
-        .lines()
+    Ok(float(resident_kb("/proc/self/status")?) / 1000.0)
+}
+
+/// Memory of a process that is there, kB, by its status file.
+fn resident_kb(path: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    text.lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .and_then(|rest| rest.trim().strip_suffix("kB"))
         .and_then(|number| number.trim().parse::<u64>().ok())
-        .context("this process has no size")?;
-    Ok(float(kilobytes) / 1000.0)
+        .with_context(|| format!("{path} tells no size"))
 }

@@ -27,6 +27,7 @@ pub mod draw;
 pub mod host;
 pub mod http;
 pub mod ifupdown;
+pub mod keepalived;
 pub mod mail;
 pub mod process;
 pub mod report;

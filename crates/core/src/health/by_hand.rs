@@ -31,6 +31,10 @@ impl ByHand {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn of(
         &self,
         service: &ServiceKey,

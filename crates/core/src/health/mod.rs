@@ -470,15 +470,8 @@ fn server_subject(owner: &Virtual, state: &Server) -> String {
 
 fn keys_meet(owner: &Virtual, real: &RealServer, server: &ServerKey) -> bool {
     let mut keys = owner.keys.iter();
-    keys.any(|service| {
-        let key = real.key_in(service);
-        let port = if key.port == 0 {
-            service.port()
-        } else {
-            key.port
-        };
-        key.address == server.address && port == server.port
-    })
+    real.key.address == server.address
+        && keys.any(|service| real.key_in(service).port == server.port)
 }
 
 fn judge<'a>(real: &RealServer, checks: impl Iterator<Item = &'a Running>) -> (bool, u32) {

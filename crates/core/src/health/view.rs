@@ -129,7 +129,13 @@ impl Monitor {
     ) -> ServerView {
         let place = owner.place(index);
         let (mut weight, mut why) = (place.map(|it| it.weight), self.why(owner, state, real));
-        let mut hands = owner.keys.iter().filter_map(|service| {
+        // Most of the time there are none, and of servers and services there may be many.
+        let services: &[ServiceKey] = if self.by_hand.is_empty() {
+            &[]
+        } else {
+            &owner.keys
+        };
+        let mut hands = services.iter().filter_map(|service| {
             let key = real.key_in(service);
             Some((service, key, self.by_hand.of(service, &key)?))
         });

@@ -283,7 +283,7 @@ impl DnsRecord {
 pub struct UdpProbe {
     /// Where.
     pub connect: Connect,
-    /// What is sent; none: some random bytes.
+    /// What is sent; none: 32 bytes that keepalived sends then.
     pub payload: Option<Vec<u8>>,
     /// A reply has to come; none: only that no ICMP error comes.
     pub reply: Option<UdpReply>,

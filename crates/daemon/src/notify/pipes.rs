@@ -65,6 +65,8 @@ struct Writer {
     lines: Queue<String>,
     /// Lines were lost since the last one that was written, which was logged.
     overrun: AtomicBool,
+    /// Its reader has ended by itself.
+    unread: AtomicBool,
     /// What waits is not written any more.
     end: Notify,
     tally: Arc<Tally>,
@@ -75,7 +77,8 @@ impl Pipes {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens what is new, closes what is not wanted any more.
+    /// Opens what is new, closes what is not wanted any more. A pipe whose reader has ended is
+    /// opened anew, with another reader.
     pub(super) fn follow(&self, alerts: &Alerts, scripts: &Arc<Scripts>) {
         let wanted = alerts.pipes.iter().map(|pipe| Settings {
             pipe: pipe.clone(),
@@ -84,9 +87,10 @@ impl Pipes {
         });
         let wanted: Vec<Settings> = wanted.collect();
         let mut open = self.open();
-        let (mut kept, gone): (Vec<Open>, Vec<Open>) = open
-            .drain(..)
-            .partition(|open| wanted.contains(&open.settings));
+        let (mut kept, gone): (Vec<Open>, Vec<Open>) = open.drain(..).partition(|open| {
+            let unread = open.writer.unread.load(Ordering::Relaxed);
+            !unread && wanted.contains(&open.settings)
+        });
         // One of the same path can be made only when the one before is gone.
         let mut before: Vec<JoinHandle<()>> = gone.into_iter().filter_map(close).collect();
         for settings in wanted {
@@ -97,6 +101,7 @@ impl Pipes {
                 path: PathBuf::from(&settings.pipe.path),
                 lines: Queue::new(WAITING_MAX),
                 overrun: AtomicBool::new(false),
+                unread: AtomicBool::new(false),
                 end: Notify::new(),
                 tally: Arc::clone(&self.tally),
             });
@@ -211,7 +216,7 @@ impl Writer {
         };
         tokio::select! {
             () = written => {}
-            () = watch(&mut reader, &self.path) => {}
+            () = self.watch(&mut reader) => {}
             () = self.end.notified() => {}
         }
         let lost = self.lines.clear();
@@ -266,6 +271,22 @@ impl Writer {
             }
         }
     }
+
+    /// Says when the reader ends by itself, and never returns.
+    async fn watch(&self, reader: &mut Option<Running>) {
+        if let Some(running) = reader {
+            match running.ended().await {
+                Ok(end) => tracing::warn!(
+                    "the reader of the pipe {} has ended ({end}); a reload starts it again",
+                    self.path.display()
+                ),
+                Err(error) => tracing::warn!("{error}"),
+            }
+            self.unread.store(true, Ordering::Relaxed);
+            *reader = None;
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 fn open_pipe(
@@ -275,19 +296,4 @@ fn open_pipe(
 ) -> Result<(Fifo, std::os::fd::OwnedFd), String> {
     let owner = scripts.identity(pipe.user.as_ref())?;
     Fifo::open(path, owner).map_err(|error| error.to_string())
-}
-
-/// Says when the reader ends by itself, and never returns.
-async fn watch(reader: &mut Option<Running>, path: &Path) {
-    if let Some(running) = reader {
-        match running.ended().await {
-            Ok(end) => tracing::warn!(
-                "the reader of the pipe {} has ended ({end}); a reload starts it again",
-                path.display()
-            ),
-            Err(error) => tracing::warn!("{error}"),
-        }
-        *reader = None;
-    }
-    std::future::pending::<()>().await;
 }

@@ -281,6 +281,40 @@ async fn a_reader_is_started_with_the_path_and_reads_to_the_end() {
 }
 
 #[tokio::test]
+async fn a_reader_that_has_ended_is_started_again_by_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = (directory.path().join("news"), directory.path().join("log"));
+    let reader = directory.path().join("reader");
+    // One line, and it ends.
+    let text = format!(
+        "#!/bin/sh\nread -r line <\"$1\"; echo \"$$ $line\" >>{}\n",
+        log.display()
+    );
+    fs::write(&reader, text).unwrap();
+    fs::set_permissions(&reader, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut alerts = alerts();
+    alerts.pipes = vec![Pipe {
+        reader: Some(Script {
+            command: vec![reader.display().to_string()],
+            user: None,
+        }),
+        ..pipe(&path)
+    }];
+    let notifier = Notifier::start(&alerts);
+    let lines = || fs::read_to_string(&log).map_or(0, |text| text.lines().count());
+    notifier.tell(news("a", "one"));
+    until("the first reader", || lines() == 1).await;
+    // It may not be known yet that it has ended.
+    until("the second reader", || {
+        notifier.reload(&alerts);
+        notifier.tell(news("a", "two"));
+        lines() >= 2
+    })
+    .await;
+    notifier.finish(LONG).await;
+}
+
+#[tokio::test]
 async fn what_is_in_the_way_of_a_pipe_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("news");

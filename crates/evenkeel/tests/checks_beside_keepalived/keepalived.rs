@@ -3,19 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use evenkeel_lab::{sandbox, wait};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
-};
-
-/// The first of the socket options that edit IPVS's table.
-const IPVS_OPTIONS: u64 = 64 + 1024 + 64;
+use anyhow::Result;
+use evenkeel_lab::{keepalived, sandbox, wait};
 
 /// What it said of a server: well or not, and all lines about it.
 #[derive(Debug, Default)]
@@ -36,24 +27,9 @@ pub(crate) fn run(
     fs::write(&file, configuration)?;
     let output = fs::File::create(&log)?;
     let errors = output.try_clone()?;
-    let mut command = Command::new("keepalived");
-    command.args([
-        "--check",
-        "--dont-fork",
-        "--log-console",
-        "--log-detail",
-        "--use-file",
-    ]);
-    command.arg(&file).stdout(output).stderr(errors);
-    // A thread's filter is its children's, too, and goes with it.
-    let child = thread::spawn(move || {
-        pretend_ipvs()?;
-        let context = "cannot start keepalived: `scripts/setup test` installs it";
-        command.spawn().context(context)
-    });
-    let mut child = child
-        .join()
-        .map_err(|_| anyhow!("the thread has ended"))??;
+    let mut command = keepalived::checkers(&file);
+    command.arg("--log-detail").stdout(output).stderr(errors);
+    let mut child = keepalived::pretending(move || Ok(command.spawn()?))?;
     let said = wait::until(deadline, "keepalived's verdicts", || {
         let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
         let said = read(&text);
@@ -66,32 +42,6 @@ pub(crate) fn run(
     let _ = child.kill();
     let _ = child.wait();
     said
-}
-
-/// Has the kernel answer every edit of IPVS's table with success, and do nothing.
-fn pretend_ipvs() -> Result<()> {
-    let rule = || {
-        let is = |index, operator, value| {
-            SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
-        };
-        SeccompRule::new(vec![
-            is(1, SeccompCmpOp::Eq, 0)?,
-            is(2, SeccompCmpOp::Ge, IPVS_OPTIONS)?,
-        ])
-    };
-    let rules = [libc::SYS_getsockopt, libc::SYS_setsockopt];
-    let rules = rules.map(|call| Ok((call, vec![rule()?])));
-    let filter = SeccompFilter::new(
-        rules
-            .into_iter()
-            .collect::<Result<_, seccompiler::BackendError>>()?,
-        SeccompAction::Allow,
-        SeccompAction::Errno(0),
-        std::env::consts::ARCH.try_into()?,
-    )?;
-    let program: BpfProgram = filter.try_into()?;
-    apply_filter(&program)?;
-    Ok(())
 }
 
 /// What a log says of each real server.

@@ -163,3 +163,28 @@ fn a_server_that_clients_can_not_reach_is_checked_at_once() {
         clients_find_out(&world, &[])
     });
 }
+
+#[test]
+fn checks_rest_while_the_address_is_on_another_machine() {
+    sandbox::run_test(|| {
+        let tcp = "type = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\nwarmup = 0";
+        let servers = server(SERVERS[0], 8080, tcp);
+        let text = service(&servers).replace("scheduler", "ha_suspend = true\nscheduler");
+        let mut world = World::build()?;
+        world.director.configure(&text)?;
+        world.director.start_daemon(START)?;
+        let rests = |status: &evenkeel_api::Status| {
+            let mut all = status.virtual_servers.iter();
+            all.all(|it| it.resting && it.servers.iter().all(|server| server.alive))
+        };
+        // Nobody listens there, but nobody asks.
+        world.wait_for_status("checks that rest", rests)?;
+        let director = world.director.host();
+        run(director, &format!("ip address add {VIP}/32 dev lo"))?;
+        until_weights(&world, &[])?;
+        run(director, &format!("ip address del {VIP}/32 dev lo"))?;
+        let rest = |status: &evenkeel_api::Status| status.virtual_servers[0].resting;
+        world.wait_for_status("checks that rest again", rest)?;
+        Ok(())
+    });
+}

@@ -78,7 +78,7 @@ impl<W: Write> Case<'_, W> {
         self.timed(point, since, START, &gone)?;
         let line = "RS [192.168.10.98]:tcp:8081 [192.168.10.9]:tcp:8081 DOWN";
         let read = "setpriv --reuid=65534 --regid=65534 --clear-groups timeout 10 \
-                    sh -c 'grep -m 1 8081 </run/lab/news'";
+                    sh -c 'grep -m 1 RS.*8081 </run/lab/news'";
         let told = self.done(read)?;
         let point = "9 the pipe has a line for it, which nobody else reads";
         self.report.check(point, &line, &told.trim())?;

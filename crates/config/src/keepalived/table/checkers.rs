@@ -190,10 +190,12 @@ const GET: &[Keyword] = &[
         "one that is closed when the page is whole is good",
     )
     .since("2.2.8"),
-    kw(
+    idle(
         "fast_recovery",
         Takes::Switch,
-        "After a failure, a success of one page counts for those before it.",
+        "Pages of a server that is down are asked for one after the other, without delay_loop \
+         between them.",
+        "each run asks for all pages anyway",
     )
     .or("off"),
     kw(

@@ -109,7 +109,7 @@ const ALERTS: &[Keyword] = &[
         Takes::Word("MAIL-ADDRESS"),
         "Who sends mail.",
     )
-    .or("keepalived@ with the machine's name"),
+    .or("the daemon's user, at the machine's name"),
     kw(
         "smtp_server",
         Takes::Words(1, "HOST [PORT]"),
