@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, reason = "a datagram comes in one piece")]
 #[path = "../../crates/evenkeel/tests/hostile_answers/cuts.rs"]
 mod cuts;
 #[path = "../../crates/evenkeel/tests/hostile_answers/dns.rs"]

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use rustls::ClientConfig;
+use rustls::crypto::ring::default_provider;
 
 #[allow(dead_code, reason = "genhash uses all of it")]
 #[path = "../../crates/evenkeel/src/genhash/tls.rs"]
@@ -15,7 +16,8 @@ mod cuts;
 #[path = "../../crates/evenkeel/tests/hostile_answers/tls.rs"]
 mod tls;
 
-static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| client::config().expect("ring"));
+static CONFIG: LazyLock<Arc<ClientConfig>> =
+    LazyLock::new(|| client::config(default_provider()).expect("versions"));
 
 fuzz_target!(|bytes: &[u8]| {
     let new = || client::client(Arc::clone(&CONFIG), None, Ipv4Addr::LOCALHOST.into());

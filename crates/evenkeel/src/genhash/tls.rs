@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
@@ -74,16 +74,16 @@ pub fn connect<S: Read + Write>(
     name: Option<&str>,
     address: IpAddr,
 ) -> io::Result<StreamOwned<ClientConnection, S>> {
-    let mut connection = client(config()?, name, address)?;
+    let mut connection = client(config(ring::default_provider())?, name, address)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }
     Ok(StreamOwned::new(connection, socket))
 }
 
-/// What such clients have in common.
-pub fn config() -> io::Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// What such clients have in common, with this cryptography.
+pub fn config(provider: CryptoProvider) -> io::Result<Arc<ClientConfig>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()

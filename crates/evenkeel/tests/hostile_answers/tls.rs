@@ -7,7 +7,7 @@ use rustls::ClientConnection;
 use super::cuts::pieces;
 
 /// What becomes of a connection to which these pieces come.
-pub(crate) fn outcome<'a>(
+fn outcome<'a>(
     mut client: ClientConnection,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<(), String> {
