@@ -14,6 +14,9 @@ use evenkeel_lab::{keepalived, sandbox, wait};
 use super::{CPUS, Kind, Options, SERVERS_EACH, START};
 use crate::measure::float;
 
+/// Longest that keepalived may take to read its file, which is long, and to begin.
+const READING: Duration = Duration::from_mins(3);
+
 /// What keepalived takes.
 pub(super) struct Seen {
     pub(super) cpu_percent: f64,
@@ -31,11 +34,9 @@ pub(super) fn measure(host: &Host, kind: Kind, options: Options) -> Result<Seen>
     let wanted = u64::from(options.servers());
     // All have been checked once, and some more than once.
     let before = connections(host)?;
-    wait::until(START + START, "keepalived's checks", || {
-        match connections(host) {
-            Ok(now) if now > before + 2 * wanted => Ok(()),
-            other => Err(format!("{before}, then {other:?}")),
-        }
+    wait::until(READING, "keepalived's checks", || match connections(host) {
+        Ok(now) if now > before + 2 * wanted => Ok(()),
+        other => Err(format!("{before}, then {other:?}")),
     })
     .with_context(|| process.log_tail(5))?;
     let (cpu, opened, began) = (cpu_ticks(process.id())?, connections(host)?, Instant::now());
