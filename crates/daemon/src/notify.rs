@@ -3,9 +3,9 @@
 //!
 //! | module | tells by | when its queue is full |
 //! |---|---|---|
-//! | [`scripts`] | scripts, one at a time for a subject | the subject's oldest run is left out |
-//! | [`pipes`] | lines in named pipes | the oldest line is left out |
-//! | [`mail`] | mail | the oldest mail is left out |
+//! | `scripts` | scripts, one at a time for a subject | the subject's oldest run is left out |
+//! | `pipes` | lines in named pipes | the oldest line is left out |
+//! | `mail` | mail | the oldest mail is left out |
 
 mod mail;
 mod pipes;
