@@ -440,7 +440,8 @@ fn open<'a, H: Host>(
     home: &'a Bucket,
     place: Place,
 ) -> Result<Connection<'a>, Verdict> {
-    const NOT_HERE: u32 = service_flags::PERSISTENT | service_flags::ONE_PACKET;
+    const NOT_HERE: u32 =
+        service_flags::PERSISTENT | service_flags::ONE_PACKET | service_flags::WIDE;
     const FTP_DATA: u32 = client_port(20_u16.to_be(), protocol::TCP);
     let Some(service) = host.service(to.service) else {
         return Err(Verdict::GENERAL);
@@ -450,7 +451,9 @@ fn open<'a, H: Host>(
     let number = service.scheduler.get();
     if tcp && flags & (tcp_flags::SYN | tcp_flags::RST) != tcp_flags::SYN {
         let is_sloppy = number == scheduler::MH || is_set(host, settings::SLOPPY_TCP);
-        return Err(if is_sloppy {
+        // Such as FTP's: they are not among those that were looked at here.
+        let is_wide = service.flags.get() & service_flags::WIDE != 0;
+        return Err(if is_sloppy || is_wide {
             Verdict::GENERAL
         } else {
             pass(host, Reason::NoConnection)

@@ -162,7 +162,26 @@ fn data_of_ftp_keeps_its_port_there_and_back() {
         let back = sent(&rig, answer(frame, SYN));
         assert_eq!(back[26..30], [10, 0, 0, 10]);
         assert_eq!(back[34..36], port.to_be_bytes());
+        // What follows belongs to the same connection.
+        let next = sent(&rig, segment((2, 1024), port, ACK));
+        assert_eq!(next[30..34], server, "{port}");
     }
+}
+
+#[test]
+fn ftp_without_persistence_goes_on_after_its_first_packet() {
+    let mut rig = Rig::new();
+    let service = service(21);
+    rig.apply(add(service, "rr"));
+    rig.apply(add_server(service, at(FIRST), 1));
+    rig.apply(add_server(service, at(SECOND), 1));
+    for client in 1024..1028 {
+        let server = sent_to(&rig, segment((2, client), 21, SYN));
+        assert_eq!(sent_to(&rig, segment((2, client), 21, ACK)), server);
+    }
+    // Nobody's is nobody's.
+    let nobody = segment((2, 2000), 21, ACK);
+    assert_eq!(send(&rig, nobody), None);
 }
 
 #[test]
