@@ -294,7 +294,7 @@ impl Reader<'_> {
         for child in &node.children {
             match child.name() {
                 "track_file" => tracked = Some(child),
-                "weight" => weight = super::signed_weight(child).or(weight),
+                "weight" => weight = super::signed_weight(child, self.report).or(weight),
                 _ => self.unhandled(child),
             }
         }

@@ -175,7 +175,7 @@ impl Reader<'_> {
         for child in &node.children {
             match child.name() {
                 "file" => path = child.text().map(str::to_owned),
-                "weight" => weight = signed_weight(child).unwrap_or(weight),
+                "weight" => weight = signed_weight(child, self.report).unwrap_or(weight),
                 _ => self.unhandled(child),
             }
         }
@@ -198,10 +198,14 @@ impl Reader<'_> {
 }
 
 /// A weight with `reverse` or nothing behind it.
-fn signed_weight(node: &Node) -> Option<i64> {
+fn signed_weight(node: &Node, report: &mut Report) -> Option<i64> {
     let values::Value::Signed(weight) = node.value else {
         return None;
     };
     let is_reverse = node.word(2).is_some_and(|word| word.text == "reverse");
+    if weight == 0 && is_reverse {
+        let message = "reverse has no effect with weight 0: 0 in the file is life";
+        report.add(node.warning_at(2, message));
+    }
     Some(if is_reverse { -weight } else { weight })
 }
